@@ -1,0 +1,297 @@
+//! The typed, fully resolved form of an app: what `compose` produces, what `app.plan` and
+//! `app.deploy` carry as parameters, and what a release records. Everything is explicit; no field
+//! is ever dropped silently (unknown fields are refused at decoding).
+
+use std::collections::BTreeMap;
+
+use ids::{AppName, ServiceName};
+use serde::{Deserialize, Serialize};
+
+/// One app: services, networks and volumes under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// Name of the app; also prefix of its containers, networks and volumes.
+    pub app: AppName,
+    /// Services by name. At least one.
+    pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// Networks by their name in the file. A service that names none joins `default`.
+    pub networks: BTreeMap<ServiceName, NetworkSpec>,
+    /// Named volumes by their name in the file.
+    pub volumes: BTreeMap<ServiceName, VolumeSpec>,
+}
+
+/// The name of a sealed value: `service/place`, such as `web/environment/DATABASE_URL`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretName(pub String);
+
+/// A text that is either plain or sealed whole (because a variable reached it, or because it is an
+/// environment value).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// Readable by everyone who sees the order.
+    Plain(String),
+    /// Travels beside the order, sealed to the host.
+    Sealed(SealedText),
+}
+
+/// A reference to a sealed value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedText {
+    /// Which one.
+    pub sealed: SecretName,
+}
+
+/// One service: one container on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Image reference as written, such as `docker.io/library/nginx:1.27` or `serverflow-sample:1`.
+    pub image: String,
+    /// Replaces the image's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<Text>>,
+    /// Replaces the image's entry point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<Text>>,
+    /// Environment by variable name; values always sealed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, Text>,
+    /// Published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortSpec>,
+    /// Mounts: named volumes and tmpfs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<MountSpec>,
+    /// Health check; absent means the image's own, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<HealthcheckSpec>,
+    /// What the engine does when the container ends.
+    pub restart: RestartPolicy,
+    /// Labels of the container, beside ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Text>,
+    /// User (and group) the process runs as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Text>,
+    /// Working directory of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<Text>,
+    /// Root file system mounted read-only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// Runs an init as process 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<bool>,
+    /// Services that must have reached a condition before this one starts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub depends_on: BTreeMap<ServiceName, DependencyCondition>,
+    /// Networks joined, by name in the file, with extra aliases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<ServiceName, Vec<String>>,
+    /// Log driver; absent means json-file, rotated at 10 MB, 3 files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<LoggingSpec>,
+    /// Signal that asks the process to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed, in milliseconds; absent means 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace_period_ms: Option<u64>,
+    /// Memory limit in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_limit_bytes: Option<u64>,
+    /// CPU limit in thousandths of a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus_milli: Option<u64>,
+    /// All privileges of the host. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub privileged: bool,
+    /// Capabilities on top of the engine's default. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    /// Devices (`/dev/x:/dev/y:rwm`). Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// `host`, `none`, `service:x` or `container:x`. `host` and `container:` only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_mode: Option<String>,
+    /// PID namespace. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<String>,
+    /// IPC namespace. Only if the host's policy says yes (`private` and `none` always may).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// One published port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSpec {
+    /// Address of the host to listen on. `0.0.0.0` when the file names none; policy judges it.
+    pub host_ip: std::net::IpAddr,
+    /// Port on the host; absent lets the engine choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
+    /// Port inside the container.
+    pub container_port: u16,
+    /// Transport.
+    pub protocol: PortProtocol,
+}
+
+/// Transport of a published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum MountSpec {
+    /// A named volume of this app.
+    Volume {
+        /// Its name in the file.
+        volume: ServiceName,
+        /// Absolute path inside the container.
+        target: String,
+        /// Whether the container may not write.
+        #[serde(default, skip_serializing_if = "is_false")]
+        read_only: bool,
+    },
+    /// A temporary file system in memory.
+    Tmpfs {
+        /// Absolute path inside the container.
+        target: String,
+        /// Size limit in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size_bytes: Option<u64>,
+        /// Permission bits, such as 0o1777.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
+    },
+}
+
+/// How the engine judges health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthcheckSpec {
+    /// The probe; `Disabled` switches the image's own off.
+    pub test: HealthTest,
+    /// Time between probes, in milliseconds; absent means the engine's 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// Time one probe may take, in milliseconds; absent means the engine's 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Failed probes in a row until unhealthy; absent means the engine's 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Time in which failed probes do not count, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period_ms: Option<u64>,
+}
+
+/// The probe of a health check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthTest {
+    /// No probe, not even the image's.
+    Disabled,
+    /// The image's own probe, with other timing.
+    Inherit,
+    /// An argv inside the container.
+    Command(Vec<Text>),
+    /// A line for the container's own shell.
+    Shell(Text),
+}
+
+/// What the engine does when the container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// Leaves it ended.
+    No,
+    /// Starts it again, also after the engine restarts.
+    Always,
+    /// As `Always`, unless someone stopped it. The default for services no one waits to complete.
+    UnlessStopped,
+    /// Starts it again after a non-zero exit, at most so many times (absent: no limit).
+    OnFailure {
+        /// Limit of attempts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_attempts: Option<u32>,
+    },
+}
+
+/// What a dependency must have reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyCondition {
+    /// Its container runs.
+    ServiceStarted,
+    /// Its health check passes.
+    ServiceHealthy,
+    /// It ended with exit code 0.
+    ServiceCompletedSuccessfully,
+}
+
+/// Log driver and its options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggingSpec {
+    /// Driver name.
+    pub driver: String,
+    /// Options as the driver takes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Text>,
+}
+
+/// One network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// No way out of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub internal: bool,
+    /// Labels beside ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One named volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// Options of the `local` driver. They can mount any path of the host, so only if its policy says yes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// Labels beside ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image reference resolved on the host to something that cannot change under us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedImage {
+    /// The reference as the specification has it.
+    pub reference: String,
+    /// `repository@sha256:…`, or the id `sha256:…` of a local image that no registry knows.
+    pub pinned: String,
+    /// True when `pinned` is a local id.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub local: bool,
+}
