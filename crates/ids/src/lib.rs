@@ -3,12 +3,14 @@
 //! This room knows nothing of clocks or randomness: whoever makes an id brings both. Everything
 //! else in the workspace stands on it, so it stays small and depends on nothing that does IO.
 
+mod class;
 mod counter;
 mod hash;
 mod id;
 mod name;
 mod time;
 
+pub use class::{Class, OnRestart};
 pub use counter::{Epoch, HostEpoch, ReportSequence, RootVersion, Sequence};
 pub use hash::{Challenge, Nonce, Sha256, TlsExporter, sha256};
 pub use id::{

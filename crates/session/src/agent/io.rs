@@ -1,0 +1,240 @@
+//! What goes into the agent's loop and what comes out. The loop has no clock, no randomness, no
+//! network and no disk: the agent's shell, and the simulation, give it those.
+
+use envelope::{Verified, messages::*};
+use ids::{
+    AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, QuarantineId, ReportSequence, RootVersion, Sequence,
+    Sha256, TlsExporter, UnixMs,
+};
+
+use crate::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
+
+/// The clocks at the moment of an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// Boot-time clock: counts suspend, cannot be set.
+    pub boot: BootMs,
+    /// Wall clock: may be wrong.
+    pub wall: UnixMs,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A new TLS connection is up; `nonce` and `quarantine` are fresh randomness (the latter is
+    /// used only if this session ends in quarantine).
+    Connected { exporter: TlsExporter, nonce: Challenge, quarantine: QuarantineId },
+    /// A frame came in on the current connection.
+    Received(ControlFrame),
+    /// The current connection is gone.
+    Disconnected,
+    /// The write with this number is durable. Writes are acknowledged in order.
+    Persisted(WriteId),
+    /// A running command says something to whoever watches (already masked).
+    Progress { command: CommandId, text: String },
+    /// A running command ended (already masked).
+    Finished { command: CommandId, end: End },
+    /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
+    Tick,
+}
+
+/// How an action ended, ready to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    pub status: ReportStatus,
+    /// UTF-8 JSON `{"message": …, "result": …}`; see [`Report::result`].
+    pub result: Vec<u8>,
+    pub output_sha256: Sha256,
+    pub output_truncated: bool,
+}
+
+/// Number of a durable write, rising.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Something the shell must do, in the order given.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send on the current connection.
+    Send(AgentFrame),
+    /// Close the current connection. `retry`: dial again with back-off; else stay away (the words say what to do).
+    Close { retry: bool, why: CloseReason },
+    /// Make this durable (one transaction; several may share one fsync, in order), then say `Persisted`.
+    Persist(WriteId, JournalWrite),
+    /// Run it. The command's start is durable.
+    Start(StartCommand),
+    /// Ask a running command to stop and put things back.
+    Cancel(CommandId),
+    /// Wake the loop with `Tick` at this boot time at the latest.
+    WakeAt(BootMs),
+    /// Something an operator of this host should see in the log.
+    Event(AgentEvent),
+}
+
+/// A command to run, exactly once.
+#[derive(Debug)]
+pub struct StartCommand {
+    pub command: Verified<Command>,
+    pub sealed: Vec<SealedValue>,
+    /// An earlier run of the same command may have done part of it.
+    pub resumed: bool,
+    /// Its key or epoch is void by now: only put back.
+    pub backwards_only: bool,
+}
+
+/// One durable transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JournalWrite {
+    /// `{high, nonce, ring += ACCEPTED, a place in the outbox}`, with the order's bytes.
+    Accept { entry: RingEntry, command: Vec<u8>, sealed: Vec<SealedValue>, evict: Option<CommandId> },
+    /// `{high, nonce, ring += REFUSED, signed report}`.
+    Refuse { entry: RingEntry, report: StoredReport, evict: Option<CommandId> },
+    /// `{STARTED}`.
+    Start { command: CommandId },
+    /// `{DONE, report}`: also ends commands that never started (cancelled, expired, revoked, unknown).
+    Done { command: CommandId, report: StoredReport },
+    /// Reports up to this one are durable at the control plane.
+    Acknowledge { sequence: ReportSequence },
+    /// A verified root metadata envelope, stored before it is used.
+    Root { version: RootVersion, envelope: Vec<u8> },
+    /// The last verified audit head.
+    AuditHead { position: LogPosition },
+    /// Quarantine entered.
+    Quarantine { id: QuarantineId },
+    /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
+    Clock { clock: StoredClock },
+}
+
+/// What the replay guard remembers of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingEntry {
+    pub command: CommandId,
+    pub sequence: Sequence,
+    /// SHA-256 of the order's encoding: the part that sealing does not change.
+    pub order_sha256: Sha256,
+    pub stage: Stage,
+}
+
+/// A signed report waiting for its acknowledgement, or kept after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReport {
+    pub command: CommandId,
+    pub sequence: ReportSequence,
+    /// SHA-256 of its payload.
+    pub sha256: Sha256,
+    pub envelope: Vec<u8>,
+}
+
+/// Calendar time as of a boot-time clock reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredClock {
+    pub boot: BootId,
+    pub time: UnixMs,
+    pub at: BootMs,
+}
+
+/// Everything durable, as read at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Highest sequence durably seen.
+    pub high: Sequence,
+    /// Oldest first, at most [`crate::limits::RING_MAX`].
+    pub ring: Vec<RingEntry>,
+    /// Commands accepted or started and not done, in order of sequence.
+    pub open: Vec<OpenCommand>,
+    /// Position of the last report ever signed; `None` before the first.
+    pub last_report: Option<ReportPosition>,
+    /// Reports not acknowledged, ascending.
+    pub outbox: Vec<StoredReport>,
+    /// Root metadata envelopes, ascending from the version pinned at enrolment.
+    pub root_chain: Vec<Vec<u8>>,
+    pub audit_head: Option<LogPosition>,
+    pub quarantine: Option<QuarantineId>,
+    pub clock: Option<StoredClock>,
+}
+
+/// A command without an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenCommand {
+    pub command: Vec<u8>,
+    pub sealed: Vec<SealedValue>,
+    /// `Accepted` or `Started`.
+    pub stage: Stage,
+}
+
+/// Judges an order against this host's registry and its owner's policy. Implemented by the agent.
+pub trait Admission {
+    /// Whether the order may run here.
+    ///
+    /// # Errors
+    /// When the action, version or schema is not registered, the parameters do not decode, or
+    /// policy says no; in words for a person, naming the policy line.
+    fn judge(&self, order: &Order) -> Result<Admitted, Rejection>;
+}
+
+/// What the loop needs to know of an order it may run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub class: Class,
+    pub on_restart: OnRestart,
+    pub kind: AdmittedKind,
+}
+
+/// How an order runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdmittedKind {
+    /// At once, beside everything else.
+    Free,
+    /// One at a time per app.
+    Locked(AppName),
+    /// Stops another command; waits for no lock; handled by the loop itself.
+    Cancel(CommandId),
+}
+
+/// Why an order may not run, in words for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub message: String,
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// The control plane ended it.
+    #[error("the control plane refused: {message}")]
+    Refused { reason: RefusalCode, message: String },
+    /// Something from the control plane did not verify.
+    #[error("the control plane's {what} does not verify: {why}")]
+    NotAuthentic { what: &'static str, why: String },
+    /// A frame came that does not belong here.
+    #[error("unexpected {frame} from the control plane")]
+    Unexpected { frame: &'static str },
+    /// It took too long.
+    #[error("authentication was not finished within {seconds} s")]
+    AuthenticationTimeout { seconds: u64 },
+    /// Wall clock and boot-time clock drifted apart: time is learnt again.
+    #[error("the clock of this host jumped by {milliseconds} ms; authenticating again")]
+    ClockJump { milliseconds: u64 },
+    /// At least hourly both sides prove themselves again.
+    #[error("the session is due for renewal")]
+    Renewal,
+}
+
+/// Things worth a line in the agent's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// A session is open: orders may come.
+    SessionOpen { skew_ms: i64 },
+    /// A command was durably accepted.
+    Accepted { command: CommandId, sequence: Sequence },
+    /// A command was durably refused.
+    Refused { command: CommandId, why: String },
+    /// A message was thrown away before it could be attributed to a command.
+    Dropped { why: String },
+    /// A report was acknowledged.
+    Acknowledged { sequence: ReportSequence },
+    /// New root metadata is in force.
+    RootAdvanced { version: RootVersion },
+    /// Quarantine was entered, and why.
+    Quarantined { why: String },
+}

@@ -1,0 +1,104 @@
+//! What the two ends say on a stream, as plain values. `wire` converts them from and to protobuf;
+//! what is signed is an envelope's bytes, opened by the machine that receives it.
+
+use envelope::messages::SealedValue;
+use ids::{ActionName, Challenge, CommandId, ReportSequence, Sequence, Sha256, TokenId};
+use zeroize::Zeroizing;
+
+/// Agent → control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentFrame {
+    /// First frame of a session: an encoded `AgentHello`.
+    Hello(Vec<u8>),
+    /// Root metadata envelopes a control plane that is behind may lack, ascending.
+    RootChain(Vec<Vec<u8>>),
+    /// A `SessionProof` envelope.
+    Proof(Vec<u8>),
+    /// The actions this agent has; sent right after the proof.
+    Actions(Vec<ActionRef>),
+    /// A command was durably accepted, or is known from before: where it stands.
+    Accepted { command: CommandId, sequence: Sequence, stage: Stage },
+    /// Output of a running command: lossy, for whoever watches.
+    Progress { command: CommandId, text: String },
+    /// A `Report` envelope.
+    Report(Vec<u8>),
+    /// First frame of an enrolment.
+    EnrolStart { token: TokenId, nonce: Challenge },
+    /// An `EnrolProof` envelope and the token's secret.
+    EnrolProof { proof: Vec<u8>, secret: TokenSecret },
+    /// A `ReceiptRequest` envelope.
+    ReceiptRequest(Vec<u8>),
+}
+
+/// Control plane → agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlFrame {
+    /// Root metadata envelopes above the agent's version, ascending. Precedes the hello.
+    RootChain(Vec<Vec<u8>>),
+    /// A `ControlHello` envelope.
+    Hello(Vec<u8>),
+    /// A `SessionOpen` envelope.
+    Open(Vec<u8>),
+    /// A `Command` envelope and the sealed values it refers to. Also asks for a known command's status.
+    Deliver { command: Vec<u8>, sealed: Vec<SealedValue> },
+    /// A report is durable here and need not be sent again.
+    ReportAcknowledged { sequence: ReportSequence, sha256: Sha256 },
+    /// An `AuditHead` envelope.
+    AuditHead(Vec<u8>),
+    /// An `EnrolHello` envelope; preceded by the root chain from version 1.
+    EnrolHello(Vec<u8>),
+    /// An `EnrolReceipt` envelope.
+    EnrolReceipt(Vec<u8>),
+    /// The stream ends, and why.
+    Refused { reason: RefusalCode, message: String },
+}
+
+/// The 32-byte secret of a join token. Zeroized, never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenSecret(pub Zeroizing<[u8; 32]>);
+
+impl core::fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("TokenSecret(…)")
+    }
+}
+
+/// One action an agent has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActionRef {
+    pub name: ActionName,
+    pub version: u32,
+    pub schema_sha256: Sha256,
+}
+
+/// How far a command got at its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Durably accepted, waiting to start.
+    Accepted,
+    /// Durably started.
+    Started,
+    /// Ended; its report is on the way.
+    Done,
+}
+
+/// Why a stream was ended by the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefusalCode {
+    /// The join token is unknown, spent, expired, or for another host. Deliberately one answer.
+    TokenRefused,
+    /// This host is unknown or revoked.
+    HostRefused,
+    /// No common protocol version, or below the fleet's minimum.
+    ProtocolVersion,
+    /// A signature, a binding or a message did not verify.
+    NotAuthentic,
+    /// A newer session of the same host took over.
+    Superseded,
+    /// The host is quarantined; only stored reports and root metadata pass.
+    Quarantined,
+    /// A limit was passed.
+    LimitExceeded,
+    /// The control plane shuts down or cannot serve now; come back later.
+    Unavailable,
+}
