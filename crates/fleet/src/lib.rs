@@ -1,1 +1,6 @@
-//! placeholder
+//! The control plane's decisions: what may be asked, what is sent when, what a report means.
+//!
+//! No clock, no randomness, no network, no database: shells bring those and call the ports.
+
+pub mod model;
+pub mod ports;

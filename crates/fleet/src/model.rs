@@ -1,0 +1,228 @@
+//! What the control plane knows: hosts, commands, operations, apps, people. Plain values; the store
+//! keeps them, the decisions beside this module change them.
+
+use envelope::messages::{LogPosition, Order, PublicKeyBytes, ReportPosition, SealedValue, SealingKeyBytes};
+use ids::{
+    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, Role, RootVersion, Sequence,
+    Sha256, TokenId, UnixMs, UserId, UserName,
+};
+use session::frames::ActionRef;
+
+/// One enrolled host, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub id: HostId,
+    pub name: HostName,
+    pub roles: Vec<Role>,
+    pub identity_key: PublicKeyBytes,
+    pub sealing_key: SealingKeyBytes,
+    pub host_epoch: HostEpoch,
+    pub standing: HostStanding,
+    /// Highest sequence ever given to a command of this host.
+    pub allocated: Sequence,
+    /// Highest sequence this host acknowledged (an `Accepted` frame or a report).
+    pub acknowledged: Sequence,
+    /// Its last verified and stored report.
+    pub last_report: ReportPosition,
+    /// Last audit head it reported.
+    pub audit_head: Option<LogPosition>,
+    /// Boot ids of its last sessions, latest first, at most two.
+    pub boots: Vec<BootId>,
+    pub actions: Vec<ActionRef>,
+    pub agent_version: String,
+    pub root_version: RootVersion,
+    pub enrolled_at: UnixMs,
+    /// End of its last session; sessions going on are known to the registry of sessions only.
+    pub last_seen: Option<UnixMs>,
+    /// The signed receipt it was given.
+    pub receipt: Vec<u8>,
+}
+
+/// Whether a host may get orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostStanding {
+    /// Yes.
+    Active,
+    /// Its state and ours disagree: stored reports and root metadata only.
+    Quarantined { why: String },
+    /// Tombstone: never again.
+    Revoked { at: UnixMs },
+}
+
+/// Where a command stands. The table of transitions is in [`crate::command`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CommandStatus {
+    /// Waits for its host; not sealed.
+    Queued,
+    /// Sealed and stored, sent or about to be.
+    Delivered,
+    /// Durably accepted by the host.
+    Accepted,
+    /// Durably started by the host.
+    Running,
+    Succeeded,
+    Failed,
+    RolledBack,
+    /// Refused by the host before anything ran.
+    Rejected,
+    /// Never ran, and never will: too late.
+    Expired,
+    /// The host cannot say, or was revoked before it said.
+    Unknown,
+    Cancelled,
+}
+
+/// One command, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub order: Order,
+    pub host_name: HostName,
+    pub app: Option<AppName>,
+    pub sealed: Vec<SealedValue>,
+    pub status: CommandStatus,
+    /// One or a few sentences for a person; empty while nothing is to be said.
+    pub message: String,
+    pub requested_by: UserName,
+    /// Every sealed version, ascending by sequence.
+    pub seals: Vec<Seal>,
+    /// The verified report's envelope, once there is one.
+    pub report: Option<Vec<u8>>,
+    pub delivered_at: Option<UnixMs>,
+    pub accepted_at: Option<UnixMs>,
+    pub started_at: Option<UnixMs>,
+    pub settled_at: Option<UnixMs>,
+}
+
+/// One sealed version of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    pub sequence: Sequence,
+    pub expires: UnixMs,
+    /// SHA-256 of the payload bytes.
+    pub payload_sha256: Sha256,
+    pub envelope: Vec<u8>,
+}
+
+/// A command about to be stored for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCommand {
+    pub order: Order,
+    pub app: Option<AppName>,
+    pub sealed: Vec<SealedValue>,
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub id: OperationId,
+    pub kind: OperationKind,
+    pub requested_by: UserName,
+    pub created_at: UnixMs,
+    /// SHA-256 of the whole request: the same id with another request is refused.
+    pub request_sha256: Sha256,
+    /// What later stages need: for a deploy, the specification (UTF-8 JSON of `actions::spec::AppSpec`).
+    pub detail: Vec<u8>,
+    /// How long after a stage's proposal a host may still get it, in milliseconds.
+    pub queue_for_ms: u64,
+    /// Only the plan.
+    pub dry_run: bool,
+}
+
+/// Kinds of operation, by their stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OperationKind {
+    /// One command per host.
+    Single,
+    /// `app.plan`, then `app.deploy` with the images the verified plan pinned.
+    Deploy,
+}
+
+/// An app on one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppInstance {
+    pub app: AppName,
+    pub host: HostId,
+    pub host_name: HostName,
+    /// The operation that made its present release.
+    pub release: OperationId,
+    pub deployed_at: UnixMs,
+    /// The last deploy's result (UTF-8 JSON, as reported and verified).
+    pub result: Vec<u8>,
+}
+
+/// A join token, as stored: never its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTokenRecord {
+    pub id: TokenId,
+    /// SHA-256 of the 32-byte secret (which has 256 bits of entropy, so a plain hash is enough).
+    pub secret_sha256: Sha256,
+    pub host_name: HostName,
+    pub roles: Vec<Role>,
+    pub created_by: UserName,
+    pub created_at: UnixMs,
+    pub expires: UnixMs,
+    /// The host it became, once spent.
+    pub spent_by: Option<HostId>,
+}
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub id: UserId,
+    pub name: UserName,
+    pub role: UserRole,
+    /// Argon2id in PHC string form.
+    pub password_hash: String,
+}
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UserRole {
+    /// Looks.
+    Viewer,
+    /// Deploys and runs actions.
+    Operator,
+    /// Enrols and revokes as well.
+    Admin,
+}
+
+/// A signed-in person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserSession {
+    /// SHA-256 of the bearer token (256 bits of entropy).
+    pub token_sha256: Sha256,
+    pub user: UserId,
+    pub user_name: UserName,
+    pub role: UserRole,
+    pub created_at: UnixMs,
+    pub expires: UnixMs,
+}
+
+/// One entry of the audit log, as read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    pub index: u64,
+    pub time: UnixMs,
+    pub kind: envelope::audit::AuditKind,
+    /// Who: a user name, `host:NAME`, or `control-plane`.
+    pub actor: String,
+    /// What it was about: a host, command, operation or user, in words with ids.
+    pub subject: String,
+    pub record_sha256: Sha256,
+    /// The record itself, unless it was pruned. For commands and reports the envelope's bytes.
+    pub record: Option<Vec<u8>>,
+}
+
+/// A filter over commands. Newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandFilter {
+    pub host: Option<HostId>,
+    pub operation: Option<OperationId>,
+    pub status: Option<CommandStatus>,
+    pub app: Option<AppName>,
+    pub action: Option<ActionName>,
+    /// Only those older than this one.
+    pub before: Option<CommandId>,
+    /// At most so many (1 to [`crate::limits::LIST_MAX`]).
+    pub limit: u32,
+}

@@ -1,0 +1,211 @@
+//! The doors through which the control plane's shells reach the world on behalf of these decisions.
+//! Only shells call ports; decisions are functions and machines that return what to write.
+
+use core::{future::Future, pin::Pin};
+
+use envelope::{audit::AuditKind, messages::*};
+use ids::*;
+use session::frames::{ActionRef, Stage};
+
+use crate::model::*;
+
+/// A boxed future, so that ports can be used as trait objects.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Durable state. Every write is one transaction, durable when its future resolves; its audit
+/// entries are leaves of the same transaction.
+pub trait Store: Send + Sync {
+    /// Applies one transaction.
+    fn write(&self, write: Write) -> Later<'_, Result<Written, StoreError>>;
+
+    fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// A host that is not revoked, by name.
+    fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// Every host, revoked ones last, by name.
+    fn hosts(&self) -> Later<'_, Result<Vec<Host>, StoreError>>;
+    fn join_token(&self, id: TokenId) -> Later<'_, Result<Option<JoinTokenRecord>, StoreError>>;
+    /// Commands of one host that have no end, in order of proposal, whole.
+    fn commands_open(&self, host: HostId) -> Later<'_, Result<Vec<Command>, StoreError>>;
+    fn command(&self, id: CommandId) -> Later<'_, Result<Option<Command>, StoreError>>;
+    fn commands(&self, filter: CommandFilter) -> Later<'_, Result<Vec<Command>, StoreError>>;
+    fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>>;
+    /// Instances of one app, or of all.
+    fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>>;
+    fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>>;
+    /// A session that is not expired at `now`.
+    fn user_session(&self, token_sha256: Sha256, now: UnixMs) -> Later<'_, Result<Option<UserSession>, StoreError>>;
+    /// Audit entries from `first` on, ascending, at most `limit`, with their records.
+    fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>>;
+    /// Signed audit heads, ascending by size; the latest only, or all.
+    fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
+    /// The root metadata chain, ascending.
+    fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
+}
+
+/// One transaction.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// First start: root metadata and the first administrator.
+    Initialise { root: Vec<u8>, admin: User, audit: Vec<AuditEntry> },
+    /// New join token. Refused when a host of that name exists and is not revoked.
+    TokenCreate { token: JoinTokenRecord, audit: AuditEntry },
+    /// Burns the token (unspent, unexpired at `now`, secret hash equal, in constant time) and inserts the host.
+    Enrol { token: TokenId, secret_sha256: Sha256, now: UnixMs, host: Box<Host>, audit: AuditEntry },
+    /// An operation and its first commands. The same id and request again changes nothing.
+    OperationPropose { operation: Operation, commands: Vec<NewCommand>, audit: AuditEntry },
+    /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must
+    /// still be what is stored, and the command must still be queued or delivered.
+    CommandSeal { command: CommandId, host: HostId, allocated_before: Sequence, seal: Seal, at: UnixMs, audit: AuditEntry },
+    /// The host acknowledged a command and says how far it is.
+    CommandStage { command: CommandId, host: HostId, sequence: Sequence, stage: Stage, at: UnixMs },
+    /// A verified report ends a command. `expected_last` must still be the host's last report.
+    CommandSettle(Box<Settlement>),
+    /// Ends a command that never reached its host, or never can: cancelled or expired. Only from `from`.
+    CommandEnd { command: CommandId, from: Vec<CommandStatus>, status: CommandStatus, message: String, at: UnixMs, audit: AuditEntry },
+    /// Tombstone; queued commands are cancelled, others that have no end become unknown.
+    HostRevoke { host: HostId, at: UnixMs, audit: AuditEntry },
+    /// Enters quarantine.
+    HostQuarantine { host: HostId, why: String, audit: AuditEntry },
+    /// A session began and showed something new: actions, version, boot, root version.
+    HostSeen { host: HostId, actions: Vec<ActionRef>, agent_version: String, boots: Vec<BootId>, root_version: RootVersion },
+    /// A session ended.
+    HostLeft { host: HostId, at: UnixMs },
+    /// Newer root metadata, verified.
+    RootAdvance { version: RootVersion, envelope: Vec<u8>, audit: AuditEntry },
+    UserSessionCreate { session: UserSession, audit: AuditEntry },
+    UserSessionEnd { token_sha256: Sha256, audit: AuditEntry },
+    /// Replaces an account's password and ends its sessions.
+    UserPasswordSet { user: UserId, password_hash: String, audit: AuditEntry },
+    /// Something that only the audit log records.
+    Audit(AuditEntry),
+    /// A signed head of the audit log.
+    AuditHead { position: LogPosition, envelope: Vec<u8> },
+}
+
+/// A verified report and everything that follows from it, in one transaction.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    pub host: HostId,
+    /// Report position before this report, as the host's row must still have it.
+    pub expected_last: ReportPosition,
+    pub position: ReportPosition,
+    pub envelope: Vec<u8>,
+    pub command: CommandId,
+    pub sequence: Sequence,
+    pub status: CommandStatus,
+    pub message: String,
+    pub audit_head: Option<LogPosition>,
+    pub at: UnixMs,
+    /// The next stage of the operation, if this end asks for one.
+    pub follow_up: Vec<NewCommand>,
+    pub app: Option<AppChange>,
+    pub audit: Vec<AuditEntry>,
+}
+
+/// What a settled command did to the list of apps.
+#[derive(Clone, Debug)]
+pub enum AppChange {
+    /// A release is current on the host.
+    Deployed(AppInstance),
+    /// The app is gone from the host.
+    Removed { app: AppName, host: HostId },
+}
+
+/// What a transaction answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Done.
+    Done,
+    /// `OperationPropose` met its own id and the same request: nothing changed.
+    AlreadyProposed,
+}
+
+/// Something to be recorded in the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    pub time: UnixMs,
+    pub kind: AuditKind,
+    pub actor: String,
+    pub subject: String,
+    pub record: AuditRecord,
+}
+
+/// What an audit leaf's hash covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditRecord {
+    /// Stored with the entry; UTF-8 JSON.
+    Inline(Vec<u8>),
+    /// A command's or report's envelope, stored with the command; the hash is over its bytes.
+    Envelope(Vec<u8>),
+}
+
+/// Why a store did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Something else changed first, or a precondition does not hold; nothing was written.
+    #[error("{0}")]
+    Conflict(String),
+    /// The join token is unknown, spent, expired, or its secret is another. Deliberately one answer.
+    #[error("the join token is not valid (unknown, used, expired, or for another host); ask for a new one with `serverflow host enroll NAME`")]
+    TokenRefused,
+    /// The database cannot be used now.
+    #[error("the database cannot be used: {0}")]
+    Unavailable(String),
+    /// What is stored does not decode or does not match its checks.
+    #[error("the database holds something that does not verify: {0}")]
+    Corrupt(String),
+}
+
+/// Signs with the command key. Answers with the envelope's bytes; the implementation checks what it
+/// can know (well-formed, strictly rising sequence per host, bounded jumps, rate) and uses its own clock.
+pub trait Signer: Send + Sync {
+    /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock.
+    fn sign_command(&self, command: envelope::messages::Command) -> Later<'_, Result<SignedCommand, SignError>>;
+    /// Signs a session-open; the signer puts in its own time.
+    fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>>;
+}
+
+/// A signed command.
+#[derive(Clone, Debug)]
+pub struct SignedCommand {
+    pub envelope: Vec<u8>,
+    pub payload_sha256: Sha256,
+}
+
+/// Why the signer did not sign.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// It must not be signed.
+    #[error("the signer refuses: {0}")]
+    Refused(String),
+    /// The signer cannot be used now.
+    #[error("the signer cannot be used: {0}")]
+    Unavailable(String),
+}
+
+/// Tells whoever watches, in this process, that something changed. Lossy; state is in the store.
+pub trait Notifier: Send + Sync {
+    /// A host has something new in its queue (or was revoked): its session, if any, should look.
+    fn host_changed(&self, host: HostId, change: HostChange);
+    /// Something to show to people who watch.
+    fn publish(&self, event: Event);
+    /// Whether a session of this host is open now, and since when.
+    fn connected(&self, host: HostId) -> Option<UnixMs>;
+}
+
+/// Why a session should look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostChange {
+    /// New or cancelled commands.
+    Queue,
+    /// Close now.
+    Revoked,
+}
+
+/// Something that happened, for server-sent events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Command { command: CommandId, operation: OperationId, host: HostId, status: CommandStatus, message: String },
+    Progress { command: CommandId, operation: OperationId, host: HostId, text: String },
+    Host { host: HostId },
+}
