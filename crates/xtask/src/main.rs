@@ -1,1 +1,55 @@
-fn main() {}
+//! The project's own checks, as a program: `cargo xtask tidy`.
+//!
+//! What the compiler, clippy and cargo-deny cannot know is checked here: which room of the workspace may reach
+//! which other one, who may start programs, how long a function may grow, which files are frozen. Each rule is a
+//! pure function from files or metadata to findings, with a test that passes and a test that fails; only this
+//! file and `workspace.rs` touch the machine. It uses nothing but the standard library and `serde_json`, so it
+//! builds in seconds.
+
+use std::process::ExitCode;
+
+mod tidy;
+mod workspace;
+
+use tidy::Mode;
+
+const USAGE: &str = "\
+usage: cargo xtask tidy [--bless]
+
+  tidy           check the rules of the workspace; exit 1 with every finding listed when one is broken
+  tidy --bless   first record what may be recorded: shorter functions and files in crates/xtask/ratchet.json
+                 (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mode = match arguments.as_slice() {
+        ["tidy"] => Mode::Check,
+        ["tidy", "--bless"] => Mode::Bless,
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match tidy::run(mode) {
+        Ok(findings) if findings.is_empty() => {
+            println!("tidy: every rule holds");
+            ExitCode::SUCCESS
+        }
+        Ok(findings) => {
+            for finding in &findings {
+                println!("{finding}\n");
+            }
+            println!("tidy: {} finding(s)", findings.len());
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            eprintln!("tidy: could not look: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

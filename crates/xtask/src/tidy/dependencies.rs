@@ -1,0 +1,110 @@
+//! `docs/DEPENDENCIES.md` against the packages: each dependency from outside has a row with its reason and the
+//! rooms that may use it, and each row has a user.
+//!
+//! A row reads `` | `name` | rooms | features | reason | ``, the rooms, named by their folders, separated by commas;
+//! `any` stands for all.
+
+use std::collections::BTreeMap;
+
+use crate::workspace::{Package, TextFile};
+
+use super::Finding;
+
+const DOCUMENT: &str = "docs/DEPENDENCIES.md";
+
+/// Compares the document's rows with what the packages name.
+pub(crate) fn check(packages: &[Package], files: &[TextFile]) -> Vec<Finding> {
+    let text = files.iter().find(|file| file.path == DOCUMENT).map_or("", |file| file.text.as_str());
+    let rows = rows(text);
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for package in packages {
+        let room = room(&package.name);
+        for dependency in package.dependencies.iter().filter(|dependency| dependency.external) {
+            users.entry(&dependency.name).or_default().push(room);
+        }
+    }
+
+    let finding =
+        |place: &str, message: String| Finding { rule: "dependency-reason", place: place.to_owned(), message };
+    let mut findings = Vec::new();
+    for (name, rooms) in &users {
+        let Some(allowed) = rows.get(name) else {
+            let rooms = rooms.join(", ");
+            findings.push(finding(
+                name,
+                format!("is used by {rooms} and has no row in {DOCUMENT}. Add one, with its reason."),
+            ));
+            continue;
+        };
+        for room in rooms.iter().filter(|room| !allowed.contains(room) && !allowed.contains(&"any")) {
+            findings.push(finding(
+                name,
+                format!("is used by {room}, and its row in {DOCUMENT} is for {} alone.", allowed.join(", ")),
+            ));
+        }
+    }
+    for name in rows.keys().filter(|name| !users.contains_key(*name)) {
+        findings
+            .push(finding(name, format!("has a row in {DOCUMENT} and no user. Remove the row and the dependency.")));
+    }
+    findings
+}
+
+/// A package's room: its folder under `crates/`.
+fn room(package: &str) -> &str {
+    if package == "serverflow" { "cli" } else { package.strip_prefix("serverflow-").unwrap_or(package) }
+}
+
+fn rows(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, rooms, _, reason, _] = cells.as_slice() else { continue };
+        let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else { continue };
+        if !reason.is_empty() {
+            rows.insert(name, rooms.split(',').map(str::trim).collect());
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::{Dependency, Kind};
+
+    const DOC: &str = "| crate | used by | features | reason |\n|---|---|---|---|\n\
+                       | `serde` | any | derive | data |\n| `sqlx` | store, journal | sqlite | SQL |\n";
+
+    fn check_with(text: &str, uses: &[(&str, &str)]) -> Vec<String> {
+        let package = |(user, name): &(&str, &str)| Package {
+            name: (*user).to_owned(),
+            has_binary: false,
+            dependencies: vec![Dependency { name: (*name).to_owned(), kind: Kind::Normal, external: true }],
+        };
+        let packages: Vec<Package> = uses.iter().map(package).collect();
+        let file = TextFile { path: DOCUMENT.to_owned(), text: text.to_owned() };
+        check(&packages, &[file]).into_iter().map(|finding| finding.to_string()).collect()
+    }
+
+    #[test]
+    fn listed_dependencies_with_allowed_users_pass() {
+        let uses = [("serverflow-ids", "serde"), ("serverflow-store", "sqlx"), ("serverflow-journal", "sqlx")];
+        assert_eq!(check_with(DOC, &uses), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unlisted_misused_and_unused_dependencies_are_found() {
+        let found = check_with(DOC, &[("serverflow-web", "sqlx"), ("serverflow-web", "axum")]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("axum") && found[0].contains("no row"));
+        assert!(found[1].starts_with("sqlx") && found[1].contains("store, journal alone"));
+        assert!(found[2].starts_with("serde") && found[2].contains("no user"));
+    }
+
+    #[test]
+    fn a_row_without_a_reason_is_no_row() {
+        let found = check_with("| `serde` | any | derive | |\n", &[("serverflow-ids", "serde")]);
+        assert_eq!(found.len(), 1);
+    }
+}
