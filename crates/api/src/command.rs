@@ -1,0 +1,125 @@
+//! Commands: one order to one host.
+
+use ids::{AppName, CommandId, HostName, OperationId, UserName};
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// Where a command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandStatus {
+    Queued,
+    Delivered,
+    Accepted,
+    Running,
+    Succeeded,
+    Failed,
+    RolledBack,
+    Rejected,
+    Expired,
+    Unknown,
+    Cancelled,
+}
+
+impl CommandStatus {
+    /// Every status, in the order of a command's life.
+    pub const ALL: [Self; 11] = [
+        Self::Queued,
+        Self::Delivered,
+        Self::Accepted,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::RolledBack,
+        Self::Rejected,
+        Self::Expired,
+        Self::Unknown,
+        Self::Cancelled,
+    ];
+
+    /// Whether nothing more can happen.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
+    }
+
+    /// The word used in JSON, flags and tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// `GET /api/v1/commands`: an array of these, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSummary {
+    pub command_id: CommandId,
+    pub operation_id: OperationId,
+    pub host: HostName,
+    /// `name@version`.
+    pub action: String,
+    pub app: Option<AppName>,
+    pub dry_run: bool,
+    pub status: CommandStatus,
+    pub message: String,
+    pub requested_by: UserName,
+    pub proposed_at: Timestamp,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// `GET /api/v1/commands/{id}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CommandDetail {
+    #[serde(flatten)]
+    pub summary: CommandSummary,
+    /// The parameters as signed.
+    pub parameters: serde_json::Value,
+    /// Names of the sealed values that travel beside.
+    pub sealed_values: Vec<String>,
+    pub deliver_by: Timestamp,
+    pub delivered_at: Option<Timestamp>,
+    pub accepted_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    /// Every sealed version, the last one last.
+    pub orders: Vec<SignedOrder>,
+    pub report: Option<SignedReport>,
+}
+
+/// One sealed version of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedOrder {
+    pub sequence: u64,
+    pub expires_at: Timestamp,
+    /// The envelope, base64.
+    pub envelope: String,
+    pub payload_type: String,
+    /// Id of the command key that verifies it.
+    pub verified_by: String,
+}
+
+/// The host's signed account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignedReport {
+    pub sequence: u64,
+    pub status: String,
+    pub finished_at: Timestamp,
+    pub result: serde_json::Value,
+    /// The envelope, base64.
+    pub envelope: String,
+    pub payload_type: String,
+    /// Id of the identity key that verifies it.
+    pub verified_by: String,
+}

@@ -1,0 +1,79 @@
+//! Hosts.
+
+use ids::{HostId, HostName, Role};
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// Whether a host can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostStatus {
+    /// A session is open.
+    Connected,
+    /// None is open.
+    Offline,
+    /// Its state and the control plane's disagree; it gets no orders.
+    Quarantined,
+    /// Never again.
+    Revoked,
+}
+
+/// `GET /api/v1/hosts`: an array of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSummary {
+    pub id: HostId,
+    pub name: HostName,
+    pub status: HostStatus,
+    pub roles: Vec<Role>,
+    pub agent_version: String,
+    /// Now while connected; else the end of its last session; absent before the first.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// `GET /api/v1/hosts/{name}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDetail {
+    #[serde(flatten)]
+    pub summary: HostSummary,
+    pub enrolled_at: Timestamp,
+    pub host_epoch: u64,
+    /// Ed25519 public key, base64.
+    pub identity_key: String,
+    /// X25519 public key secrets are sealed to, base64.
+    pub sealing_key: String,
+    /// The signed enrolment receipt, base64.
+    pub receipt: String,
+    pub root_version: u64,
+    pub highest_sequence: u64,
+    pub acknowledged_sequence: u64,
+    pub last_report_sequence: u64,
+    /// Why it is quarantined, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_reason: Option<String>,
+    /// `name@version` of each action its agent has.
+    pub actions: Vec<String>,
+    /// Apps it carries.
+    pub apps: Vec<String>,
+}
+
+/// `POST /api/v1/hosts`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    pub name: HostName,
+    #[serde(default)]
+    pub roles: Vec<Role>,
+    /// How long the token lives, in seconds; 15 minutes when absent, at most 7 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
+
+/// The join token. Shown once, works once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct JoinTokenResponse {
+    pub token: String,
+    pub name: HostName,
+    pub roles: Vec<Role>,
+    pub expires_at: Timestamp,
+}

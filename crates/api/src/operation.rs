@@ -1,0 +1,152 @@
+//! Operations, actions and apps.
+
+use std::collections::BTreeMap;
+
+use ids::{AppName, CommandId, HostName, OperationId};
+use serde::{Deserialize, Serialize};
+
+use crate::{CommandStatus, Timestamp};
+
+/// `POST /api/v1/operations`. The client chooses the id, so that a retried request is the same request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum OperationRequest {
+    /// One action on some hosts.
+    Single(SingleRequest),
+    /// Plan, then deploy.
+    Deploy(DeployRequest),
+}
+
+/// One action on some hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SingleRequest {
+    pub operation_id: OperationId,
+    /// Action name, such as `host.facts`; the newest version the control plane knows.
+    pub action: String,
+    /// Hosts by name. For actions on an app, empty means every host that carries it.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
+    pub parameters: serde_json::Value,
+    #[serde(default)]
+    pub sealed: BTreeMap<HostName, Vec<SealedValue>>,
+    #[serde(default)]
+    pub dry_run: bool,
+    /// How long it may wait for a host that is away, in seconds; 10 minutes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_for_seconds: Option<u64>,
+}
+
+/// A deploy of one app to one or more hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    pub operation_id: OperationId,
+    pub hosts: Vec<HostName>,
+    /// An `actions::spec::AppSpec`.
+    pub spec: serde_json::Value,
+    /// Values sealed to each host.
+    #[serde(default)]
+    pub sealed: BTreeMap<HostName, Vec<SealedValue>>,
+    #[serde(default)]
+    pub dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_for_seconds: Option<u64>,
+}
+
+/// One value sealed to one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedValue {
+    pub name: String,
+    /// HPKE encapsulated key and ciphertext, base64.
+    pub sealed: String,
+}
+
+/// Answer to a proposal, and `GET /api/v1/operations/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationResponse {
+    pub operation_id: OperationId,
+    pub state: OperationState,
+    /// Every command so far; a deploy's second stage appears when its plan is in.
+    pub commands: Vec<OperationCommand>,
+}
+
+/// Whether an operation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// Some command has no end, or a stage is still to come.
+    Running,
+    /// Everything ended well.
+    Succeeded,
+    /// Everything ended, something otherwise than well.
+    Failed,
+}
+
+/// One command of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationCommand {
+    pub command_id: CommandId,
+    pub host: HostName,
+    /// `name@version`.
+    pub action: String,
+    pub status: CommandStatus,
+    pub message: String,
+    /// The verified result, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+}
+
+/// Data of a server-sent event on `…/events`. The stream begins with one `command` event per known
+/// command, and ends after `operation` says that it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A command's status changed.
+    Command { command_id: CommandId, host: HostName, action: String, status: CommandStatus, message: String },
+    /// A running command says something. Lossy.
+    Progress { command_id: CommandId, host: HostName, text: String },
+    /// The whole operation, when it ended.
+    Operation { operation: OperationResponse },
+}
+
+/// `GET /api/v1/actions`: an array of these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionSummary {
+    pub name: String,
+    pub version: u32,
+    pub title: String,
+    /// `read`, `change` or `destructive`.
+    pub class: String,
+    pub timeout_seconds: u64,
+    pub schema_sha256: String,
+    /// JSON Schema of its parameters.
+    pub schema: serde_json::Value,
+}
+
+/// `GET /api/v1/apps`: an array of these.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppSummary {
+    pub name: AppName,
+    pub instances: Vec<AppInstance>,
+}
+
+/// An app on one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppInstance {
+    pub host: HostName,
+    pub release: OperationId,
+    pub deployed_at: Timestamp,
+    /// False when nothing could prove that it is healthy.
+    pub verified: bool,
+}
+
+/// `GET /api/v1/apps/{name}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AppDetail {
+    #[serde(flatten)]
+    pub summary: AppSummary,
+    /// The last deploy's result per host.
+    pub results: BTreeMap<HostName, serde_json::Value>,
+}

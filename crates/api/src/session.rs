@@ -1,0 +1,44 @@
+//! Signing in.
+
+use ids::{FleetId, UserName};
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// `POST /api/v1/session`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInRequest {
+    pub name: UserName,
+    pub password: String,
+}
+
+/// Answer to a sign-in. The token is shown once; send it as `Authorization: Bearer TOKEN`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SignInResponse {
+    pub token: String,
+    pub expires_at: Timestamp,
+    pub user: WhoAmI,
+}
+
+/// `GET /api/v1/session`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoAmI {
+    pub name: UserName,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    pub expires_at: Timestamp,
+}
+
+/// `GET /api/v1/fleet`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetInfo {
+    pub fleet_id: FleetId,
+    /// Version of the control plane.
+    pub version: String,
+    pub epoch: u64,
+    pub root_version: u64,
+    pub root_expires_at: Timestamp,
+    /// `host:port` of the agents' listener.
+    pub agent_addresses: Vec<String>,
+}
