@@ -5,3 +5,4 @@
 //! accept. The protobuf types behind the payloads are private to this room.
 
 pub mod messages;
+pub mod signer_port;

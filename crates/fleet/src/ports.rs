@@ -1,16 +1,14 @@
 //! The doors through which the control plane's shells reach the world on behalf of these decisions.
 //! Only shells call ports; decisions are functions and machines that return what to write.
 
-use core::{future::Future, pin::Pin};
-
 use envelope::{audit::AuditKind, messages::*};
 use ids::*;
 use session::frames::{ActionRef, Stage};
 
 use crate::model::*;
 
-/// A boxed future, so that ports can be used as trait objects.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// The signer's door stands beside the messages it signs, because its room depends on nothing else.
+pub use envelope::signer_port::{Later, SignError, SignedCommand, Signer};
 
 /// Durable state. Every write is one transaction, durable when its future resolves; its audit
 /// entries are leaves of the same transaction.
@@ -154,33 +152,6 @@ pub enum StoreError {
     /// What is stored does not decode or does not match its checks.
     #[error("the database holds something that does not verify: {0}")]
     Corrupt(String),
-}
-
-/// Signs with the command key. Answers with the envelope's bytes; the implementation checks what it
-/// can know (well-formed, strictly rising sequence per host, bounded jumps, rate) and uses its own clock.
-pub trait Signer: Send + Sync {
-    /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock.
-    fn sign_command(&self, command: envelope::messages::Command) -> Later<'_, Result<SignedCommand, SignError>>;
-    /// Signs a session-open; the signer puts in its own time.
-    fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>>;
-}
-
-/// A signed command.
-#[derive(Clone, Debug)]
-pub struct SignedCommand {
-    pub envelope: Vec<u8>,
-    pub payload_sha256: Sha256,
-}
-
-/// Why the signer did not sign.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SignError {
-    /// It must not be signed.
-    #[error("the signer refuses: {0}")]
-    Refused(String),
-    /// The signer cannot be used now.
-    #[error("the signer cannot be used: {0}")]
-    Unavailable(String),
 }
 
 /// Tells whoever watches, in this process, that something changed. Lossy; state is in the store.
