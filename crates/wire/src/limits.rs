@@ -1,0 +1,24 @@
+//! Limits on frames, checked before anything in them is looked at.
+
+/// Largest encoded frame, in bytes: a command (256 KiB of parameters) with its sealed values.
+pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most root metadata envelopes in one frame: ten years of monthly rotations.
+pub const ROOT_CHAIN_MAX: usize = 128;
+/// Largest envelope, in bytes.
+pub const ENVELOPE_BYTES_MAX: usize = 512 * 1024;
+/// Largest encoded hello, in bytes.
+pub const HELLO_BYTES_MAX: usize = 4 * 1024;
+/// Most actions an agent may list.
+pub const ACTIONS_MAX: usize = 512;
+/// Most sealed values beside one command.
+pub const SEALED_VALUES_MAX: usize = 1024;
+/// Largest sealed value, in bytes.
+pub const SEALED_VALUE_BYTES_MAX: usize = 128 * 1024;
+/// Longest name of a sealed value, in bytes.
+pub const SEALED_NAME_BYTES_MAX: usize = 256;
+/// Largest piece of progress text, in bytes.
+pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// Longest message of a refusal, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 2 * 1024;
+/// tonic's read and write buffer per stream, in bytes: frames are small, and streams are many.
+pub const CODEC_BUFFER_BYTES: usize = 512;
