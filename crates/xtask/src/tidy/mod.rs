@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::workspace;
 
+mod bans;
 mod dependencies;
 mod length;
 mod ratchet;
@@ -57,6 +58,7 @@ pub(crate) fn run(mode: Mode) -> Result<Vec<Finding>, String> {
     findings.extend(rooms::check_direct(&packages));
     findings.extend(rooms::check_binaries(&packages));
     findings.extend(dependencies::check(&packages, &files));
+    findings.extend(bans::check(&files));
     findings.extend(sources::check(&files));
     findings.extend(ratchet::check(&top, &files, mode)?);
     findings.extend(schemas::check(&top, &files, mode)?);

@@ -16,16 +16,19 @@ pub(crate) struct ReachRule {
     pub(crate) reason: &'static str,
 }
 
+/// The core: it decides, and knows neither time nor chance nor the machine.
+pub(crate) const PURE: &[&str] = &[
+    "serverflow-ids",
+    "serverflow-envelope",
+    "serverflow-session",
+    "serverflow-actions",
+    "serverflow-compose",
+    "serverflow-fleet",
+];
+
 pub(crate) const RULES: &[ReachRule] = &[
     ReachRule {
-        who: &[
-            "serverflow-ids",
-            "serverflow-envelope",
-            "serverflow-session",
-            "serverflow-actions",
-            "serverflow-compose",
-            "serverflow-fleet",
-        ],
+        who: PURE,
         never: &[
             "tokio",
             "async-std",
