@@ -2,5 +2,7 @@
 //!
 //! No clock, no randomness, no network, no database: shells bring those and call the ports.
 
+pub mod command;
+pub mod limits;
 pub mod model;
 pub mod ports;

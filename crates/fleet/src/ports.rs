@@ -54,10 +54,14 @@ pub enum Write {
     /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must
     /// still be what is stored, and the command must still be queued or delivered.
     CommandSeal { command: CommandId, host: HostId, allocated_before: Sequence, seal: Seal, at: UnixMs, audit: AuditEntry },
-    /// The host acknowledged a command and says how far it is.
+    /// The host acknowledged a command and says how far it is: the command moves by
+    /// `CommandStatus::after(stage.into())`, the host's `acknowledged` rises to `sequence`.
     CommandStage { command: CommandId, host: HostId, sequence: Sequence, stage: Stage, at: UnixMs },
     /// A verified report ends a command. `expected_last` must still be the host's last report.
     CommandSettle(Box<Settlement>),
+    /// A verified report that ends nothing (its command is unknown here, or has ended already): the
+    /// host's chain moves on and the audit log keeps the report; no command changes.
+    ReportKeep(Box<KeptReport>),
     /// Ends a command that never reached its host, or never can: cancelled or expired. Only from `from`.
     CommandEnd { command: CommandId, from: Vec<CommandStatus>, status: CommandStatus, message: String, at: UnixMs, audit: AuditEntry },
     /// Tombstone; queued commands are cancelled, others that have no end become unknown.
@@ -97,6 +101,20 @@ pub struct Settlement {
     /// The next stage of the operation, if this end asks for one.
     pub follow_up: Vec<NewCommand>,
     pub app: Option<AppChange>,
+    pub audit: Vec<AuditEntry>,
+}
+
+/// A verified report that ends nothing, and what is recorded of it.
+#[derive(Clone, Debug)]
+pub struct KeptReport {
+    pub host: HostId,
+    /// Report position before this report, as the host's row must still have it.
+    pub expected_last: ReportPosition,
+    pub position: ReportPosition,
+    /// Sequence of the command it is about; the host acknowledged at least this.
+    pub sequence: Sequence,
+    pub audit_head: Option<LogPosition>,
+    /// The report's envelope is the record of the first.
     pub audit: Vec<AuditEntry>,
 }
 

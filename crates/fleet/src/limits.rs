@@ -1,0 +1,58 @@
+//! Every bound of this room, in one place.
+
+use ids::DurationMs;
+
+/// Entries of one answer of a list.
+pub const LIST_MAX: u32 = 500;
+
+/// Hosts of one operation.
+pub const TARGETS_MAX: usize = 10_000;
+/// Sealed values of one command.
+pub const SEALED_VALUES_MAX: usize = 1_024;
+/// Bytes of one sealed value: the plaintext of an environment value, and what HPKE adds.
+pub const SEALED_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Least bytes of a sealed value: an X25519 encapsulated key (32) and a tag (16), RFC 9180.
+pub const SEALED_VALUE_BYTES_MIN: usize = 48;
+/// Bytes of all sealed values of one command.
+pub const SEALED_BYTES_MAX: usize = 512 * 1024;
+/// Characters of a sealed value's name.
+pub const SEALED_NAME_CHARS_MAX: usize = 512;
+
+/// How long an order may wait for its host, unless the person says otherwise: a forgotten order
+/// must not fire three weeks later.
+pub const QUEUE_FOR_DEFAULT: DurationMs = DurationMs::from_mins(10);
+/// Least time a person may ask for.
+pub const QUEUE_FOR_MIN: DurationMs = DurationMs::from_secs(1);
+/// Greatest time a person may ask for.
+pub const QUEUE_FOR_MAX: DurationMs = DurationMs::from_days(30);
+/// How long an accepted order may wait for its lock, from its sealing on. The protocol's greatest.
+pub const START_WITHIN: DurationMs = DurationMs::from_mins(60);
+/// From sealing to the end of acceptance. The protocol's greatest.
+pub const SEAL_LIFETIME: DurationMs = DurationMs::from_mins(5);
+
+/// Commands sent on one session and not yet acknowledged.
+pub const UNACKNOWLEDGED_MAX: usize = 32;
+/// Cancellations that may be sent on top of those, so that a full window can still be stopped.
+pub const UNACKNOWLEDGED_CANCELS_MAX: usize = 4;
+/// Signed commands waiting for their transaction.
+pub const SIGNED_WAITING_MAX: usize = 4;
+/// Frames taken from the stream and not yet dealt with; above it, the stream is not read.
+pub const FRAMES_WAITING_MAX: usize = 16;
+/// Transactions a session may have waiting that no frame count bounds.
+pub const WRITES_WAITING_MAX: usize = 64;
+/// Actions one agent may announce.
+pub const ACTIONS_MAX: usize = 512;
+/// Root metadata envelopes one agent may present in one session.
+pub const ROOT_CHAIN_MAX: usize = 64;
+
+/// Bytes of one progress text that is passed on; the rest is cut.
+pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
+/// Progress texts passed on per session and second; more are dropped.
+pub const PROGRESS_PER_SECOND_MAX: u32 = 50;
+/// Characters of a message kept with a command.
+pub const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// First wait before the store or the signer is tried again; doubles up to [`RETRY_MAX`].
+pub const RETRY_FIRST: DurationMs = DurationMs(250);
+/// Longest such wait.
+pub const RETRY_MAX: DurationMs = DurationMs::from_secs(30);
