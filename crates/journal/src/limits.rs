@@ -1,0 +1,8 @@
+//! Limits of the journal.
+
+/// Writes waiting for the writer.
+pub const QUEUE_MAX: usize = 256;
+/// Most writes in one commit.
+pub const BATCH_MAX: usize = 256;
+/// Acknowledged reports kept for a control plane that lost them.
+pub const ACKNOWLEDGED_REPORTS_KEPT: i64 = 1024;

@@ -1,0 +1,200 @@
+//! Reading the journal whole, at start.
+
+use std::path::Path;
+
+use envelope::messages::{LogPosition, ReportPosition, SealedValue};
+use ids::{AuditLogId, BootId, BootMs, CommandId, QuarantineId, ReportSequence, Sequence, Sha256, UnixMs};
+use session::{
+    agent::{JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
+    frames::Stage,
+};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use crate::JournalError;
+
+/// Keys of the `meta` table. Values are fixed-width big-endian fields, one after another.
+pub(crate) mod meta {
+    pub(crate) const HIGH: &str = "high";
+    pub(crate) const LAST_REPORT: &str = "last_report";
+    pub(crate) const AUDIT_HEAD: &str = "audit_head";
+    pub(crate) const QUARANTINE: &str = "quarantine";
+    pub(crate) const CLOCK: &str = "clock";
+}
+
+/// Numbers of stages in the tables.
+pub(crate) const fn stage_number(stage: Stage) -> i64 {
+    match stage {
+        Stage::Accepted => 1,
+        Stage::Started => 2,
+        Stage::Done => 3,
+    }
+}
+
+const fn stage(number: i64) -> Option<Stage> {
+    match number {
+        1 => Some(Stage::Accepted),
+        2 => Some(Stage::Started),
+        3 => Some(Stage::Done),
+        _ => None,
+    }
+}
+
+struct Reader<'a> {
+    connection: &'a mut SqliteConnection,
+    path: &'a Path,
+}
+
+pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Result<JournalState, JournalError> {
+    let mut reader = Reader { connection, path };
+    let mut state = JournalState { high: reader.high().await?, ring: reader.ring().await?, ..JournalState::default() };
+    state.open = reader.open_commands().await?;
+    state.last_report = reader.last_report().await?;
+    state.outbox = reader.outbox().await?;
+    state.root_chain = reader.root_chain().await?;
+    state.audit_head = reader.audit_head().await?;
+    state.quarantine = reader.quarantine().await?;
+    state.clock = reader.clock().await?;
+    Ok(state)
+}
+
+impl Reader<'_> {
+    async fn rows(&mut self, query: &'static str) -> Result<Vec<SqliteRow>, JournalError> {
+        sqlx::query(query).fetch_all(&mut *self.connection).await.map_err(|e| JournalError::read(self.path, e))
+    }
+
+    async fn meta(&mut self, key: &'static str) -> Result<Option<Vec<u8>>, JournalError> {
+        let row = sqlx::query("SELECT value FROM meta WHERE key = $1")
+            .bind(key)
+            .fetch_optional(&mut *self.connection)
+            .await
+            .map_err(|e| JournalError::read(self.path, e))?;
+        row.map(|row| self.blob(&row, 0)).transpose()
+    }
+
+    fn blob(&self, row: &SqliteRow, column: usize) -> Result<Vec<u8>, JournalError> {
+        row.try_get(column).map_err(|e| JournalError::read(self.path, e))
+    }
+
+    fn int(&self, row: &SqliteRow, column: usize) -> Result<i64, JournalError> {
+        row.try_get(column).map_err(|e| JournalError::read(self.path, e))
+    }
+
+    fn counter(&self, row: &SqliteRow, column: usize) -> Result<u64, JournalError> {
+        u64::try_from(self.int(row, column)?).map_err(|_| self.damaged("negative counter"))
+    }
+
+    fn damaged(&self, what: &str) -> JournalError {
+        JournalError::damaged(self.path, what)
+    }
+
+    fn command(&self, row: &SqliteRow, column: usize) -> Result<CommandId, JournalError> {
+        CommandId::try_from_slice(&self.blob(row, column)?).map_err(|_| self.damaged("command id"))
+    }
+
+    fn hash(&self, row: &SqliteRow, column: usize) -> Result<Sha256, JournalError> {
+        Sha256::try_from_slice(&self.blob(row, column)?).ok_or_else(|| self.damaged("hash"))
+    }
+
+    fn stage(&self, row: &SqliteRow, column: usize) -> Result<Stage, JournalError> {
+        stage(self.int(row, column)?).ok_or_else(|| self.damaged("stage"))
+    }
+
+    async fn high(&mut self) -> Result<Sequence, JournalError> {
+        let Some(value) = self.meta(meta::HIGH).await? else { return Ok(Sequence(0)) };
+        let bytes = value.as_slice().try_into().map_err(|_| self.damaged(meta::HIGH))?;
+        Ok(Sequence(u64::from_be_bytes(bytes)))
+    }
+
+    async fn ring(&mut self) -> Result<Vec<RingEntry>, JournalError> {
+        let rows = self.rows("SELECT command, sequence, order_sha256, stage FROM ring ORDER BY sequence").await?;
+        let entry = |row: &SqliteRow| {
+            Ok(RingEntry {
+                command: self.command(row, 0)?,
+                sequence: Sequence(self.counter(row, 1)?),
+                order_sha256: self.hash(row, 2)?,
+                stage: self.stage(row, 3)?,
+            })
+        };
+        rows.iter().map(entry).collect()
+    }
+
+    async fn open_commands(&mut self) -> Result<Vec<OpenCommand>, JournalError> {
+        let rows = self.rows("SELECT command, envelope, stage FROM open_command ORDER BY sequence").await?;
+        let sealed = self.rows("SELECT command, name, bytes FROM sealed_value ORDER BY command, position").await?;
+        let mut open = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let command = self.blob(row, 0)?;
+            let mut values = Vec::new();
+            for value in &sealed {
+                if self.blob(value, 0)? == command {
+                    let name = value.try_get(1).map_err(|e| JournalError::read(self.path, e))?;
+                    values.push(SealedValue { name, bytes: self.blob(value, 2)? });
+                }
+            }
+            open.push(OpenCommand { command: self.blob(row, 1)?, sealed: values, stage: self.stage(row, 2)? });
+        }
+        Ok(open)
+    }
+
+    async fn outbox(&mut self) -> Result<Vec<StoredReport>, JournalError> {
+        let query = "SELECT command, sequence, sha256, envelope FROM report WHERE acknowledged = 0 ORDER BY sequence";
+        let rows = self.rows(query).await?;
+        let report = |row: &SqliteRow| {
+            Ok(StoredReport {
+                command: self.command(row, 0)?,
+                sequence: ReportSequence(self.counter(row, 1)?),
+                sha256: self.hash(row, 2)?,
+                envelope: self.blob(row, 3)?,
+            })
+        };
+        rows.iter().map(report).collect()
+    }
+
+    async fn root_chain(&mut self) -> Result<Vec<Vec<u8>>, JournalError> {
+        let rows = self.rows("SELECT envelope FROM root ORDER BY version").await?;
+        rows.iter().map(|row| self.blob(row, 0)).collect()
+    }
+
+    async fn last_report(&mut self) -> Result<Option<ReportPosition>, JournalError> {
+        let Some(value) = self.meta(meta::LAST_REPORT).await? else { return Ok(None) };
+        let position = split(&value).map(|(sequence, sha256)| ReportPosition {
+            sequence: ReportSequence(u64::from_be_bytes(sequence)),
+            sha256: Sha256(sha256),
+        });
+        position.map(Some).ok_or_else(|| self.damaged(meta::LAST_REPORT))
+    }
+
+    async fn audit_head(&mut self) -> Result<Option<LogPosition>, JournalError> {
+        let Some(value) = self.meta(meta::AUDIT_HEAD).await? else { return Ok(None) };
+        let position = value.split_at_checked(16).and_then(|(log, rest)| {
+            let (size, root) = split(rest)?;
+            let log = AuditLogId::try_from_slice(log).ok()?;
+            Some(LogPosition { log, size: u64::from_be_bytes(size), root: Sha256(root) })
+        });
+        position.map(Some).ok_or_else(|| self.damaged(meta::AUDIT_HEAD))
+    }
+
+    async fn quarantine(&mut self) -> Result<Option<QuarantineId>, JournalError> {
+        let Some(value) = self.meta(meta::QUARANTINE).await? else { return Ok(None) };
+        QuarantineId::try_from_slice(&value).map(Some).map_err(|_| self.damaged(meta::QUARANTINE))
+    }
+
+    async fn clock(&mut self) -> Result<Option<StoredClock>, JournalError> {
+        let Some(value) = self.meta(meta::CLOCK).await? else { return Ok(None) };
+        let clock = value.split_at_checked(16).and_then(|(boot, rest)| {
+            let (time, at) = split(rest)?;
+            Some(StoredClock {
+                boot: BootId::try_from_slice(boot).ok()?,
+                time: UnixMs(u64::from_be_bytes(time)),
+                at: BootMs(u64::from_be_bytes(at)),
+            })
+        });
+        clock.map(Some).ok_or_else(|| self.damaged(meta::CLOCK))
+    }
+}
+
+/// Two fixed-width fields, and nothing more.
+fn split<const N: usize, const M: usize>(bytes: &[u8]) -> Option<([u8; N], [u8; M])> {
+    let (first, second) = bytes.split_at_checked(N)?;
+    Some((first.try_into().ok()?, second.try_into().ok()?))
+}
