@@ -1,1 +1,15 @@
-//! placeholder
+//! What the agent does to its host, and the only room that can: it performs
+//! [`actions::effect::Effect`]s against the host's Docker Engine, reads the host's clocks, and tells
+//! what the host is.
+//!
+//! Three things hold everywhere in here. Whatever is made carries the labels of fleet and host, and
+//! whatever exists is first read and left alone unless it carries both: two agents may share one
+//! engine. Every effect may be performed again after a crash and then ends the same. And every
+//! error says what happened, to what, and what to do next, because it is shown to a person as it is.
+
+pub mod clock;
+mod docker;
+pub mod facts;
+pub mod limits;
+
+pub use docker::{Engine, EngineConfig, EngineError, EngineVersion};

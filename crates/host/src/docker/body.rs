@@ -1,0 +1,178 @@
+//! A container specification as the engine takes it. Pure: the same specification always gives the
+//! same request, so what is sent can be tested without an engine.
+//!
+//! Only what every API version since 1.41 knows is used; in particular one network is joined at
+//! creation and the others are connected afterwards, because 1.41 refuses more than one.
+
+use std::{collections::HashMap, time::Duration};
+
+use actions::{
+    effect::{ContainerHealthcheck, ContainerMount, ContainerSpec, label},
+    spec::{PortProtocol, PortSpec, RestartPolicy as Restart},
+};
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountTmpfsOptions, MountType, NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
+};
+use zeroize::Zeroizing;
+
+use super::ownership::Owner;
+use crate::limits;
+
+/// The request that creates `spec`'s container.
+pub(super) fn create_body(spec: &ContainerSpec, owner: Owner) -> ContainerCreateBody {
+    let extra = spec.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let labels = owner.labels(
+        extra,
+        [
+            (label::APP, spec.app.as_str().to_owned()),
+            (label::SERVICE, spec.service.clone()),
+            (label::RELEASE, spec.release.clone()),
+            (label::CONFIG, spec.config.clone()),
+        ],
+    );
+    let exposed: Vec<String> = spec.ports.iter().map(port_key).collect();
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        cmd: spec.command.as_deref().map(opened),
+        entrypoint: spec.entrypoint.as_deref().map(opened),
+        env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={}", value.as_str())).collect()),
+        exposed_ports: (!exposed.is_empty()).then_some(exposed),
+        healthcheck: spec.healthcheck.as_ref().map(health_config),
+        labels: Some(labels),
+        user: spec.user.as_ref().map(|user| user.as_str().to_owned()),
+        working_dir: spec.working_dir.as_ref().map(|dir| dir.as_str().to_owned()),
+        stop_signal: spec.stop_signal.clone(),
+        stop_timeout: spec.stop_grace_period_ms.map(|ms| i64::from(grace_seconds(ms))),
+        host_config: Some(host_config(spec)),
+        networking_config: first_network(spec),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn host_config(spec: &ContainerSpec) -> HostConfig {
+    let options = spec.log_options.iter().map(|(key, value)| (key.clone(), value.as_str().to_owned())).collect();
+    HostConfig {
+        port_bindings: (!spec.ports.is_empty()).then(|| port_bindings(&spec.ports)),
+        mounts: (!spec.mounts.is_empty()).then(|| spec.mounts.iter().map(mount).collect()),
+        restart_policy: Some(restart_policy(spec.restart)),
+        readonly_rootfs: Some(spec.read_only),
+        init: spec.init,
+        log_config: Some(HostConfigLogConfig { typ: Some(spec.log_driver.clone()), config: Some(options) }),
+        memory: spec.mem_limit_bytes.map(saturating),
+        // Thousandths of a core to billionths.
+        nano_cpus: spec.cpus_milli.map(|milli| saturating(milli.saturating_mul(1_000_000))),
+        privileged: Some(spec.privileged),
+        cap_add: (!spec.cap_add.is_empty()).then(|| spec.cap_add.clone()),
+        devices: (!spec.devices.is_empty()).then(|| spec.devices.iter().map(|text| device(text)).collect()),
+        network_mode: spec.network_mode.clone().or_else(|| spec.networks.keys().next().cloned()),
+        pid_mode: spec.pid.clone(),
+        ipc_mode: spec.ipc.clone(),
+        security_opt: (!spec.security_opt.is_empty()).then(|| spec.security_opt.clone()),
+        ..HostConfig::default()
+    }
+}
+
+fn first_network(spec: &ContainerSpec) -> Option<NetworkingConfig> {
+    if spec.network_mode.is_some() {
+        return None;
+    }
+    let (name, aliases) = spec.networks.iter().next()?;
+    Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.clone(), endpoint(aliases))])) })
+}
+
+/// A container's place in one network.
+pub(super) fn endpoint(aliases: &[String]) -> EndpointSettings {
+    EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() }
+}
+
+fn opened(words: &[Zeroizing<String>]) -> Vec<String> {
+    words.iter().map(|word| word.as_str().to_owned()).collect()
+}
+
+fn saturating(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The engine counts grace in whole seconds; a process never gets less than it was promised.
+pub(super) fn grace_seconds(grace_ms: u64) -> i32 {
+    i32::try_from(grace_ms.min(limits::STOP_GRACE_MS_MAX).div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
+fn health_config(check: &ContainerHealthcheck) -> HealthConfig {
+    let nanos = |ms: Option<u64>| ms.map(|ms| i64::try_from(Duration::from_millis(ms).as_nanos()).unwrap_or(i64::MAX));
+    HealthConfig {
+        test: Some(opened(&check.test)),
+        interval: nanos(check.timing.interval_ms),
+        timeout: nanos(check.timing.timeout_ms),
+        retries: check.timing.retries.map(i64::from),
+        start_period: nanos(check.timing.start_period_ms),
+        start_interval: None,
+    }
+}
+
+fn port_key(port: &PortSpec) -> String {
+    let protocol = match port.protocol {
+        PortProtocol::Tcp => "tcp",
+        PortProtocol::Udp => "udp",
+    };
+    format!("{}/{protocol}", port.container_port)
+}
+
+fn port_bindings(ports: &[PortSpec]) -> PortMap {
+    let mut map = PortMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: Some(port.host_ip.to_string()),
+            // Empty lets the engine choose.
+            host_port: Some(port.host_port.map_or_else(String::new, |number| number.to_string())),
+        };
+        map.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    map
+}
+
+fn mount(mount: &ContainerMount) -> Mount {
+    match mount {
+        ContainerMount::Volume { volume, target, read_only } => Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume.clone()),
+            target: Some(target.clone()),
+            read_only: Some(*read_only),
+            ..Mount::default()
+        },
+        ContainerMount::Tmpfs { target, size_bytes, mode } => Mount {
+            typ: Some(MountType::TMPFS),
+            target: Some(target.clone()),
+            tmpfs_options: Some(MountTmpfsOptions {
+                size_bytes: size_bytes.map(saturating),
+                mode: mode.map(i64::from),
+                options: None,
+            }),
+            ..Mount::default()
+        },
+    }
+}
+
+fn restart_policy(restart: Restart) -> RestartPolicy {
+    let (name, attempts) = match restart {
+        Restart::No => (RestartPolicyNameEnum::NO, None),
+        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        Restart::OnFailure { max_attempts } => (RestartPolicyNameEnum::ON_FAILURE, max_attempts.map(i64::from)),
+    };
+    RestartPolicy { name: Some(name), maximum_retry_count: attempts }
+}
+
+/// `/dev/x[:/dev/y[:rwm]]`.
+fn device(text: &str) -> DeviceMapping {
+    let mut parts = text.splitn(3, ':');
+    let on_host = parts.next().unwrap_or_default().to_owned();
+    let inside = parts.next().map_or_else(|| on_host.clone(), str::to_owned);
+    let permissions = parts.next().unwrap_or("rwm").to_owned();
+    DeviceMapping {
+        path_on_host: Some(on_host),
+        path_in_container: Some(inside),
+        cgroup_permissions: Some(permissions),
+    }
+}

@@ -1,0 +1,200 @@
+//! Containers: create, start, stop, rename, remove.
+//!
+//! A container is found by its name, judged by its labels, and then changed by its id, so that what
+//! is changed is what was judged, even if someone renames things in between.
+
+use std::time::Duration;
+
+use actions::effect::{ContainerMount, ContainerSpec, EffectError, EffectErrorKind, label};
+use bollard::{
+    models::{ContainerInspectResponse, ContainerStateStatusEnum, NetworkConnectRequest},
+    query_parameters::{
+        CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
+        RenameContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    },
+};
+use tokio::time::Instant;
+
+use super::{body, engine::Session, failure, ownership};
+use crate::limits;
+
+/// A container of ours, judged.
+pub(super) struct Own {
+    pub(super) id: String,
+    pub(super) found: ContainerInspectResponse,
+}
+
+impl Own {
+    fn label(&self, key: &str) -> &str {
+        let labels = self.found.config.as_ref().and_then(|config| config.labels.as_ref());
+        labels.and_then(|labels| labels.get(key)).map_or("", String::as_str)
+    }
+
+    fn status(&self) -> Option<ContainerStateStatusEnum> {
+        self.found.state.as_ref().and_then(|state| state.status)
+    }
+}
+
+impl Session {
+    /// The container of exactly this name, whoever made it.
+    pub(super) async fn container_find(&self, name: &str) -> Result<Option<ContainerInspectResponse>, EffectError> {
+        ownership::check_name("container", name)?;
+        let call = self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        let found = self.find(&format!("read container {name:?}"), limits::READ_TIMEOUT, call).await?;
+        // The engine also takes the beginning of an id for a name.
+        Ok(found.filter(|found| found.name.as_deref().is_some_and(|it| it.trim_start_matches('/') == name)))
+    }
+
+    /// The container of this name if it is ours; refuses one that is not.
+    pub(super) async fn container_own(&self, name: &str) -> Result<Option<Own>, EffectError> {
+        let Some(found) = self.container_find(name).await? else { return Ok(None) };
+        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
+        self.owner.demand("container", name, labels)?;
+        let id = found.id.clone().unwrap_or_else(|| name.to_owned());
+        Ok(Some(Own { id, found }))
+    }
+
+    pub(super) async fn container_create(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
+        let name = spec.name.as_str();
+        ownership::check_image(&spec.image)?;
+        self.container_needs(spec).await?;
+        let joined: Vec<String> = match self.container_own(name).await? {
+            Some(own) => {
+                same_container(&own, spec)?;
+                let networks = own.found.network_settings.and_then(|settings| settings.networks);
+                networks.map(|networks| networks.into_keys().collect()).unwrap_or_default()
+            }
+            None => {
+                let options = CreateContainerOptionsBuilder::default().name(name).build();
+                let call = self.docker.create_container(Some(options), body::create_body(spec, self.owner));
+                let created = self.call(&format!("create container {name:?}"), limits::CHANGE_TIMEOUT, call).await;
+                created.map_err(|failed| naming_image(failed, &spec.image))?;
+                spec.networks.keys().take(1).cloned().collect()
+            }
+        };
+        // Also after a crash between creating and connecting.
+        self.container_join(spec, &joined).await
+    }
+
+    /// What the container stands on must be there and be its own app's: the engine would make an
+    /// absent volume by itself, without our labels, and would hand over a foreign one.
+    async fn container_needs(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
+        for mount in &spec.mounts {
+            if let ContainerMount::Volume { volume, .. } = mount {
+                self.volume_needed(volume, &spec.app).await?;
+            }
+        }
+        if spec.network_mode.is_none() {
+            for network in spec.networks.keys() {
+                self.network_needed(network, &spec.app).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn container_join(&self, spec: &ContainerSpec, joined: &[String]) -> Result<(), EffectError> {
+        if spec.network_mode.is_some() {
+            return Ok(());
+        }
+        for (network, aliases) in spec.networks.iter().filter(|(network, _)| !joined.contains(network)) {
+            let request =
+                NetworkConnectRequest { container: spec.name.clone(), endpoint_config: Some(body::endpoint(aliases)) };
+            let doing = format!("connect container {:?} to network {network:?}", spec.name);
+            self.call(&doing, limits::CHANGE_TIMEOUT, self.docker.connect_network(network, request)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn container_start(&self, name: &str) -> Result<(), EffectError> {
+        let own = self.container_own(name).await?.ok_or_else(|| absent("start", name))?;
+        let call = self.docker.start_container(&own.id, None::<StartContainerOptions>);
+        self.call(&format!("start container {name:?}"), limits::START_TIMEOUT, call).await
+    }
+
+    pub(super) async fn container_stop(&self, name: &str, grace_ms: u64) -> Result<(), EffectError> {
+        let Some(own) = self.container_own(name).await? else { return Ok(()) };
+        if matches!(own.status(), Some(ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EXITED)) {
+            return Ok(());
+        }
+        let seconds = body::grace_seconds(grace_ms);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let limit = Duration::from_secs(u64::from(seconds.unsigned_abs())) + limits::STOP_MARGIN;
+        let call = self.docker.stop_container(&own.id, Some(options));
+        self.find(&format!("stop container {name:?}"), limit, call).await.map(|_| ())
+    }
+
+    pub(super) async fn container_rename(&self, from: &str, to: &str) -> Result<(), EffectError> {
+        let taken = self.container_own(to).await?;
+        let Some(own) = self.container_own(from).await? else {
+            // Done before a crash, or never there.
+            return if taken.is_some() { Ok(()) } else { Err(absent("rename", from)) };
+        };
+        if taken.is_some() {
+            return Err(failure::error(
+                EffectErrorKind::Conflict,
+                format!(
+                    "Could not rename container {from:?} to {to:?}: both exist. Remove the one that is not needed."
+                ),
+            ));
+        }
+        let options = RenameContainerOptionsBuilder::default().name(to).build();
+        let call = self.docker.rename_container(&own.id, options);
+        self.call(&format!("rename container {from:?} to {to:?}"), limits::CHANGE_TIMEOUT, call).await
+    }
+
+    pub(super) async fn container_remove(&self, name: &str) -> Result<(), EffectError> {
+        let Some(own) = self.container_own(name).await? else { return Ok(()) };
+        let doing = format!("remove container {name:?}");
+        let deadline = Instant::now() + limits::REMOVAL_WAIT;
+        loop {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let call = async {
+                match self.docker.remove_container(&own.id, Some(options)).await {
+                    // Another removal is under way: look again.
+                    Err(failed) if failure::status(&failed) == Some(409) && Instant::now() < deadline => Ok(false),
+                    other => other.map(|()| true),
+                }
+            };
+            if self.find(&doing, limits::CHANGE_TIMEOUT, call).await?.unwrap_or(true) {
+                return Ok(());
+            }
+            tokio::time::sleep(limits::REMOVAL_POLL).await;
+        }
+    }
+}
+
+fn same_container(own: &Own, spec: &ContainerSpec) -> Result<(), EffectError> {
+    let same = own.label(label::APP) == spec.app.as_str()
+        && own.label(label::SERVICE) == spec.service
+        && own.label(label::CONFIG) == spec.config;
+    if same {
+        return Ok(());
+    }
+    Err(failure::error(
+        EffectErrorKind::Conflict,
+        format!(
+            "Could not create container {:?}: one of that name exists with another configuration (app {:?}, service {:?}, \
+             release {:?}). Remove or rename it first.",
+            spec.name,
+            own.label(label::APP),
+            own.label(label::SERVICE),
+            own.label(label::RELEASE),
+        ),
+    ))
+}
+
+fn naming_image(failed: EffectError, image: &str) -> EffectError {
+    if failed.kind == EffectErrorKind::ImageNotFound && !failed.message.contains(image) {
+        return failure::error(failed.kind, format!("{} (image {image:?})", failed.message));
+    }
+    failed
+}
+
+pub(super) fn absent(verb: &str, name: &str) -> EffectError {
+    failure::error(
+        EffectErrorKind::NotFound,
+        format!(
+            "Could not {verb} container {name:?}: there is none of that name. It may have been removed by hand; deploy again."
+        ),
+    )
+}
