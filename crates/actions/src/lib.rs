@@ -5,6 +5,29 @@
 //! disk or a Docker engine: the agent's `host` room performs effects, the simulation pretends to.
 
 pub mod effect;
+pub mod limits;
+pub mod mask;
 pub mod outcome;
+pub mod policy;
 pub mod port;
+mod registry;
+pub mod release;
 pub mod spec;
+
+mod engine;
+mod spec_check;
+mod spec_read;
+
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
+
+// One line per action, as in the registry's list.
+pub mod app_deploy;
+pub mod app_logs;
+pub mod app_plan;
+pub mod app_remove;
+pub mod command_cancel;
+pub mod docker_containers;
+pub mod host_facts;
+
+pub use registry::{ActionInfo, Class, DecodeError, Lock, OnRestart, Request, actions, find, latest};

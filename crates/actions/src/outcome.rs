@@ -13,6 +13,20 @@ pub struct Outcome {
     pub result: serde_json::Value,
 }
 
+impl Outcome {
+    pub(crate) fn succeeded(message: impl Into<String>, result: serde_json::Value) -> Self {
+        Self { status: OutcomeStatus::Succeeded, message: message.into(), result }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { status: OutcomeStatus::Failed, message: message.into(), result: serde_json::json!({}) }
+    }
+
+    pub(crate) fn cancelled(message: impl Into<String>) -> Self {
+        Self { status: OutcomeStatus::Cancelled, message: message.into(), result: serde_json::json!({}) }
+    }
+}
+
 /// The ends an action can have by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     effect::{Effect, EffectError, Observation},
+    policy::Policy,
     spec::SecretName,
 };
 
@@ -31,7 +32,8 @@ pub trait ActionPort: Send {
     /// Tells whoever watches. Masked before it leaves; may be lost; never waited for.
     fn progress(&mut self, text: String);
 
-    /// Waits. Ends early when the action is cancelled.
+    /// Waits. Ends early at the moment the action is cancelled; a wait begun after that moment lasts
+    /// its whole span, because putting things back needs to wait too.
     fn wait(&mut self, span: DurationMs) -> impl Future<Output = ()> + Send;
 
     /// Boot-time clock, for deadlines.
@@ -66,4 +68,6 @@ pub struct ActionContext {
     pub backwards_only: bool,
     /// True when only the plan is asked for: no effect that changes anything, no record.
     pub dry_run: bool,
+    /// What this host's owner allows, for what is known only once images are resolved.
+    pub policy: Policy,
 }

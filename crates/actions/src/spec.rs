@@ -9,26 +9,33 @@ use serde::{Deserialize, Serialize};
 
 /// One app: services, networks and volumes under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AppSpec {
     /// Name of the app; also prefix of its containers, networks and volumes.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub app: AppName,
     /// Services by name. At least one.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, ServiceSpec>"))]
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Networks by their name in the file. A service that names none joins `default`.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, NetworkSpec>"))]
     pub networks: BTreeMap<ServiceName, NetworkSpec>,
     /// Named volumes by their name in the file.
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, VolumeSpec>"))]
     pub volumes: BTreeMap<ServiceName, VolumeSpec>,
 }
 
 /// The name of a sealed value: `service/place`, such as `web/environment/DATABASE_URL`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct SecretName(pub String);
 
 /// A text that is either plain or sealed whole (because a variable reached it, or because it is an
 /// environment value).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Text {
     /// Readable by everyone who sees the order.
@@ -39,6 +46,7 @@ pub enum Text {
 
 /// A reference to a sealed value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SealedText {
     /// Which one.
@@ -47,6 +55,7 @@ pub struct SealedText {
 
 /// One service: one container on this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
     /// Image reference as written, such as `docker.io/library/nginx:1.27` or `serverflow-sample:1`.
@@ -88,9 +97,11 @@ pub struct ServiceSpec {
     pub init: Option<bool>,
     /// Services that must have reached a condition before this one starts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, DependencyCondition>"))]
     pub depends_on: BTreeMap<ServiceName, DependencyCondition>,
     /// Networks joined, by name in the file, with extra aliases.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, Vec<String>>"))]
     pub networks: BTreeMap<ServiceName, Vec<String>>,
     /// Log driver; absent means json-file, rotated at 10 MB, 3 files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,9 +145,11 @@ fn is_false(flag: &bool) -> bool {
 
 /// One published port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PortSpec {
     /// Address of the host to listen on. `0.0.0.0` when the file names none; policy judges it.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub host_ip: std::net::IpAddr,
     /// Port on the host; absent lets the engine choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +162,7 @@ pub struct PortSpec {
 
 /// Transport of a published port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PortProtocol {
     /// TCP.
@@ -159,11 +173,13 @@ pub enum PortProtocol {
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum MountSpec {
     /// A named volume of this app.
     Volume {
         /// Its name in the file.
+        #[cfg_attr(test, schemars(with = "String"))]
         volume: ServiceName,
         /// Absolute path inside the container.
         target: String,
@@ -186,6 +202,7 @@ pub enum MountSpec {
 
 /// How the engine judges health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HealthcheckSpec {
     /// The probe; `Disabled` switches the image's own off.
@@ -206,6 +223,7 @@ pub struct HealthcheckSpec {
 
 /// The probe of a health check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealthTest {
     /// No probe, not even the image's.
@@ -220,6 +238,7 @@ pub enum HealthTest {
 
 /// What the engine does when the container ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RestartPolicy {
     /// Leaves it ended.
@@ -238,6 +257,7 @@ pub enum RestartPolicy {
 
 /// What a dependency must have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DependencyCondition {
     /// Its container runs.
@@ -250,6 +270,7 @@ pub enum DependencyCondition {
 
 /// Log driver and its options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoggingSpec {
     /// Driver name.
@@ -261,6 +282,7 @@ pub struct LoggingSpec {
 
 /// One network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
     /// No way out of it.
@@ -273,6 +295,7 @@ pub struct NetworkSpec {
 
 /// One named volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
     /// Options of the `local` driver. They can mount any path of the host, so only if its policy says yes.
@@ -285,6 +308,7 @@ pub struct VolumeSpec {
 
 /// An image reference resolved on the host to something that cannot change under us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PinnedImage {
     /// The reference as the specification has it.

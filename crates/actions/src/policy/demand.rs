@@ -1,0 +1,232 @@
+//! What an action asks of the host beyond a plain container, and how the policy answers.
+
+use core::net::IpAddr;
+
+use ids::ServiceName;
+
+use super::{Policy, Refusal, image::ImageReference, pattern::Bracketed};
+use crate::spec::PortProtocol;
+
+/// The name of the pseudo-registry of images that are only on this host.
+const LOCAL: &str = "local";
+
+/// One thing beyond a plain container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// An image by the name the specification has; where it comes from is not known yet.
+    Image { service: ServiceName, reference: String },
+    /// An image whose origin is known.
+    ResolvedImage { service: ServiceName, reference: String, origin: ImageOrigin },
+    /// A port of the host.
+    Publish {
+        service: ServiceName,
+        host_ip: IpAddr,
+        host_port: Option<u16>,
+        container_port: u16,
+        protocol: PortProtocol,
+    },
+    /// A directory or file of the host.
+    Bind { owner: String, app: String, source: String },
+    /// All privileges of the host.
+    Privileged { service: ServiceName },
+    /// A namespace that is not the container's own.
+    Namespace { service: ServiceName, kind: NamespaceKind, value: String },
+    /// Docker's own socket, which is root on the host.
+    DockerSocket { owner: String },
+    /// A capability beyond the engine's default.
+    Capability { service: ServiceName, name: String },
+    /// A device of the host.
+    Device { service: ServiceName, device: String },
+    /// Options of a volume's driver.
+    DriverOpts { volume: ServiceName, options: Vec<String> },
+}
+
+/// Where an image came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageOrigin {
+    /// Only this host has it.
+    Local,
+    /// That registry has it.
+    Registry(String),
+}
+
+/// Kinds of namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamespaceKind {
+    /// Network.
+    Network,
+    /// Processes.
+    Pid,
+    /// Shared memory and the like.
+    Ipc,
+}
+
+impl NamespaceKind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+        }
+    }
+}
+
+impl Policy {
+    pub(super) fn allows(&self, demand: &Demand) -> bool {
+        let registry = |name: &str| self.registries.iter().any(|allowed| allowed == name);
+        match demand {
+            Demand::Image { reference, .. } => reference
+                .parse::<ImageReference>()
+                .is_ok_and(|image| registry(&image.registry) || (!image.registry_named && registry(LOCAL))),
+            Demand::ResolvedImage { origin: ImageOrigin::Local, .. } => registry(LOCAL),
+            Demand::ResolvedImage { origin: ImageOrigin::Registry(name), .. } => registry(name),
+            Demand::Publish { host_ip, host_port, .. } => {
+                self.publish.iter().any(|pattern| pattern.covers(*host_ip, *host_port))
+            }
+            Demand::Bind { app, source, .. } => self.bind_roots.iter().any(|root| is_below(source, root, app)),
+            Demand::Privileged { .. } => self.privileged,
+            Demand::Namespace { kind: NamespaceKind::Network, .. } => self.host_network,
+            Demand::Namespace { kind: NamespaceKind::Pid, .. } => self.host_pid,
+            Demand::Namespace { kind: NamespaceKind::Ipc, .. } => self.host_ipc,
+            Demand::DockerSocket { .. } => self.docker_socket,
+            Demand::Capability { name, .. } => {
+                self.capabilities.iter().any(|allowed| capability_word(allowed) == capability_word(name))
+            }
+            Demand::Device { device, .. } => self.devices.iter().any(|allowed| allowed == device_path(device)),
+            Demand::DriverOpts { .. } => self.driver_opts,
+        }
+    }
+}
+
+/// Whether `source` lies under `<root>/<app>/`, judged by its text: the performer resolves links.
+fn is_below(source: &str, root: &str, app: &str) -> bool {
+    let plain = !source.split('/').any(|part| part == "..");
+    plain
+        && source
+            .strip_prefix(root.trim_end_matches('/'))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.strip_prefix(app))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `CAP_NET_ADMIN`, `net_admin` and `NET_ADMIN` are the same.
+fn capability_word(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    upper.strip_prefix("CAP_").map(str::to_owned).unwrap_or(upper)
+}
+
+/// The host's side of `/dev/x:/dev/y:rwm`.
+fn device_path(device: &str) -> &str {
+    device.split(':').next().unwrap_or(device)
+}
+
+impl Demand {
+    /// What to tell a person when the policy says no.
+    pub(super) fn refusal(&self) -> Refusal {
+        let (owner, what, line, advice) = match self {
+            Self::Image { service, reference } => image_words(service, reference, &image_registry(reference)),
+            Self::ResolvedImage { service, reference, origin } => {
+                let registry = match origin {
+                    ImageOrigin::Local => LOCAL,
+                    ImageOrigin::Registry(name) => name,
+                };
+                image_words(service, reference, registry)
+            }
+            Self::Publish { service, host_ip, host_port, container_port, protocol } => {
+                publish_words(service, *host_ip, *host_port, *container_port, *protocol)
+            }
+            Self::Bind { owner, app, source } => (
+                owner.clone(),
+                format!("mounts {source} of the host"),
+                format!("[binds] roots = [\"<root>\"] with the directory at <root>/{app}/"),
+                Some("A named volume needs no permission".to_owned()),
+            ),
+            Self::Privileged { service } => {
+                (service.to_string(), "runs privileged".to_owned(), "[containers] privileged = true".to_owned(), None)
+            }
+            Self::Namespace { service, kind, value } => (
+                service.to_string(),
+                format!("joins the {} namespace {value:?}", kind.word()),
+                format!("[containers] host_{} = true", kind.word()),
+                None,
+            ),
+            Self::DockerSocket { owner } => (
+                owner.clone(),
+                "mounts the socket of Docker, which is root on this host".to_owned(),
+                "[containers] docker_socket = true".to_owned(),
+                None,
+            ),
+            Self::Capability { service, name } => (
+                service.to_string(),
+                format!("adds the capability {name}"),
+                format!("[containers] capabilities = [\"{}\"]", capability_word(name)),
+                None,
+            ),
+            Self::Device { service, device } => (
+                service.to_string(),
+                format!("uses the device {device}"),
+                format!("[containers] devices = [\"{}\"]", device_path(device)),
+                None,
+            ),
+            Self::DriverOpts { volume, options } => (
+                volume.to_string(),
+                format!("sets driver_opts ({}), which can mount any path of the host", options.join(", ")),
+                "[volumes] driver_opts = true".to_owned(),
+                Some("A plain named volume needs no permission".to_owned()),
+            ),
+        };
+        let kind = if matches!(self, Self::DriverOpts { .. }) { "volume" } else { "service" };
+        let what = match self {
+            Self::Bind { .. } | Self::DockerSocket { .. } => format!("{owner} {what}"),
+            _ => format!("{kind} {owner} {what}"),
+        };
+        let service = (kind == "service").then_some(owner);
+        Refusal { what, service, line, advice }
+    }
+}
+
+type Words = (String, String, String, Option<String>);
+
+fn image_registry(reference: &str) -> String {
+    reference.parse::<ImageReference>().map_or_else(|_| "?".to_owned(), |image| image.registry)
+}
+
+fn image_words(service: &ServiceName, reference: &str, registry: &str) -> Words {
+    let origin =
+        if registry == LOCAL { "which only this host has".to_owned() } else { format!("from the registry {registry}") };
+    (
+        service.to_string(),
+        format!("uses the image {reference}, {origin}"),
+        format!("[images] registries = [\"{registry}\"]"),
+        None,
+    )
+}
+
+fn publish_words(
+    service: &ServiceName,
+    host_ip: IpAddr,
+    host_port: Option<u16>,
+    container_port: u16,
+    protocol: PortProtocol,
+) -> Words {
+    let suffix = match protocol {
+        PortProtocol::Tcp => "",
+        PortProtocol::Udp => "/udp",
+    };
+    let address = Bracketed(host_ip);
+    let (shown, pattern, loopback) = match host_port {
+        Some(port) => (format!("port {port}"), port.to_string(), format!("127.0.0.1:{port}:{container_port}{suffix}")),
+        None => ("a free port".to_owned(), "*".to_owned(), format!("127.0.0.1::{container_port}{suffix}")),
+    };
+    let place = if host_ip.is_unspecified() {
+        format!("every address of this host ({address})")
+    } else {
+        format!("address {address}")
+    };
+    (
+        service.to_string(),
+        format!("publishes {shown}{suffix} on {place}"),
+        format!("[ports] publish = [\"{address}:{pattern}\"]"),
+        (!host_ip.is_loopback()).then(|| format!("Write \"{loopback}\" to publish on this host's loopback only")),
+    )
+}

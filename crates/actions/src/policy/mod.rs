@@ -1,0 +1,109 @@
+//! The host owner's policy: the last word on what this host does, whoever signs the order.
+//!
+//! An action states what it demands ([`Demand`]); [`Policy::judge`] decides, and a refusal names
+//! the line of `policy.toml` that would allow it. Everything is off unless a line says otherwise:
+//! no file, an unknown key or an empty list refuses. Part of what an action demands is known only
+//! once it looked at the host (where an image came from): the action asks again then, with
+//! [`Demand::ResolvedImage`].
+
+mod demand;
+mod file;
+pub mod image;
+mod pattern;
+
+use ids::ActionName;
+
+pub use demand::{Demand, ImageOrigin, NamespaceKind};
+pub use file::PolicyError;
+use pattern::{ActionPattern, PortPattern};
+
+use crate::registry::Class;
+
+/// The action that no policy blocks: an owner who forbids everything can still be asked to stop.
+pub const CANCEL_ACTION: &str = "command.cancel";
+
+/// What one host allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub(crate) actions: Vec<ActionPattern>,
+    pub(crate) registries: Vec<String>,
+    pub(crate) publish: Vec<PortPattern>,
+    pub(crate) bind_roots: Vec<String>,
+    pub(crate) privileged: bool,
+    pub(crate) host_network: bool,
+    pub(crate) host_pid: bool,
+    pub(crate) host_ipc: bool,
+    pub(crate) docker_socket: bool,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) devices: Vec<String>,
+    pub(crate) driver_opts: bool,
+}
+
+/// What was demanded, by whom, and what would allow it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host's policy refuses: {what}. {}To allow it, the host's owner adds to policy.toml: {line}", advice.as_ref().map(|text| format!("{text}. ")).unwrap_or_default())]
+pub struct Refusal {
+    /// What was demanded, and by which service.
+    pub what: String,
+    /// The service that demands it, if one does.
+    pub service: Option<String>,
+    /// The line of `policy.toml` that would allow it, such as `[ports] publish = ["0.0.0.0:80"]`.
+    pub line: String,
+    /// A way to go without it, if there is a usual one.
+    pub advice: Option<String>,
+}
+
+impl Policy {
+    /// Reads `policy.toml`.
+    ///
+    /// # Errors
+    /// Names the line, and the key if it is unknown.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        file::parse(text)
+    }
+
+    /// The commented file that enrolment writes.
+    #[must_use]
+    pub const fn default_text() -> &'static str {
+        include_str!("default.toml")
+    }
+
+    /// Refuses everything but `command.cancel`: what holds without a readable file.
+    #[must_use]
+    pub fn refuse_all() -> Self {
+        Self::default()
+    }
+
+    /// Whether this host does that action at all.
+    ///
+    /// # Errors
+    /// The refusal, with the line that would allow it.
+    pub fn judge_action(&self, action: &ActionName, class: Class) -> Result<(), Refusal> {
+        if action.as_str() == CANCEL_ACTION || self.actions.iter().any(|pattern| pattern.matches(action)) {
+            return Ok(());
+        }
+        Err(Refusal {
+            what: format!("the {class} action {action}"),
+            service: None,
+            line: format!("actions = [\"{action}\"]"),
+            advice: None,
+        })
+    }
+
+    /// Whether this host does that action, with all it demands.
+    ///
+    /// # Errors
+    /// The first refusal, with the line that would allow it.
+    pub fn judge(&self, action: &ActionName, class: Class, demands: &[Demand]) -> Result<(), Refusal> {
+        self.judge_action(action, class)?;
+        self.judge_demands(demands)
+    }
+
+    /// Whether the demands alone are allowed; for those that come up once an action looked at the host.
+    ///
+    /// # Errors
+    /// The first refusal, with the line that would allow it.
+    pub fn judge_demands(&self, demands: &[Demand]) -> Result<(), Refusal> {
+        demands.iter().try_for_each(|demand| if self.allows(demand) { Ok(()) } else { Err(demand.refusal()) })
+    }
+}

@@ -1,0 +1,286 @@
+//! The list of actions. Everything outside this crate sees an action as (name, version, bytes) and
+//! learns the rest here: its class, its time limit, its frozen schema, what it demands of the host.
+//!
+//! Adding an action: a folder `src/<name>/{mod.rs, README.md, schema.v1.json, golden/}`, its line in
+//! `lib.rs`, and one word in the list at the end of this file.
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use ids::{ActionName, AppName, DurationMs, Sha256};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    limits,
+    outcome::Outcome,
+    policy::Demand,
+    port::{ActionContext, ActionPort},
+    spec::SecretName,
+};
+
+/// How much an action may change. Approvals and the host's policy go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Looks, and changes nothing a person would notice.
+    Read,
+    /// Changes the host in a way that another change can put back.
+    Change,
+    /// Takes something away for good.
+    Destructive,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Change => "change",
+            Self::Destructive => "destructive",
+        })
+    }
+}
+
+/// What an agent does at start-up with an order it had STARTED and not DONE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRestart {
+    /// Goes on at once from the action's own record; only backwards when the order has become void.
+    Resume,
+    /// Runs it again: it is idempotent and keeps no record.
+    Rerun,
+    /// Reports UNKNOWN.
+    Unknown,
+}
+
+/// What must not run at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Lock {
+    /// Waits for nobody.
+    None,
+    /// One change per app.
+    App(AppName),
+}
+
+/// What is known of an action without running it.
+#[derive(Clone, Copy, Debug)]
+pub struct ActionInfo {
+    /// Name, such as `app.deploy`; obeys [`ActionName`]'s rule.
+    pub name: &'static str,
+    /// Version of the parameter schema, from 1.
+    pub version: u32,
+    /// A few words for lists and forms.
+    pub title: &'static str,
+    /// How much it may change.
+    pub class: Class,
+    /// What happens to it across an agent's restart.
+    pub on_restart: OnRestart,
+    /// Within this span the action ends by itself, from its start or its resumption.
+    pub timeout: DurationMs,
+    /// JSON Schema (2020-12) of the parameters, as frozen in the action's folder.
+    pub schema: &'static str,
+}
+
+impl ActionInfo {
+    /// Hash of the frozen schema file; orders carry it, and hosts announce it.
+    #[must_use]
+    pub fn schema_sha256(&self) -> Sha256 {
+        ids::sha256(self.schema.as_bytes())
+    }
+}
+
+/// Why parameters are no request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No such action, or not in this version.
+    #[error(
+        "this program has no action {name} version {version}; see `serverflow action list` for those it has, or upgrade it"
+    )]
+    Unknown {
+        /// The name asked for.
+        name: ActionName,
+        /// The version asked for.
+        version: u32,
+    },
+    /// More bytes than an order may carry.
+    #[error("parameters of {name}: {bytes} bytes, more than the {} an order may carry", limits::PARAMETERS_BYTES_MAX)]
+    TooLarge {
+        /// The action.
+        name: ActionName,
+        /// Size of what was given.
+        bytes: usize,
+    },
+    /// Not the JSON the schema asks for.
+    #[error("parameters of {name}: {path}: {message}")]
+    Parameter {
+        /// The action.
+        name: ActionName,
+        /// Where, such as `spec.services.web.ports[0].host_ip`; `.` is the whole.
+        path: String,
+        /// What is wrong there, and what would be right.
+        message: String,
+    },
+}
+
+/// A rule beyond the schema that parameters break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Where, as in [`DecodeError::Parameter`].
+    pub(crate) path: String,
+    /// What is wrong and what would be right.
+    pub(crate) message: String,
+}
+
+impl Fault {
+    pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into() }
+    }
+}
+
+/// What each action's folder provides. The type that implements it is its parameter set.
+pub(crate) trait Action: DeserializeOwned {
+    /// Everything known without parameters.
+    const INFO: ActionInfo;
+
+    /// Rules that the schema cannot say.
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn lock(&self) -> Lock {
+        Lock::None
+    }
+    fn app(&self) -> Option<&AppName> {
+        None
+    }
+    fn demands(&self) -> Vec<Demand> {
+        Vec::new()
+    }
+    fn secret_names(&self) -> BTreeSet<SecretName> {
+        BTreeSet::new()
+    }
+    fn run<P: ActionPort>(&self, context: &ActionContext, port: &mut P) -> impl Future<Output = Outcome> + Send;
+}
+
+fn decode_as<A: Action>(name: &ActionName, json: &[u8]) -> Result<A, DecodeError> {
+    let fault = |path: String, message: String| DecodeError::Parameter { name: name.clone(), path, message };
+    let text = core::str::from_utf8(json)
+        .map_err(|e| fault(".".to_owned(), format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let parameters: A = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|e| fault(e.path().to_string(), e.inner().to_string()))?;
+    deserializer.end().map_err(|e| fault(".".to_owned(), e.to_string()))?;
+    parameters.check().map_err(|e| fault(e.path, e.message))?;
+    Ok(parameters)
+}
+
+macro_rules! registry {
+    ($($action:ident in $module:ident),* $(,)?) => {
+        static ACTIONS: &[ActionInfo] = &[$(<crate::$module::$action as Action>::INFO),*];
+
+        /// The decoded parameters of one order.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Request {
+            $(
+                #[doc = concat!("See the folder `", stringify!($module), "`.")]
+                $action(crate::$module::$action),
+            )*
+        }
+
+        impl Request {
+            /// Reads the parameters of an order: UTF-8 JSON of at most
+            /// [`limits::PARAMETERS_BYTES_MAX`] bytes, unknown fields refused.
+            ///
+            /// # Errors
+            /// Names the action and the field.
+            pub fn decode(name: &ActionName, version: u32, json: &[u8]) -> Result<Self, DecodeError> {
+                if json.len() > limits::PARAMETERS_BYTES_MAX {
+                    return Err(DecodeError::TooLarge { name: name.clone(), bytes: json.len() });
+                }
+                $({
+                    const INFO: ActionInfo = <crate::$module::$action as Action>::INFO;
+                    if name.as_str() == INFO.name && version == INFO.version {
+                        return decode_as(name, json).map(Self::$action);
+                    }
+                })*
+                Err(DecodeError::Unknown { name: name.clone(), version })
+            }
+
+            /// What is known of the action.
+            #[must_use]
+            pub fn info(&self) -> &'static ActionInfo {
+                let (name, version) = match self {
+                    $(Self::$action(_) => {
+                        let info = <crate::$module::$action as Action>::INFO;
+                        (info.name, info.version)
+                    })*
+                };
+                ACTIONS
+                    .iter()
+                    .find(|info| info.name == name && info.version == version)
+                    .expect("invariant: the list above makes both the table and this enumeration")
+            }
+
+            /// What must not run at the same time.
+            #[must_use]
+            pub fn lock(&self) -> Lock {
+                match self { $(Self::$action(parameters) => Action::lock(parameters),)* }
+            }
+
+            /// The app it is about, if any.
+            #[must_use]
+            pub fn app(&self) -> Option<&AppName> {
+                match self { $(Self::$action(parameters) => Action::app(parameters),)* }
+            }
+
+            /// What it asks of the host beyond a plain container, for the policy to judge.
+            #[must_use]
+            pub fn demands(&self) -> Vec<Demand> {
+                match self { $(Self::$action(parameters) => Action::demands(parameters),)* }
+            }
+
+            /// Names of the sealed values the parameters refer to.
+            #[must_use]
+            pub fn secret_names(&self) -> BTreeSet<SecretName> {
+                match self { $(Self::$action(parameters) => Action::secret_names(parameters),)* }
+            }
+
+            /// Carries it out, or with [`ActionContext::dry_run`] says what it would do. Dropping
+            /// the future is the same as a crash: what is recorded is resumed.
+            pub fn run<P: ActionPort>(
+                &self,
+                context: &ActionContext,
+                port: &mut P,
+            ) -> impl Future<Output = Outcome> + Send {
+                async move {
+                    match self { $(Self::$action(parameters) => Action::run(parameters, context, port).await,)* }
+                }
+            }
+        }
+    };
+}
+
+/// Every action and version this program has.
+#[must_use]
+pub fn actions() -> &'static [ActionInfo] {
+    ACTIONS
+}
+
+/// The action of that name and version.
+#[must_use]
+pub fn find(name: &ActionName, version: u32) -> Option<&'static ActionInfo> {
+    ACTIONS.iter().find(|info| info.name == name.as_str() && info.version == version)
+}
+
+/// The newest version of that action.
+#[must_use]
+pub fn latest(name: &ActionName) -> Option<&'static ActionInfo> {
+    ACTIONS.iter().filter(|info| info.name == name.as_str()).max_by_key(|info| info.version)
+}
+
+registry! {
+    AppDeploy in app_deploy,
+    AppLogs in app_logs,
+    AppPlan in app_plan,
+    AppRemove in app_remove,
+    CommandCancel in command_cancel,
+    DockerContainers in docker_containers,
+    HostFacts in host_facts,
+}
