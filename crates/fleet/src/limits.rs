@@ -2,21 +2,13 @@
 
 use ids::DurationMs;
 
+pub use envelope::limits::{PARAMETERS_BYTES_MAX, SEAL_OVERHEAD_BYTES, SEALED_COUNT_MAX, SEALED_NAME_BYTES_MAX, SEALED_TOTAL_BYTES_MAX, SECRET_BYTES_MAX};
+
 /// Entries of one answer of a list.
 pub const LIST_MAX: u32 = 500;
 
 /// Hosts of one operation.
 pub const TARGETS_MAX: usize = 10_000;
-/// Sealed values of one command.
-pub const SEALED_VALUES_MAX: usize = 1_024;
-/// Bytes of one sealed value: the plaintext of an environment value, and what HPKE adds.
-pub const SEALED_VALUE_BYTES_MAX: usize = 64 * 1024;
-/// Least bytes of a sealed value: an X25519 encapsulated key (32) and a tag (16), RFC 9180.
-pub const SEALED_VALUE_BYTES_MIN: usize = 48;
-/// Bytes of all sealed values of one command.
-pub const SEALED_BYTES_MAX: usize = 512 * 1024;
-/// Characters of a sealed value's name.
-pub const SEALED_NAME_CHARS_MAX: usize = 512;
 
 /// How long an order may wait for its host, unless the person says otherwise: a forgotten order
 /// must not fire three weeks later.
@@ -25,10 +17,10 @@ pub const QUEUE_FOR_DEFAULT: DurationMs = DurationMs::from_mins(10);
 pub const QUEUE_FOR_MIN: DurationMs = DurationMs::from_secs(1);
 /// Greatest time a person may ask for.
 pub const QUEUE_FOR_MAX: DurationMs = DurationMs::from_days(30);
-/// How long an accepted order may wait for its lock, from its sealing on. The protocol's greatest.
-pub const START_WITHIN: DurationMs = DurationMs::from_mins(60);
-/// From sealing to the end of acceptance. The protocol's greatest.
-pub const SEAL_LIFETIME: DurationMs = DurationMs::from_mins(5);
+/// How long an accepted order may wait for its lock, from its sealing on.
+pub const START_WITHIN: DurationMs = envelope::limits::START_WITHIN_MAX;
+/// From sealing to the end of acceptance.
+pub const SEAL_LIFETIME: DurationMs = envelope::limits::COMMAND_LIFETIME_MAX;
 
 /// Commands sent on one session and not yet acknowledged.
 pub const UNACKNOWLEDGED_MAX: usize = 32;

@@ -186,6 +186,24 @@ pub enum UserRole {
     Admin,
 }
 
+impl UserRole {
+    /// The word used in the API, the database and the CLI.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl core::fmt::Display for UserRole {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// A signed-in person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserSession {

@@ -1,0 +1,140 @@
+//! What goes into a host's session and what comes out.
+
+use envelope::{
+    messages::{AgentHello, Command as CommandMessage, SessionOpen},
+    signer_port::{SignError, SignedCommand},
+};
+use ids::{CommandId, FleetId, HostId, OperationId, Sha256, TlsExporter, UnixMs};
+use session::frames::{AgentFrame, ControlFrame, RefusalCode};
+
+use crate::{
+    model::{Command, Host, Operation},
+    ports::{Event, StoreError, Write, Written},
+};
+
+/// What the handshake established, and the session starts from.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The host whose identity key signed the proof.
+    pub host: HostId,
+    /// Its hello, bound by the proof.
+    pub hello: AgentHello,
+    /// The channel.
+    pub exporter: TlsExporter,
+    /// SHA-256 of the proof's payload bytes.
+    pub proof_sha256: Sha256,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Answer to [`Effect::Load`]: the host as stored and its commands without an end, in order of proposal.
+    Loaded(Result<Option<(Host, Vec<Command>)>, StoreError>),
+    /// Answer to [`Effect::LoadCommand`].
+    CommandLoaded(Result<Option<Command>, StoreError>),
+    /// Answer to [`Effect::LoadOperation`].
+    OperationLoaded(Result<Option<Operation>, StoreError>),
+    /// Answer to [`Effect::Write`].
+    Written(WriteId, Result<Written, StoreError>),
+    /// Answer to [`Effect::SignOpen`]: the envelope.
+    OpenSigned(Result<Vec<u8>, SignError>),
+    /// Answer to [`Effect::SignCommand`].
+    CommandSigned(Result<SignedCommand, SignError>),
+    /// A frame came in. Only while [`super::HostSession::is_reading`] says so.
+    Received(AgentFrame),
+    /// The host's queue in the store may have changed.
+    QueueChanged,
+    /// The audit log has a newer signed head: its envelope. Sent along when there is something to send.
+    AuditHead(Vec<u8>),
+    /// The host was revoked.
+    Revoked,
+    /// A newer session of the same host was authenticated.
+    Superseded,
+    /// The control plane shuts down.
+    ShuttingDown,
+    /// The time asked for by [`Effect::WakeAt`] has come (or any time passed).
+    Tick,
+}
+
+/// Something the shell must do, in the order given. Of loads and writes together at most one is
+/// under way at any time, and of signatures at most one: the machine asks for the next only when it
+/// has the answer.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send on this session's stream.
+    Send(ControlFrame),
+    /// Read the host and its commands without an end.
+    Load(HostId),
+    /// Read one command.
+    LoadCommand(CommandId),
+    /// Read one operation.
+    LoadOperation(OperationId),
+    /// Have a session-open signed.
+    SignOpen(SessionOpen),
+    /// Have a command signed.
+    SignCommand(Box<CommandMessage>),
+    /// Apply one transaction.
+    Write(WriteId, Box<Write>),
+    /// Tell whoever watches.
+    Publish(Event),
+    /// Something for the control plane's log.
+    Note(Note),
+    /// Send [`ControlFrame::Refused`] with these, then end the stream. The machine does nothing more.
+    Close { code: RefusalCode, message: String },
+    /// Give [`Input::Tick`] at this time at the latest. Replaces the one before.
+    WakeAt(UnixMs),
+}
+
+/// Number of a transaction within a session, rising.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Things worth a line in the control plane's log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Note {
+    /// Orders may go out.
+    #[error("session open")]
+    Open,
+    /// Orders do not go out.
+    #[error("quarantined: {0}")]
+    Quarantined(String),
+    /// A transaction or a read failed; it is tried again from what is stored.
+    #[error("{what} failed, reading again: {error}")]
+    StoreFailed {
+        /// What was to be done.
+        what: &'static str,
+        /// The store's words.
+        error: StoreError,
+    },
+    /// The signer did not sign; it is tried again with another number.
+    #[error("command {command} was not signed: {error}")]
+    SignFailed {
+        /// Which one.
+        command: CommandId,
+        /// The signer's words.
+        error: SignError,
+    },
+    /// A frame was thrown away.
+    #[error("a frame was dropped: {0}")]
+    Dropped(String),
+    /// Somebody else than this control plane may be signing, or a host contradicts itself.
+    #[error("ALARM: {0}")]
+    Alarm(String),
+    /// A report came again, or for a command that has ended.
+    #[error("{0}")]
+    Report(String),
+}
+
+/// Fresh randomness, for nonces and ids.
+pub trait Entropy {
+    /// Fills `bytes` with unpredictable ones.
+    fn fill(&mut self, bytes: &mut [u8]);
+}
+
+impl<F: FnMut(&mut [u8])> Entropy for F {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self(bytes);
+    }
+}

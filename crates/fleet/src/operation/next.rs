@@ -1,0 +1,99 @@
+//! What follows from a command that ended: the next stage of its operation, and what it did to the
+//! list of apps.
+
+use actions::app_plan::PlanResult;
+use ids::{ActionName, UnixMs};
+use serde_json::{json, value::RawValue};
+
+use super::{
+    CommandIds, ProposeError,
+    propose::{Prepared, command, host_active, host_has, sealed_checked},
+};
+use crate::{
+    model::{AppInstance, Command, CommandStatus, Host, NewCommand, Operation, OperationKind},
+    ports::AppChange,
+};
+
+const PLAN: &str = "app.plan";
+const DEPLOY: &str = "app.deploy";
+const REMOVE: &str = "app.remove";
+
+fn action(name: &'static str) -> ActionName {
+    name.parse().expect("invariant: the names above obey the rule for action names")
+}
+
+pub(super) fn plan_action() -> ActionName {
+    action(PLAN)
+}
+
+pub(super) fn deploy_action() -> ActionName {
+    action(DEPLOY)
+}
+
+/// Whether the end of this command may ask for another stage, so that its operation must be read.
+#[must_use]
+pub(crate) fn may_have_next(command: &Command, status: CommandStatus) -> bool {
+    command.order.action.as_str() == PLAN && !command.order.dry_run && status == CommandStatus::Succeeded
+}
+
+/// The commands of the stage after a command that ended, from its verified result (the `result`
+/// part of the report's JSON). Empty when the operation ends here: every other kind of operation, a
+/// dry run, a plan that did not succeed, a plan that finds nothing to change (the app's record stays
+/// as it is). The values sealed for the plan go with the deploy: their context is the operation.
+///
+/// # Errors
+/// When the plan succeeded, but no order can be made from it; the words go into the plan's message.
+pub fn operation_next(
+    operation: &Operation,
+    host: &Host,
+    ended: &Command,
+    status: CommandStatus,
+    result: &serde_json::Value,
+    now: UnixMs,
+    ids: &mut dyn CommandIds,
+) -> Result<Vec<NewCommand>, ProposeError> {
+    if operation.kind != OperationKind::Deploy || operation.dry_run || !may_have_next(ended, status) {
+        return Ok(Vec::new());
+    }
+    let plan: PlanResult = serde_json::from_value(result.clone())
+        .map_err(|error| ProposeError::invalid("plan", format!("the host's plan cannot be read: {error}")))?;
+    if plan.unchanged {
+        return Ok(Vec::new());
+    }
+    host_active(host)?;
+    let spec: &RawValue = serde_json::from_slice(&operation.detail)
+        .map_err(|error| ProposeError::invalid("spec", format!("the stored specification is not JSON: {error}")))?;
+    let images = serde_json::to_string(&json!(plan.images))
+        .map_err(|error| ProposeError::invalid("plan", format!("its images cannot be written down: {error}")))?;
+    let parameters = format!("{{\"spec\":{spec},\"images\":{images}}}").into_bytes();
+    let prepared = Prepared::new(deploy_action(), None, parameters)?;
+    host_has(host, &prepared.action, prepared.info)?;
+    let sealed = sealed_checked(&prepared, host, ended.sealed.clone())?;
+    Ok(vec![command(ended.order.fleet, operation, &prepared, host, sealed, now, ids)])
+}
+
+/// What a command that ended did to the list of apps. `result` is the `result` part of the report.
+#[must_use]
+pub fn app_change(
+    ended: &Command,
+    status: CommandStatus,
+    result: &serde_json::Value,
+    now: UnixMs,
+) -> Option<AppChange> {
+    if status != CommandStatus::Succeeded || ended.order.dry_run {
+        return None;
+    }
+    let app = ended.app.clone()?;
+    match ended.order.action.as_str() {
+        DEPLOY => Some(AppChange::Deployed(AppInstance {
+            app,
+            host: ended.order.host,
+            host_name: ended.host_name.clone(),
+            release: ended.order.operation,
+            deployed_at: now,
+            result: result.to_string().into_bytes(),
+        })),
+        REMOVE => Some(AppChange::Removed { app, host: ended.order.host }),
+        _ => None,
+    }
+}

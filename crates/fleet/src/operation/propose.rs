@@ -1,0 +1,282 @@
+//! From a request to an operation and its first commands.
+
+use std::collections::BTreeMap;
+
+use actions::{ActionInfo, Class, Request};
+use envelope::messages::{Order, SealedRef, SealedValue};
+use ids::{ActionName, AppName, DurationMs, FleetId, Sha256, UnixMs};
+use serde_json::value::RawValue;
+
+use super::{CommandIds, OperationRequest, ProposeError, Proposed, Target, Work};
+use crate::{
+    limits,
+    model::{Host, HostStanding, NewCommand, Operation, OperationKind, UserRole, UserSession},
+    record,
+};
+
+/// One action with its parameters, decoded once.
+pub(super) struct Prepared {
+    pub(super) info: &'static ActionInfo,
+    pub(super) action: ActionName,
+    pub(super) parameters: Vec<u8>,
+    pub(super) request: Request,
+}
+
+impl Prepared {
+    /// Decodes parameters by the action's schema and rules.
+    pub(super) fn new(action: ActionName, version: Option<u32>, parameters: Vec<u8>) -> Result<Self, ProposeError> {
+        let version = version.or_else(|| actions::latest(&action).map(|info| info.version)).unwrap_or(1);
+        let request = Request::decode(&action, version, &parameters)?;
+        Ok(Self { info: request.info(), action, parameters, request })
+    }
+
+    fn app(&self) -> Option<AppName> {
+        self.request.app().cloned()
+    }
+}
+
+/// Judges a request and makes its operation, with one command for each target. `hosts` holds at
+/// least the targets, as stored; `ids` gives each command its id.
+///
+/// # Errors
+/// The first rule the request breaks; nothing is to be stored then.
+pub fn operation_propose(
+    fleet: FleetId,
+    request: OperationRequest,
+    actor: &UserSession,
+    hosts: &[Host],
+    now: UnixMs,
+    ids: &mut dyn CommandIds,
+) -> Result<Proposed, ProposeError> {
+    let request_sha256 = request_sha256(&request, actor);
+    let queue_for = queue_for(request.queue_for)?;
+    let targets = targets(request.targets, hosts)?;
+    let (kind, detail, prepared) = match request.work {
+        Work::Action { action, version, parameters } => {
+            let prepared = Prepared::new(action, version, parameters)?;
+            authorise(actor, prepared.info.class, &prepared.action)?;
+            (OperationKind::Single, Vec::new(), prepared)
+        }
+        Work::Deploy { spec } => {
+            let deploy = super::next::deploy_action();
+            authorise(actor, Class::Change, &deploy)?;
+            let prepared = Prepared::new(super::next::plan_action(), None, plan_parameters(&spec)?)?;
+            for (host, _) in &targets {
+                // The second stage is judged now too, so that no plan is made in vain.
+                host_has(host, &deploy, latest(&deploy)?)?;
+            }
+            (OperationKind::Deploy, spec, prepared)
+        }
+    };
+    let operation = Operation {
+        id: request.id,
+        kind,
+        requested_by: actor.user_name.clone(),
+        created_at: now,
+        request_sha256,
+        detail,
+        queue_for_ms: queue_for.0,
+        dry_run: request.dry_run,
+    };
+    let mut commands = Vec::with_capacity(targets.len());
+    for (host, sealed) in targets {
+        host_has(host, &prepared.action, prepared.info)?;
+        let sealed = sealed_checked(&prepared, host, sealed)?;
+        commands.push(command(fleet, &operation, &prepared, host, sealed, now, ids));
+    }
+    let audit = record::proposal(&operation, &commands, 1, actor.user_name.to_string(), now);
+    Ok(Proposed { operation, commands, audit })
+}
+
+/// The newest version of an action of ours.
+pub(super) fn latest(action: &ActionName) -> Result<&'static ActionInfo, ProposeError> {
+    actions::latest(action).ok_or_else(|| ProposeError::invalid("action", format!("this control plane has no action {action}")))
+}
+
+/// Least role that may order an action of that class.
+fn role_needed(class: Class) -> UserRole {
+    match class {
+        Class::Read => UserRole::Viewer,
+        Class::Change => UserRole::Operator,
+        Class::Destructive => UserRole::Admin,
+    }
+}
+
+pub(super) fn authorise(actor: &UserSession, class: Class, action: &ActionName) -> Result<(), ProposeError> {
+    let needs = role_needed(class);
+    if actor.role < needs {
+        return Err(ProposeError::NotAllowed { action: action.to_string(), needs, has: actor.role });
+    }
+    Ok(())
+}
+
+fn queue_for(asked: Option<DurationMs>) -> Result<DurationMs, ProposeError> {
+    let span = asked.unwrap_or(limits::QUEUE_FOR_DEFAULT);
+    if (limits::QUEUE_FOR_MIN..=limits::QUEUE_FOR_MAX).contains(&span) {
+        return Ok(span);
+    }
+    let message = format!("between {} and {}", limits::QUEUE_FOR_MIN, limits::QUEUE_FOR_MAX);
+    Err(ProposeError::invalid("queue_for", message))
+}
+
+/// The targets with their hosts, in the order asked for, each active and named once.
+fn targets(asked: Vec<Target>, hosts: &[Host]) -> Result<Vec<(&Host, Vec<SealedValue>)>, ProposeError> {
+    if asked.is_empty() || asked.len() > limits::TARGETS_MAX {
+        return Err(ProposeError::invalid("hosts", format!("name between 1 and {} hosts", limits::TARGETS_MAX)));
+    }
+    let known: BTreeMap<_, _> = hosts.iter().map(|host| (host.id, host)).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut targets = Vec::with_capacity(asked.len());
+    for target in asked {
+        let host = *known.get(&target.host).ok_or(ProposeError::HostNotFound(target.host))?;
+        if !seen.insert(host.id) {
+            return Err(ProposeError::invalid("hosts", format!("host {} is named twice", host.name)));
+        }
+        host_active(host)?;
+        targets.push((host, target.sealed));
+    }
+    Ok(targets)
+}
+
+pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
+    let why = match &host.standing {
+        HostStanding::Active => return Ok(()),
+        HostStanding::Quarantined { why } => {
+            format!("is quarantined ({why}) and gets no orders; revoke it and enrol the machine anew")
+        }
+        HostStanding::Revoked { .. } => "was revoked and never gets an order again; enrol the machine anew".to_owned(),
+    };
+    Err(ProposeError::HostNotActive { name: host.name.to_string(), why })
+}
+
+/// Whether the host's agent has exactly this action.
+pub(super) fn host_has(host: &Host, action: &ActionName, info: &ActionInfo) -> Result<(), ProposeError> {
+    let schema_sha256 = info.schema_sha256();
+    let mut same = host.actions.iter().filter(|has| has.name == *action && has.version == info.version);
+    let (host, action, version) = (host.name.to_string(), action.to_string(), info.version);
+    match same.next() {
+        None => Err(ProposeError::ActionMissing { host, action, version }),
+        Some(has) if has.schema_sha256 != schema_sha256 => Err(ProposeError::SchemaDiffers { host, action, version }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// `{"spec": …}` around the specification's own bytes.
+fn plan_parameters(spec: &[u8]) -> Result<Vec<u8>, ProposeError> {
+    if spec.len() > limits::PARAMETERS_BYTES_MAX {
+        let message = format!("{} bytes; at most {} are possible", spec.len(), limits::PARAMETERS_BYTES_MAX);
+        return Err(ProposeError::invalid("spec", message));
+    }
+    let raw: &RawValue =
+        serde_json::from_slice(spec).map_err(|error| ProposeError::invalid("spec", format!("not JSON: {error}")))?;
+    Ok(format!("{{\"spec\":{raw}}}").into_bytes())
+}
+
+/// The sealed values of one target, ascending by name: exactly those the parameters name, within bounds.
+pub(super) fn sealed_checked(
+    prepared: &Prepared,
+    host: &Host,
+    mut sealed: Vec<SealedValue>,
+) -> Result<Vec<SealedValue>, ProposeError> {
+    let refused = |message: String| Err(ProposeError::invalid(format!("sealed values for host {}", host.name), message));
+    sealed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = sealed.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return refused(format!("{} is given twice", pair[0].name));
+    }
+    let wanted = prepared.request.secret_names();
+    if let Some(missing) = wanted.iter().find(|name| sealed.binary_search_by(|value| value.name.cmp(&name.0)).is_err()) {
+        return refused(format!("{} is missing; seal it to this host", missing.0));
+    }
+    if sealed.len() > limits::SEALED_COUNT_MAX {
+        return refused(format!("{} values; at most {} are possible", sealed.len(), limits::SEALED_COUNT_MAX));
+    }
+    let mut total = 0usize;
+    for value in &sealed {
+        if !wanted.contains(&actions::spec::SecretName(value.name.clone())) {
+            return refused(format!("{} is not named by the parameters", value.name));
+        }
+        if value.name.len() > limits::SEALED_NAME_BYTES_MAX {
+            return refused(format!("a name of {} bytes; at most {}", value.name.len(), limits::SEALED_NAME_BYTES_MAX));
+        }
+        let most = limits::SECRET_BYTES_MAX + limits::SEAL_OVERHEAD_BYTES;
+        if !(limits::SEAL_OVERHEAD_BYTES..=most).contains(&value.bytes.len()) {
+            return refused(format!("{} is not a sealed value: {} bytes", value.name, value.bytes.len()));
+        }
+        total += value.bytes.len();
+    }
+    if total > limits::SEALED_TOTAL_BYTES_MAX {
+        return refused(format!("{total} bytes together; at most {} are possible", limits::SEALED_TOTAL_BYTES_MAX));
+    }
+    Ok(sealed)
+}
+
+/// One command of an operation.
+pub(super) fn command(
+    fleet: FleetId,
+    operation: &Operation,
+    prepared: &Prepared,
+    host: &Host,
+    sealed: Vec<SealedValue>,
+    now: UnixMs,
+    ids: &mut dyn CommandIds,
+) -> NewCommand {
+    let refs = sealed.iter().map(|value| SealedRef { name: value.name.clone(), sha256: ids::sha256(&value.bytes) });
+    let order = Order {
+        fleet,
+        host: host.id,
+        command: ids.command_id(),
+        operation: operation.id,
+        proposed_at: now,
+        deliver_by: now.plus(DurationMs(operation.queue_for_ms)),
+        start_within_ms: limits::START_WITHIN.0,
+        action: prepared.action.clone(),
+        action_version: prepared.info.version,
+        schema_sha256: prepared.info.schema_sha256(),
+        parameters: prepared.parameters.clone(),
+        sealed: refs.collect(),
+        requester: None,
+        dry_run: operation.dry_run,
+    };
+    NewCommand { order, app: prepared.app(), sealed }
+}
+
+/// SHA-256 over every part of a request and who made it, each part behind its length, so that two
+/// different requests never encode alike. Targets count in order of host id, sealed values by name.
+fn request_sha256(request: &OperationRequest, actor: &UserSession) -> Sha256 {
+    let mut bytes = Vec::new();
+    let mut part = |content: &[u8]| {
+        bytes.extend_from_slice(&(content.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(content);
+    };
+    part(b"serverflow operation request v1");
+    part(request.id.as_bytes());
+    part(actor.user.as_bytes());
+    match &request.work {
+        Work::Action { action, version, parameters } => {
+            part(b"action");
+            part(action.as_str().as_bytes());
+            part(&version.unwrap_or(0).to_be_bytes());
+            part(parameters);
+        }
+        Work::Deploy { spec } => {
+            part(b"deploy");
+            part(spec);
+        }
+    }
+    part(&[u8::from(request.dry_run)]);
+    part(&request.queue_for.unwrap_or(limits::QUEUE_FOR_DEFAULT).0.to_be_bytes());
+    let mut targets: Vec<&Target> = request.targets.iter().collect();
+    targets.sort_unstable_by_key(|target| target.host);
+    part(&(targets.len() as u64).to_be_bytes());
+    for target in targets {
+        part(target.host.as_bytes());
+        let mut sealed: Vec<&SealedValue> = target.sealed.iter().collect();
+        sealed.sort_unstable_by(|a, b| (&a.name, &a.bytes).cmp(&(&b.name, &b.bytes)));
+        part(&(sealed.len() as u64).to_be_bytes());
+        for value in sealed {
+            part(value.name.as_bytes());
+            part(ids::sha256(&value.bytes).as_bytes());
+        }
+    }
+    ids::sha256(&bytes)
+}

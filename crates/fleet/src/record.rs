@@ -1,0 +1,87 @@
+//! The audit log's entries as this room words them. A record holds hashes, ids and words, never
+//! parameters, secrets or output: those stay with the command, where retention may prune them.
+
+use envelope::{audit::AuditKind, messages::Order};
+use ids::{CommandId, HostId, HostName, Sha256, UnixMs};
+use serde_json::{Value, json};
+
+use crate::{
+    model::{Command, NewCommand, Operation, OperationKind},
+    ports::{AuditEntry, AuditRecord},
+};
+
+/// Who acts when no person does.
+pub(crate) const CONTROL_PLANE: &str = "control-plane";
+
+/// The actor's name of a host.
+pub(crate) fn host_actor(name: &HostName) -> String {
+    format!("host:{name}")
+}
+
+fn inline(record: &Value) -> AuditRecord {
+    AuditRecord::Inline(record.to_string().into_bytes())
+}
+
+fn order_line(order: &Order) -> Value {
+    json!({
+        "command": order.command,
+        "host": order.host,
+        "action": order.action,
+        "version": order.action_version,
+        "order_sha256": order.sha256(),
+    })
+}
+
+/// An operation was granted, or its next stage was made.
+pub(crate) fn proposal(operation: &Operation, commands: &[NewCommand], stage: u32, actor: String, now: UnixMs) -> AuditEntry {
+    let kind = match operation.kind {
+        OperationKind::Single => "single",
+        OperationKind::Deploy => "deploy",
+    };
+    let record = json!({
+        "operation": operation.id,
+        "kind": kind,
+        "stage": stage,
+        "requested_by": operation.requested_by,
+        "request_sha256": operation.request_sha256,
+        "dry_run": operation.dry_run,
+        "commands": commands.iter().map(|new| order_line(&new.order)).collect::<Vec<_>>(),
+    });
+    let subject = format!("operation {}", operation.id);
+    AuditEntry { time: now, kind: AuditKind::Proposal, actor, subject, record: inline(&record) }
+}
+
+/// A command was sealed: the leaf covers its signed bytes, and is durable before they are sent.
+pub(crate) fn command(order: &Order, host: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
+    let subject = format!("command {} ({}) to host {host}", order.command, order.action);
+    let actor = CONTROL_PLANE.to_owned();
+    AuditEntry { time: now, kind: AuditKind::Command, actor, subject, record: AuditRecord::Envelope(envelope) }
+}
+
+/// A verified report: the leaf covers its signed bytes.
+pub(crate) fn report(of: CommandId, host: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
+    let subject = format!("report of command {of}");
+    AuditEntry { time: now, kind: AuditKind::Report, actor: host_actor(host), subject, record: AuditRecord::Envelope(envelope) }
+}
+
+/// A command ended without its host.
+pub(crate) fn command_end(command: &Command, actor: String, why: &str, now: UnixMs) -> AuditEntry {
+    let order = &command.order;
+    let record = json!({ "command": order.command, "host": order.host, "was": command.status.as_str(), "why": why });
+    let subject = format!("command {} ({}) for host {}", order.command, order.action, command.host_name);
+    AuditEntry { time: now, kind: AuditKind::Cancel, actor, subject, record: inline(&record) }
+}
+
+/// Something about one host that its owner must know of.
+pub(crate) fn host_event(kind: AuditKind, host: HostId, name: &HostName, why: &str, now: UnixMs) -> AuditEntry {
+    let record = json!({ "host": host, "why": why });
+    let subject = format!("host {name}");
+    AuditEntry { time: now, kind, actor: CONTROL_PLANE.to_owned(), subject, record: inline(&record) }
+}
+
+/// Newer root metadata came from a host.
+pub(crate) fn root_change(version: ids::RootVersion, payload_sha256: Sha256, from: &HostName, now: UnixMs) -> AuditEntry {
+    let record = json!({ "version": version, "payload_sha256": payload_sha256 });
+    let subject = format!("root metadata version {version}");
+    AuditEntry { time: now, kind: AuditKind::RootChange, actor: host_actor(from), subject, record: inline(&record) }
+}
