@@ -40,17 +40,10 @@ docker_ensure() {
 
 # Starts dockerd ourselves, without a service manager.
 docker_start() {
-  local log=$1 pid_file=$2 pid
+  local log=$1 pid_file=$2
   docker_forget_stale_pid
   say_detail "starting dockerd (no service manager here); its log: $log"
-  # The shell writes its own number and then becomes dockerd, so the number is right under sudo as well.
-  : >"$pid_file.new"
-  # shellcheck disable=SC2016 # expanded by the inner shell
-  as_root setsid --fork sh -c 'echo $$ >"$1"; exec dockerd >>"$2" 2>&1 </dev/null' sh "$pid_file.new" "$log"
-  wait_until 10 test -s "$pid_file.new" || die "dockerd could not be started" "Its log: $log"
-  pid=$(<"$pid_file.new")
-  rm -f "$pid_file.new"
-  pid_file_write "$pid_file" "$pid" 2>/dev/null || true
+  start_detached --as-root "$pid_file" "$log" dockerd
   local deadline=$((SECONDS + 90))
   until docker_answers; do
     if pid_file_ended "$pid_file" || ((SECONDS >= deadline)); then
@@ -62,13 +55,13 @@ docker_start() {
 }
 
 # After a hard stop /var/run/docker.pid may name a process that is gone, or another one by now; dockerd then refuses to
-# start. It is removed only when no dockerd has that number.
+# start. It is removed only when no living dockerd has that number.
 docker_forget_stale_pid() {
   local file pid
   for file in /var/run/docker.pid /var/run/docker/containerd/containerd.pid; do
     [[ -e $file ]] || continue
     pid=$(as_root cat "$file" 2>/dev/null || true)
-    if [[ $pid =~ ^[0-9]+$ && $(cat "/proc/$pid/comm" 2>/dev/null) =~ ^(dockerd|containerd)$ ]]; then
+    if [[ $pid =~ ^[0-9]+$ && $(cat "/proc/$pid/comm" 2>/dev/null) =~ ^(dockerd|containerd)$ ]] && process_lives "$pid"; then
       continue
     fi
     say_detail "removing the stale $file"

@@ -51,10 +51,17 @@ process_start() {
   printf '%s\n' "${field[19]}"
 }
 
+# Is there a process of that number that has not ended? (A zombie has; only its parent has not looked.)
+process_lives() { [[ -d /proc/$1 ]] && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null; }
+
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
 # A pid file holds "PID START BOOT".
-pid_file_write() { printf '%s %s %s\n' "$2" "$(process_start "$2")" "$(boot_id)" >"$1"; }
+pid_file_write() {
+  local start
+  start=$(process_start "$2") || return 1
+  printf '%s %s %s\n' "$2" "$start" "$(boot_id)" >"$1"
+}
 
 # Prints the pid if the process of that file still runs; a stale file, or one about another process, fails.
 pid_file_running() {
@@ -62,12 +69,30 @@ pid_file_running() {
   [[ -r $1 ]] && read -r pid start boot <"$1" || return 1
   [[ $boot == "$(boot_id)" && $pid =~ ^[0-9]+$ ]] || return 1
   [[ $(process_start "$pid" || true) == "$start" && -n $start ]] || return 1
-  # A zombie has ended; only its parent has not looked.
-  ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null || return 1
+  process_lives "$pid" || return 1
   printf '%s\n' "$pid"
 }
 
 pid_file_ended() { ! pid_file_running "$1" >/dev/null; }
+
+# start_detached [--as-root] PIDFILE LOG COMMAND…: runs it in a session of its own, output to LOG, and records it. The inner
+# shell writes its number and then becomes the command, so the number is right under sudo as well. Descriptor 9 is the lock
+# of our scripts: what outlives them must not hold it.
+start_detached() {
+  local run='' pid_file log
+  [[ $1 != --as-root ]] || { run=as_root && shift; }
+  pid_file=$1 log=$2
+  shift 2
+  rm -f "$pid_file"
+  : >"$pid_file.new"
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  $run setsid --fork sh -c 'echo $$ >"$1"; log=$2; shift 2; exec "$@" >>"$log" 2>&1 </dev/null' \
+    sh "$pid_file.new" "$log" "$@" 9>&-
+  wait_until 10 test -s "$pid_file.new" || die "could not be started: $1" "Its log: $log"
+  # It may have ended already: then there is nothing to record, and the caller finds it ended.
+  pid_file_write "$pid_file" "$(<"$pid_file.new")" 2>/dev/null || rm -f "$pid_file"
+  rm -f "$pid_file.new"
+}
 
 # pid_file_stop FILE NAME [SECONDS]: asks the process to end, and ends it after that time. Nothing is signalled unless the
 # process is the one that was recorded.
