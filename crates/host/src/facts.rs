@@ -22,25 +22,22 @@ pub fn read(docker_root: &Path) -> Value {
     let kernel = rustix::system::uname();
     let text = |value: &core::ffi::CStr| value.to_string_lossy().into_owned();
     let os = file("/etc/os-release").or_else(|| file("/usr/lib/os-release")).unwrap_or_default();
+    let memory = file("/proc/meminfo").unwrap_or_default();
     json!({
         "hostname": text(kernel.nodename()),
-        "os": {
-            "id": os_field(&os, "ID"),
-            "version": os_field(&os, "VERSION_ID"),
-            "name": os_field(&os, "PRETTY_NAME"),
-        },
+        "os": os_field(&os, "PRETTY_NAME"),
+        "os_id": os_field(&os, "ID"),
+        "os_version": os_field(&os, "VERSION_ID"),
         "kernel": text(kernel.release()),
         "architecture": text(kernel.machine()),
         "cpus": file("/proc/stat").map(|stat| cpus(&stat)),
-        "memory": file("/proc/meminfo").map(|memory| json!({
-            "total_bytes": memory_field(&memory, "MemTotal"),
-            "available_bytes": memory_field(&memory, "MemAvailable"),
-            "swap_bytes": memory_field(&memory, "SwapTotal"),
-        })),
+        "memory_bytes": memory_field(&memory, "MemTotal"),
+        "memory_available_bytes": memory_field(&memory, "MemAvailable"),
+        "swap_bytes": memory_field(&memory, "SwapTotal"),
         "disk": disk(docker_root),
         "uptime_ms": clock::boot_now().0,
         "boot_id": clock::boot_id().ok(),
-        "agent_time_ms": clock::wall_now().0,
+        "time_ms": clock::wall_now().0,
     })
 }
 
@@ -107,7 +104,7 @@ mod tests {
         assert_eq!(facts["disk"]["path"], "/");
         assert!(facts["disk"]["total_bytes"].as_u64() > facts["disk"]["available_bytes"].as_u64(), "{facts}");
         assert!(facts["cpus"].as_u64() >= Some(1), "{facts}");
-        assert!(facts["memory"]["total_bytes"].as_u64() >= facts["memory"]["available_bytes"].as_u64(), "{facts}");
+        assert!(facts["memory_bytes"].as_u64() >= facts["memory_available_bytes"].as_u64(), "{facts}");
         assert!(facts["hostname"].is_string() && facts["kernel"].is_string(), "{facts}");
     }
 }

@@ -6,6 +6,10 @@
 //! whatever exists is first read and left alone unless it carries both: two agents may share one
 //! engine. Every effect may be performed again after a crash and then ends the same. And every
 //! error says what happened, to what, and what to do next, because it is shown to a person as it is.
+//!
+//! One trap for whoever builds a program on this: the Docker client writes whole requests, environment
+//! included, to the `log` crate at debug level. The program must not carry `log` records into its own
+//! log (`tracing-subscriber` without its `tracing-log` feature does not).
 
 pub mod clock;
 mod docker;

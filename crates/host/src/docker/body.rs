@@ -176,3 +176,146 @@ fn device(text: &str) -> DeviceMapping {
         cgroup_permissions: Some(permissions),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use actions::spec::{HealthTest, HealthcheckSpec};
+    use expect_test::expect_file;
+    use ids::{FleetId, HostId};
+
+    use super::*;
+
+    fn secret(text: &str) -> Zeroizing<String> {
+        Zeroizing::new(text.to_owned())
+    }
+
+    fn secrets(pairs: &[(&str, &str)]) -> BTreeMap<String, Zeroizing<String>> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), secret(value))).collect()
+    }
+
+    fn owner() -> Owner {
+        Owner { fleet: FleetId::from_bytes([1; 16]), host: HostId::from_bytes([2; 16]) }
+    }
+
+    fn least() -> ContainerSpec {
+        ContainerSpec {
+            app: "blog".parse().expect("a name"),
+            service: "web".to_owned(),
+            release: "r1".to_owned(),
+            config: "c1".to_owned(),
+            name: "blog-web".to_owned(),
+            image: "sha256:00".to_owned(),
+            command: None,
+            entrypoint: None,
+            environment: BTreeMap::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            healthcheck: None,
+            restart: Restart::UnlessStopped,
+            labels: BTreeMap::new(),
+            user: None,
+            working_dir: None,
+            read_only: false,
+            init: None,
+            networks: BTreeMap::from([("blog_default".to_owned(), vec!["web".to_owned()])]),
+            log_driver: "json-file".to_owned(),
+            log_options: BTreeMap::new(),
+            stop_signal: None,
+            stop_grace_period_ms: None,
+            mem_limit_bytes: None,
+            cpus_milli: None,
+            privileged: false,
+            cap_add: Vec::new(),
+            devices: Vec::new(),
+            network_mode: None,
+            pid: None,
+            ipc: None,
+            security_opt: Vec::new(),
+        }
+    }
+
+    fn port(host_ip: &str, host_port: Option<u16>, protocol: PortProtocol) -> PortSpec {
+        PortSpec { host_ip: host_ip.parse().expect("an address"), host_port, container_port: 53, protocol }
+    }
+
+    fn full() -> ContainerSpec {
+        ContainerSpec {
+            command: Some(vec![secret("serve"), secret("--fast")]),
+            entrypoint: Some(vec![secret("/sample")]),
+            environment: secrets(&[("A", "1"), ("EMPTY", ""), ("EQUALS", "a=b")]),
+            ports: vec![
+                port("127.0.0.1", Some(5353), PortProtocol::Udp),
+                port("::1", Some(5353), PortProtocol::Udp),
+                port("0.0.0.0", None, PortProtocol::Tcp),
+            ],
+            mounts: vec![
+                ContainerMount::Volume { volume: "blog_data".to_owned(), target: "/data".to_owned(), read_only: true },
+                ContainerMount::Tmpfs { target: "/tmp".to_owned(), size_bytes: Some(1024), mode: Some(0o1777) },
+                ContainerMount::Tmpfs { target: "/run".to_owned(), size_bytes: None, mode: None },
+            ],
+            healthcheck: Some(ContainerHealthcheck {
+                test: vec![secret("CMD"), secret("/probe")],
+                timing: HealthcheckSpec {
+                    test: HealthTest::Inherit,
+                    interval_ms: Some(1_500),
+                    timeout_ms: Some(200),
+                    retries: Some(5),
+                    start_period_ms: Some(u64::MAX),
+                },
+            }),
+            restart: Restart::OnFailure { max_attempts: Some(3) },
+            labels: secrets(&[("team", "a"), (label::FLEET, "forged"), (label::CONFIG, "forged")]),
+            user: Some(secret("1000:1000")),
+            working_dir: Some(secret("/srv")),
+            read_only: true,
+            init: Some(true),
+            networks: BTreeMap::from([
+                ("blog_a".to_owned(), vec!["web".to_owned(), "www".to_owned()]),
+                ("blog_b".to_owned(), Vec::new()),
+            ]),
+            log_options: secrets(&[("max-size", "10m")]),
+            stop_signal: Some("SIGINT".to_owned()),
+            stop_grace_period_ms: Some(1_001),
+            mem_limit_bytes: Some(u64::MAX),
+            cpus_milli: Some(1_500),
+            privileged: true,
+            cap_add: vec!["NET_ADMIN".to_owned()],
+            devices: vec!["/dev/a".to_owned(), "/dev/a:/dev/b".to_owned(), "/dev/a:/dev/b:r".to_owned()],
+            pid: Some("host".to_owned()),
+            ipc: Some("private".to_owned()),
+            security_opt: vec!["no-new-privileges".to_owned()],
+            ..least()
+        }
+    }
+
+    fn shown(spec: &ContainerSpec) -> String {
+        // Through a value, because its keys are sorted.
+        let value = serde_json::to_value(create_body(spec, owner())).expect("a request");
+        format!("{value:#}\n")
+    }
+
+    #[test]
+    fn everything_specified_is_sent() {
+        expect_file!["golden/body_full.json"].assert_eq(&shown(&full()));
+    }
+
+    #[test]
+    fn nothing_else_is_sent() {
+        expect_file!["golden/body_least.json"].assert_eq(&shown(&least()));
+    }
+
+    #[test]
+    fn a_network_mode_excludes_networks() {
+        let body = create_body(&ContainerSpec { network_mode: Some("none".to_owned()), ..full() }, owner());
+        assert_eq!(body.networking_config, None);
+        assert_eq!(body.host_config.and_then(|host| host.network_mode).as_deref(), Some("none"));
+    }
+
+    #[test]
+    fn a_process_never_gets_less_grace_than_promised() {
+        let got: Vec<i32> = [0, 1, 1_000, 1_001, u64::MAX].into_iter().map(grace_seconds).collect();
+        assert_eq!(got, [0, 1, 1, 2, 3600]);
+    }
+}

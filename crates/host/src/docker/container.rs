@@ -125,10 +125,8 @@ impl Session {
 
     pub(super) async fn container_rename(&self, from: &str, to: &str) -> Result<(), EffectError> {
         let taken = self.container_own(to).await?;
-        let Some(own) = self.container_own(from).await? else {
-            // Done before a crash, or never there.
-            return if taken.is_some() { Ok(()) } else { Err(absent("rename", from)) };
-        };
+        // Not "done already" when the new name exists: only whoever knows the id can tell that.
+        let own = self.container_own(from).await?.ok_or_else(|| absent("rename", from))?;
         if taken.is_some() {
             return Err(failure::error(
                 EffectErrorKind::Conflict,

@@ -115,6 +115,14 @@ impl Engine {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The same engine, with registry credentials read from another file of Docker's `config.json` form.
+    #[must_use]
+    pub fn with_credentials(&self, path: PathBuf) -> Self {
+        let (socket, owner) = (self.inner.socket.clone(), self.inner.owner);
+        let inner = Inner { socket, owner, credentials: Some(path), connected: Mutex::new(None) };
+        Self { inner: Arc::new(inner) }
+    }
+
     /// Socket by which the engine is reached.
     #[must_use]
     pub fn socket(&self) -> &Path {
@@ -157,7 +165,7 @@ impl Engine {
         // Small files of the kernel, but a disk that hangs must not hang the agent.
         let read = tokio::task::spawn_blocking(move || facts::read(&root)).await;
         let mut facts = read.unwrap_or_else(|_| json!({}));
-        facts["engine"] = match engine {
+        facts["docker"] = match engine {
             Ok(found) => json!({
                 "version": found.version,
                 "api_version": found.api_version,

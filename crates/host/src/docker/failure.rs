@@ -110,11 +110,16 @@ enum Meaning {
     RateLimit,
     Registry,
     Program,
+    Version,
+    AddressPool,
     Other,
 }
 
 /// Phrases of the engine, of its registry client and of the runtime, in the order they are looked for.
 const PHRASES: &[(&str, Meaning)] = &[
+    ("client version", Meaning::Version),
+    ("non-overlapping ipv4 address pool", Meaning::AddressPool),
+    ("all predefined address pools have been fully subnetted", Meaning::AddressPool),
     ("no space left on device", Meaning::DiskFull),
     ("disk quota exceeded", Meaning::DiskFull),
     ("port is already allocated", Meaning::Port),
@@ -185,6 +190,15 @@ fn refusal(doing: &str, status: u16, text: &str) -> EffectError {
             "the process of the container could not be started. Check command, entrypoint, user and working directory \
              against the image",
         ),
+        Meaning::AddressPool => (
+            EffectErrorKind::Refused,
+            "Docker has no address range left for another network. Remove networks that nothing uses (`docker network \
+             ls`), or give it more with `default-address-pools` in /etc/docker/daemon.json",
+        ),
+        // The engine was replaced since the version was agreed on: forgetting the connection agrees anew.
+        Meaning::Version => {
+            (EffectErrorKind::EngineUnreachable, "Docker was replaced by another version in the meantime. Try again")
+        }
         Meaning::Other => return unnamed(doing, status, &said),
     };
     error(kind, format!("Could not {doing}: {hint}. Docker said: {said}"))
@@ -283,6 +297,12 @@ mod tests {
         );
         check(404, "network blog_default not found", NotFound, "blog_default not found");
         check(409, "Conflict. The container name \"/web\" is already in use", Conflict, "already in use");
+        check(
+            400,
+            "client version 1.53 is too new. Maximum supported API version is 1.41",
+            EngineUnreachable,
+            "Try again",
+        );
         check(500, "something new", Refused, "Docker said: something new");
     }
 

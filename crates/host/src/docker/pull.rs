@@ -109,11 +109,8 @@ mod tests {
         CreateImageInfo {
             id: id.map(str::to_owned),
             status: Some(status.to_owned()),
-            progress_detail: bytes.map(|(current, total)| ProgressDetail {
-                current: Some(current),
-                total: Some(total),
-                ..Default::default()
-            }),
+            progress_detail: bytes
+                .map(|(current, total)| ProgressDetail { current: Some(current), total: Some(total) }),
             ..CreateImageInfo::default()
         }
     }

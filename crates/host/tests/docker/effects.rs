@@ -162,7 +162,7 @@ async fn a_creation_cut_in_the_middle_is_completed() {
 }
 
 #[tokio::test]
-async fn start_stop_rename_and_remove_may_be_repeated() {
+async fn start_stop_and_remove_may_be_repeated_and_rename_is_strict() {
     let agent = Agent::new();
     let spec = agent.spec("web");
     let (name, renamed) = (spec.name.clone(), agent.name("old"));
@@ -178,9 +178,10 @@ async fn start_stop_rename_and_remove_may_be_repeated() {
     assert_eq!((up.service.as_str(), up.release.as_str(), up.config.as_str()), ("web", "r1", "c1"));
     assert_eq!(up.image, image());
 
-    for _ in 0..2 {
-        agent.done(Effect::ContainerRename { from: name.clone(), to: renamed.clone() }).await;
-    }
+    let rename = Effect::ContainerRename { from: name.clone(), to: renamed.clone() };
+    agent.done(rename.clone()).await;
+    refused(agent.perform(rename).await, EffectErrorKind::NotFound, &[&name]);
+    assert_eq!(agent.inspect(&renamed).await.expect("renamed").id, up.id);
     assert_eq!(agent.inspect(&name).await, None);
     agent.done(Effect::ContainerCreate(Box::new(spec))).await;
     let both = agent.perform(Effect::ContainerRename { from: renamed.clone(), to: name.clone() }).await;

@@ -21,10 +21,10 @@ async fn the_engine_says_who_it_is() {
 async fn facts_name_host_and_engine() {
     let agent = Agent::new();
     let Ok(Observation::Json(facts)) = agent.perform(Effect::HostFacts).await else { panic!("no facts") };
-    assert_eq!(facts["engine"]["version"], docker(&["version", "--format", "{{.Server.Version}}"]));
+    assert_eq!(facts["docker"]["version"], docker(&["version", "--format", "{{.Server.Version}}"]));
     assert_eq!(facts["kernel"], docker(&["info", "--format", "{{.KernelVersion}}"]));
     assert_eq!(facts["cpus"].to_string(), docker(&["info", "--format", "{{.NCPU}}"]));
-    assert_eq!(facts["memory"]["total_bytes"].to_string(), docker(&["info", "--format", "{{.MemTotal}}"]));
+    assert_eq!(facts["memory_bytes"].to_string(), docker(&["info", "--format", "{{.MemTotal}}"]));
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn an_engine_may_be_down_at_start_and_come_back() {
     drop(UnixListener::bind(&socket).expect("a socket"));
     refused(observe().await, EffectErrorKind::EngineUnreachable, &[&shown, "nothing listens there"]);
     let Ok(Observation::Json(facts)) = agent.perform(Effect::HostFacts).await else { panic!("no facts") };
-    assert!(facts["engine"]["error"].as_str().is_some_and(|error| error.contains(&shown)), "{facts}");
+    assert!(facts["docker"]["error"].as_str().is_some_and(|error| error.contains(&shown)), "{facts}");
     assert!(facts["kernel"].is_string(), "{facts}");
 
     for _ in 0..2 {
