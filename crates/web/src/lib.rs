@@ -1,1 +1,3 @@
-//! placeholder
+//! The people's side of the control plane: REST, server-sent events, pages.
+
+pub mod credentials;

@@ -1,0 +1,207 @@
+//! Configuration: file, then environment, then flags, each over the one before. An unknown key is
+//! an error that names it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// Prefix of environment variables; the rest is the key in capitals.
+const ENVIRONMENT_PREFIX: &str = "SERVERFLOW_CONTROL_PLANE_";
+/// Largest configuration file read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+const DATA_DIR_DEFAULT: &str = "/var/lib/serverflow";
+const AGENT_LISTEN_DEFAULT: &str = "127.0.0.1:7443";
+const HTTP_LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+
+/// The keys of the file, the environment and the flags; all optional.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Where keys and database lie [default: /var/lib/serverflow]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address and port on which agents dial in (gRPC over TLS 1.3) [default: 127.0.0.1:7443]
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    agent_listen: Option<SocketAddr>,
+    /// Address and port of the people's listener (REST, events, metrics); plain HTTP, so loopback only [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    http_listen: Option<SocketAddr>,
+    /// How much to log: error, warn, info, debug, trace, or a tracing filter [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How to log: text or json [default: text]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) agent_listen: SocketAddr,
+    pub(crate) http_listen: SocketAddr,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the configuration file {path} is larger than {FILE_BYTES_MAX} bytes")]
+    TooLarge { path: PathBuf },
+    /// The message of the TOML reader names line, column and key.
+    #[error("the configuration file {path} is wrong:\n{message}")]
+    File { path: PathBuf, message: String },
+    #[error("the environment variable {name} is not known; known are {known}")]
+    UnknownVariable { name: String, known: String },
+    #[error("the environment variable {name} is wrong: {message}")]
+    Variable { name: String, message: String },
+    #[error("http_listen is {address}: plain HTTP is served on loopback only; use 127.0.0.1 or [::1] and put a TLS proxy in front")]
+    NotLoopback { address: SocketAddr },
+}
+
+const VARIABLES: [&str; 5] = ["DATA_DIR", "AGENT_LISTEN", "HTTP_LISTEN", "LOG_LEVEL", "LOG_FORMAT"];
+
+impl Settings {
+    fn or(self, below: Self) -> Self {
+        Self {
+            data_dir: self.data_dir.or(below.data_dir),
+            agent_listen: self.agent_listen.or(below.agent_listen),
+            http_listen: self.http_listen.or(below.http_listen),
+            log_level: self.log_level.or(below.log_level),
+            log_format: self.log_format.or(below.log_format),
+        }
+    }
+
+    fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::File { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })
+    }
+
+    fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut settings = Self::default();
+        for (name, value) in variables {
+            let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let wrong = |message: String| ConfigError::Variable { name: name.clone(), message };
+            let address = |value: &str| value.parse().map(Some).map_err(|_| wrong("expected IP:PORT".to_owned()));
+            match key {
+                "DATA_DIR" => settings.data_dir = Some(value.into()),
+                "AGENT_LISTEN" => settings.agent_listen = address(&value)?,
+                "HTTP_LISTEN" => settings.http_listen = address(&value)?,
+                "LOG_LEVEL" => settings.log_level = Some(value),
+                "LOG_FORMAT" => settings.log_format = Some(clap::ValueEnum::from_str(&value, false).map_err(wrong)?),
+                _ => {
+                    let known: Vec<_> = VARIABLES.iter().map(|key| format!("{ENVIRONMENT_PREFIX}{key}")).collect();
+                    return Err(ConfigError::UnknownVariable { name, known: known.join(", ") });
+                }
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// Puts file, environment and flags together and checks the whole.
+///
+/// # Errors
+/// See [`ConfigError`]; each names the key and the place.
+pub(crate) fn load(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    flags: Settings,
+) -> Result<Config, ConfigError> {
+    let file = file.map(Settings::from_file).transpose()?.unwrap_or_default();
+    let settings = flags.or(Settings::from_environment(environment)?).or(file);
+    let default = |text: &str| text.parse().expect("invariant: the default addresses parse");
+    let http_listen = settings.http_listen.unwrap_or_else(|| default(HTTP_LISTEN_DEFAULT));
+    if !http_listen.ip().is_loopback() {
+        return Err(ConfigError::NotLoopback { address: http_listen });
+    }
+    Ok(Config {
+        data_dir: settings.data_dir.unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
+        agent_listen: settings.agent_listen.unwrap_or_else(|| default(AGENT_LISTEN_DEFAULT)),
+        http_listen,
+        log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
+        log_format: settings.log_format.unwrap_or(LogFormat::Text),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).expect("valid settings")
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, "log_level = 'file'\nhttp_listen = '127.0.0.1:1'\nagent_listen = '127.0.0.1:2'").expect("written");
+        let environment = [
+            ("SERVERFLOW_CONTROL_PLANE_LOG_LEVEL".to_owned(), "environment".to_owned()),
+            ("SERVERFLOW_CONTROL_PLANE_HTTP_LISTEN".to_owned(), "127.0.0.1:3".to_owned()),
+            ("OTHER".to_owned(), "ignored".to_owned()),
+        ];
+        let config = load(Some(&path), environment.into_iter(), settings("log_level = 'flag'")).expect("valid");
+        assert_eq!(config.log_level, "flag");
+        assert_eq!(config.http_listen.port(), 3);
+        assert_eq!(config.agent_listen.port(), 2);
+        assert_eq!(config.data_dir, Path::new(DATA_DIR_DEFAULT));
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, "log_level = 'info'\nhttp_lisen = '127.0.0.1:1'").expect("written");
+        let error = load(Some(&path), std::iter::empty(), Settings::default()).expect_err("an unknown key").to_string();
+        assert!(error.contains("http_lisen") && error.contains("line 2"), "{error}");
+
+        let variable = ("SERVERFLOW_CONTROL_PLANE_HTTP_LISEN".to_owned(), String::new());
+        let error = load(None, [variable].into_iter(), Settings::default()).expect_err("an unknown variable").to_string();
+        assert!(error.contains("SERVERFLOW_CONTROL_PLANE_HTTP_LISEN is not known"), "{error}");
+    }
+
+    #[test]
+    fn plain_http_beyond_loopback_is_refused() {
+        let error = load(None, std::iter::empty(), settings("http_listen = '0.0.0.0:8080'")).expect_err("refused");
+        assert!(error.to_string().contains("loopback"), "{error}");
+    }
+
+    #[test]
+    fn the_shipped_example_is_valid_and_shows_the_defaults() {
+        let example = include_str!("../../../deploy/control-plane.example.toml");
+        assert!(toml::from_str::<Settings>(example).is_ok());
+        let uncommented: String =
+            example.lines().filter_map(|line| line.strip_prefix("#= ")).map(|line| format!("{line}\n")).collect();
+        let shown = load(None, std::iter::empty(), settings(&uncommented)).expect("valid");
+        let defaults = load(None, std::iter::empty(), Settings::default()).expect("valid");
+        assert_eq!(shown, defaults);
+        for key in VARIABLES {
+            assert!(uncommented.contains(&format!("{} =", key.to_lowercase())), "{key} is shown");
+        }
+    }
+}
