@@ -3,6 +3,29 @@
 //! One envelope for everything (DSSE pre-authentication encoding, Ed25519 `verify_strict`), one
 //! payload type per message and direction, and a [`Verified`] value as the only thing later rooms
 //! accept. The protobuf types behind the payloads are private to this room.
+//!
+//! Around that: the chain of root metadata ([`root`]), sealed values ([`seal`]), the join token
+//! ([`token`]), the replay guard's judgement ([`guard`]), and the audit log's tree and leaves
+//! ([`merkle`], [`audit`]). No clock, no randomness, no IO: time and random bytes are arguments.
 
+pub mod address;
+pub mod audit;
+mod convert;
+mod decode;
+mod envelope;
+pub mod guard;
+pub mod keys;
+pub mod limits;
+pub mod merkle;
 pub mod messages;
+mod proto;
+pub mod root;
+pub mod seal;
 pub mod signer_port;
+pub mod token;
+
+pub use self::{
+    decode::DecodeError,
+    envelope::{Payload, Signed, Verified, VerifyError, open_enrol_proof, open_receipt_request, verify},
+    keys::{SigningKey, VerifyingKey, key_id},
+};
