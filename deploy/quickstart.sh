@@ -371,11 +371,11 @@ start_agent() {
     start_detached ${rights[@]+"${rights[@]}"} "$run/agent.pid" "$log/agent.log" \
       "$bin/serverflow-agent" run --state-dir "$agent_state"
   fi
-  local deadline=$((SECONDS + 60))
-  until [[ $(host_status || true) == connected ]]; do
+  local deadline=$((SECONDS + 60)) status
+  until status=$(host_status || true) && [[ $status == connected ]]; do
     if ! agent_runs || ((SECONDS >= deadline)); then
       show_log "$log/agent.log"
-      die "the agent did not connect" "Its log: $log/agent.log" \
+      die "the agent did not connect (host '$host_name' is ${status:-unknown})" "Its log: $log/agent.log" \
         "Ask it what is wrong: $bin/serverflow-agent doctor --state-dir $agent_state"
     fi
     sleep 0.2
@@ -391,6 +391,7 @@ deploy() {
 summary() {
   local here=$env_file
   [[ $env_file != "$PWD"/* ]] || here=${env_file#"$PWD"/}
+  printf -v here %q "$here"
   printf '\n%sServerFlow runs.%s\n\n' "$say_bold" "$say_off"
   printf '  %-16s %s\n' "Control plane" "http://127.0.0.1:$http_port"
   if [[ -e $secrets ]]; then
