@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
 use pkcs8::{
     AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument,
     der::{Encode as _, asn1::OctetStringRef, pem::LineEnding},
@@ -78,6 +79,12 @@ pub enum KeyFileError {
         path: PathBuf,
         /// The kind asked for.
         kind: KeyKind,
+    },
+    /// Not a symmetric key.
+    #[error("{path} does not hold 32 bytes in hexadecimal; restore it from a backup")]
+    Symmetric {
+        /// The file.
+        path: PathBuf,
     },
     /// The passphrase does not open it.
     #[error("the passphrase does not open {path}")]
@@ -163,6 +170,27 @@ pub fn read_seed_encrypted(path: &Path, kind: KeyKind, passphrase: &str) -> Resu
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| malformed(path, kind))?;
     let opened = encrypted.decrypt(passphrase).map_err(|_| KeyFileError::Passphrase { path: path.to_owned() })?;
     seed_of(path, kind, opened.as_bytes())
+}
+
+/// Writes a fresh symmetric key (32 random bytes, hexadecimal) to a new file, 0600, durably.
+///
+/// # Errors
+/// As [`write_seed`].
+pub fn write_symmetric(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let key = random::<32>()?;
+    write_text(path, &Zeroizing::new(HEXLOWER.encode(key.as_slice())))?;
+    Ok(key)
+}
+
+/// Reads what [`write_symmetric`] wrote.
+///
+/// # Errors
+/// When the file cannot be read, is too open, or holds something else.
+pub fn read_symmetric(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let text = read_private(path)?;
+    let wrong = || KeyFileError::Symmetric { path: path.to_owned() };
+    let bytes = Zeroizing::new(HEXLOWER.decode(text.trim().as_bytes()).map_err(|_| wrong())?);
+    bytes.as_slice().try_into().map(Zeroizing::new).map_err(|_| wrong())
 }
 
 /// Writes a secret text (a token, a password, a TLS key in PEM) to a new file, 0600, durably.
@@ -296,6 +324,17 @@ mod tests {
             Err(KeyFileError::Passphrase { .. })
         ));
         assert!(read_seed(&path, KeyKind::Ed25519).is_err(), "not readable as a plain key");
+    }
+
+    #[test]
+    fn a_symmetric_key_comes_back_and_nothing_else_passes_for_one() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("data.key");
+        let key = write_symmetric(&path).expect("written");
+        assert_eq!(*read_symmetric(&path).expect("read"), *key);
+        let other = directory.path().join("other.key");
+        write_text(&other, "abcd").expect("written");
+        assert!(matches!(read_symmetric(&other), Err(KeyFileError::Symmetric { .. })));
     }
 
     #[test]

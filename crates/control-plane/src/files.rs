@@ -1,0 +1,69 @@
+//! Where everything of one control plane lies.
+
+use std::path::{Path, PathBuf};
+
+/// Paths below one data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { root: data_dir.to_owned() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// The root's private key, encrypted with a passphrase. Belongs elsewhere, offline.
+    pub(crate) fn root_key(&self) -> PathBuf {
+        self.root.join("root.key.pem")
+    }
+
+    /// The root's public key, hexadecimal: what `serverflow audit verify` trusts.
+    pub(crate) fn root_public(&self) -> PathBuf {
+        self.root.join("root.pub")
+    }
+
+    pub(crate) fn session_key(&self) -> PathBuf {
+        self.root.join("keys/session.key.pem")
+    }
+
+    pub(crate) fn command_key(&self) -> PathBuf {
+        self.root.join("keys/command.key.pem")
+    }
+
+    pub(crate) fn audit_key(&self) -> PathBuf {
+        self.root.join("keys/audit.key.pem")
+    }
+
+    pub(crate) fn tls_key(&self) -> PathBuf {
+        self.root.join("keys/tls.key.pem")
+    }
+
+    /// The TLS key that comes after the present one; its pin is already published.
+    pub(crate) fn tls_key_next(&self) -> PathBuf {
+        self.root.join("keys/tls-next.key.pem")
+    }
+
+    /// Encrypts what the database holds of results, parameters and records. 32 bytes, hexadecimal.
+    pub(crate) fn data_key(&self) -> PathBuf {
+        self.root.join("keys/data.key")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.root.join("serverflow.db")
+    }
+
+    /// The signer's own record of the sequences it signed.
+    pub(crate) fn signer_state(&self) -> PathBuf {
+        self.root.join("signer.state")
+    }
+
+    /// The first administrator's session token.
+    pub(crate) fn admin_token(&self) -> PathBuf {
+        self.root.join("admin.token")
+    }
+}

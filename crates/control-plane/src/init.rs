@@ -1,0 +1,304 @@
+//! `init`: a new fleet's keys, root metadata, database and first administrator.
+//!
+//! Everything is made in a directory beside the final one and moved there at the end, so an
+//! interrupted `init` leaves no half of a fleet behind.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use envelope::{
+    audit::AuditKind,
+    keys::{SigningKey, role},
+    messages::{ApprovalThresholds, RootMetadata},
+    root::sign_root,
+};
+use fleet::{
+    model::{User, UserRole, UserSession},
+    ports::{AuditEntry, AuditRecord, Store as _, StoreError, Write},
+};
+use ids::{AuditLogId, DurationMs, Epoch, FleetId, Id, IdKind, RootVersion, Sha256, UnixMs, UserId, UserName, sha256};
+use keyfile::{KeyFileError, KeyKind};
+use serde::Serialize;
+use store::{SqliteStore, StoreConfig};
+use zeroize::Zeroizing;
+
+use crate::{clock, files::Files, tls};
+
+/// How long root metadata is valid.
+const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
+/// How long the first administrator's session token is valid.
+const ADMIN_TOKEN_LIFETIME: DurationMs = DurationMs::from_days(30);
+/// Protocol version agents must speak at least.
+const PROTOCOL_MIN: u32 = 1;
+
+/// What the new fleet should be like.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct InitArgs {
+    /// Address agents dial, as they see it; may be given more than once
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
+    agent_address: Vec<String>,
+    /// Name of the first administrator
+    #[arg(long, value_name = "NAME", default_value = "admin")]
+    admin: UserName,
+    /// Print one JSON document on standard output and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `init` made. Shown once: it holds a password and a passphrase.
+#[derive(Serialize)]
+pub(crate) struct Initialised {
+    fleet_id: FleetId,
+    admin: Admin,
+    /// Where the root key lies until it is taken away.
+    root_key: PathBuf,
+    #[serde(serialize_with = "reveal")]
+    root_passphrase: Zeroizing<String>,
+    root_public: PathBuf,
+    /// The root's public key, hexadecimal.
+    root_public_key: String,
+    token_file: PathBuf,
+    agent_addresses: Vec<String>,
+    /// SHA-256 of the TLS key's SubjectPublicKeyInfo, now and next, hexadecimal.
+    tls_pins: Vec<Sha256>,
+}
+
+#[derive(Serialize)]
+struct Admin {
+    name: UserName,
+    #[serde(serialize_with = "reveal")]
+    password: Zeroizing<String>,
+}
+
+fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret)
+}
+
+/// Why there is no new fleet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InitError {
+    #[error("{path} exists already: this control plane was initialised before. To start a new fleet choose another --data-dir")]
+    Exists { path: PathBuf },
+    #[error("cannot {what} {path}: check the owner and the free space of its disk")]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{address:?} is not an address agents can dial: use HOST:PORT, such as control.example.org:7443")]
+    Address { address: String },
+    #[error("{0}")]
+    Key(#[from] KeyFileError),
+    #[error("{0}")]
+    Tls(#[from] tls::TlsError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the administrator's credentials could not be made")]
+    Credentials(#[from] web::credentials::CredentialError),
+}
+
+/// Fresh keys of a new fleet.
+struct Keys {
+    root: SigningKey<role::Root>,
+    session: SigningKey<role::Session>,
+    command: SigningKey<role::Command>,
+    audit: SigningKey<role::Audit>,
+    tls: tls::TlsKey,
+    tls_next: tls::TlsKey,
+    data: Zeroizing<[u8; 32]>,
+}
+
+/// Makes the fleet.
+///
+/// # Errors
+/// See [`InitError`]; the data directory is untouched then.
+pub(crate) async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError> {
+    for address in &args.agent_address {
+        if envelope::address::check(address).is_err() {
+            return Err(InitError::Address { address: address.clone() });
+        }
+    }
+    if fs::exists(data_dir).map_err(|source| io_error("look at", data_dir, source))? {
+        let empty = fs::read_dir(data_dir).map_err(|source| io_error("read", data_dir, source))?.next().is_none();
+        if !empty {
+            return Err(InitError::Exists { path: data_dir.to_owned() });
+        }
+    }
+    let building = building_directory(data_dir)?;
+    let made = build(&Files::new(&building), &Files::new(data_dir), args).await;
+    match made {
+        Ok(initialised) => {
+            fs::rename(&building, data_dir).map_err(|source| io_error("move the new fleet to", data_dir, source))?;
+            Ok(initialised)
+        }
+        Err(error) => {
+            // Best effort: what is left holds only unused keys, and the next `init` removes it.
+            let _ = fs::remove_dir_all(&building);
+            Err(error)
+        }
+    }
+}
+
+fn io_error(what: &'static str, path: &Path, source: io::Error) -> InitError {
+    InitError::Io { what, path: path.to_owned(), source }
+}
+
+/// A private directory beside the final one, free of an earlier interrupted attempt.
+fn building_directory(data_dir: &Path) -> Result<PathBuf, InitError> {
+    let name = data_dir.file_name().ok_or_else(|| InitError::Exists { path: data_dir.to_owned() })?;
+    let mut building = name.to_owned();
+    building.push(".initialising");
+    let building = data_dir.with_file_name(building);
+    if fs::exists(&building).map_err(|source| io_error("look at", &building, source))? {
+        fs::remove_dir_all(&building).map_err(|source| io_error("remove", &building, source))?;
+    }
+    keyfile::private_directory(&building)?;
+    keyfile::private_directory(&building.join("keys"))?;
+    Ok(building)
+}
+
+async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<Initialised, InitError> {
+    let now = clock::now();
+    let (keys, passphrase) = write_keys(files)?;
+    let root = root_metadata(&keys, args, now)?;
+    let envelope = sign_root(&[&keys.root], &root);
+
+    let password = keyfile::passphrase()?;
+    let user = User {
+        id: new_id::<_>(now)?,
+        name: args.admin.clone(),
+        role: UserRole::Admin,
+        password_hash: web::credentials::password_hash(&password)?,
+    };
+    let (token, token_sha256) = web::credentials::bearer_token()?;
+    let session = UserSession {
+        token_sha256,
+        user: user.id,
+        user_name: user.name.clone(),
+        role: user.role,
+        created_at: now,
+        expires: now.plus(ADMIN_TOKEN_LIFETIME),
+    };
+    write_database(files, keys.data, envelope, user, session, &root, now).await?;
+    keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
+
+    Ok(Initialised {
+        fleet_id: root.fleet,
+        admin: Admin { name: args.admin.clone(), password },
+        root_key: destination.root_key(),
+        root_passphrase: passphrase,
+        root_public: destination.root_public(),
+        root_public_key: ids::hex(&keys.root.public().0),
+        token_file: destination.admin_token(),
+        agent_addresses: root.addresses.clone(),
+        tls_pins: root.tls_pins.clone(),
+    })
+}
+
+fn new_id<K: IdKind>(now: UnixMs) -> Result<Id<K>, InitError> {
+    Ok(Id::new_v7(now, *keyfile::random()?))
+}
+
+fn write_keys(files: &Files) -> Result<(Keys, Zeroizing<String>), InitError> {
+    let passphrase = keyfile::passphrase()?;
+    let root = keyfile::random()?;
+    keyfile::write_seed_encrypted(&files.root_key(), KeyKind::Ed25519, &root, &passphrase)?;
+    let seed = |path: PathBuf| {
+        let seed = keyfile::random()?;
+        keyfile::write_seed(&path, KeyKind::Ed25519, &seed)?;
+        Ok::<_, InitError>(seed)
+    };
+    let keys = Keys {
+        root: SigningKey::from_seed(&root),
+        session: SigningKey::from_seed(&*seed(files.session_key())?),
+        command: SigningKey::from_seed(&*seed(files.command_key())?),
+        audit: SigningKey::from_seed(&*seed(files.audit_key())?),
+        tls: tls::TlsKey::generate()?,
+        tls_next: tls::TlsKey::generate()?,
+        data: keyfile::write_symmetric(&files.data_key())?,
+    };
+    keyfile::write_text(&files.tls_key(), &keys.tls.to_pem())?;
+    keyfile::write_text(&files.tls_key_next(), &keys.tls_next.to_pem())?;
+    keyfile::write_text(&files.root_public(), &format!("{}\n", ids::hex(&keys.root.public().0)))?;
+    Ok((keys, passphrase))
+}
+
+fn root_metadata(keys: &Keys, args: &InitArgs, now: UnixMs) -> Result<RootMetadata, InitError> {
+    Ok(RootMetadata {
+        version: RootVersion(1),
+        issued: now,
+        expires: now.plus(ROOT_LIFETIME),
+        fleet: new_id(now)?,
+        root_keys: vec![keys.root.public()],
+        root_threshold: 1,
+        addresses: args.agent_address.clone(),
+        recovery_keys: Vec::new(),
+        session_keys: vec![keys.session.public()],
+        command_keys: vec![keys.command.public()],
+        approver_keys: Vec::new(),
+        approvals: ApprovalThresholds::default(),
+        audit_key: keys.audit.public(),
+        audit_log: new_id::<_>(now).map(|id: AuditLogId| id)?,
+        restored_log: None,
+        tls_pins: vec![keys.tls.pin(), keys.tls_next.pin()],
+        protocol_min: PROTOCOL_MIN,
+        epoch: Epoch(1),
+    })
+}
+
+async fn write_database(
+    files: &Files,
+    data_key: Zeroizing<[u8; 32]>,
+    root: Vec<u8>,
+    admin: User,
+    session: UserSession,
+    metadata: &RootMetadata,
+    now: UnixMs,
+) -> Result<(), InitError> {
+    let store = SqliteStore::open(StoreConfig::new(files.database(), data_key, metadata.audit_log)).await?;
+    let entry = |kind, subject: String, record: serde_json::Value| AuditEntry {
+        time: now,
+        kind,
+        actor: "init".to_owned(),
+        subject,
+        record: AuditRecord::Inline(record.to_string().into_bytes()),
+    };
+    let created = entry(
+        AuditKind::FleetCreated,
+        format!("fleet {}", metadata.fleet),
+        serde_json::json!({ "root_sha256": sha256(&root), "root_version": 1 }),
+    );
+    let administrator: UserId = admin.id;
+    let signed_in = entry(
+        AuditKind::SignIn,
+        format!("user {}", admin.name),
+        serde_json::json!({ "user_id": administrator, "expires_ms": session.expires, "how": "token file written by init" }),
+    );
+    store.write(Write::Initialise { root, admin, audit: vec![created] }).await?;
+    store.write(Write::UserSessionCreate { session, audit: signed_in }).await?;
+    store.close().await;
+    Ok(())
+}
+
+impl Initialised {
+    /// For people.
+    pub(crate) fn print(&self) {
+        println!("Fleet {} is ready.", self.fleet_id);
+        println!();
+        println!("Administrator     {}", self.admin.name);
+        println!("Password          {}   (shown once)", self.admin.password.as_str());
+        println!("Session token     {}   (valid for 30 days)", self.token_file.display());
+        println!();
+        println!("Root key          {}", self.root_key.display());
+        println!("Its passphrase    {}   (shown once)", self.root_passphrase.as_str());
+        println!("Root public key   {}", self.root_public.display());
+        println!();
+        println!("Move the root key to a place that is not on this machine, and keep the passphrase elsewhere.");
+        println!("Whoever has both governs the fleet; without them no key of it can ever be changed.");
+        println!();
+        println!("Agents dial       {}", self.agent_addresses.join(", "));
+    }
+}
