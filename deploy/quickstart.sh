@@ -178,23 +178,21 @@ check_place() {
   fi
 }
 
-# The ports of the first run hold: agents have the address in signed metadata.
+# The ports of the first run hold. The agents' port is part of the address in the fleet's signed metadata, so another one
+# would be another fleet; the web port may change while the control plane is down.
 choose_ports() {
-  local chosen name value old
-  for name in agent http; do
-    chosen=${name}_port
-    value=${!chosen}
-    old=$(setting "$chosen")
-    if [[ -n $old && -n $value && $old != "$value" && -e $data ]]; then
-      die "this fleet was set up with --$name-port $old, not $value" \
-        "Its address is signed into the fleet's metadata. Run without --$name-port, or start over: $0 down --purge"
-    fi
-    [[ -n $value ]] || value=$old
-    if [[ -z $value ]]; then
-      if [[ $name == agent ]]; then value=7443; else value=8080; fi
-    fi
-    printf -v "$chosen" %s "$value"
-  done
+  local old
+  old=$(setting agent_port)
+  if [[ -n $old && -n $agent_port && $old != "$agent_port" && -e $data ]]; then
+    die "this fleet was set up with --agent-port $old, not $agent_port" \
+      "Its address is signed into the fleet's metadata. Run without --agent-port, or start over: $0 down --purge"
+  fi
+  agent_port=${agent_port:-${old:-7443}}
+  old=$(setting http_port)
+  if [[ -n $old && -n $http_port && $old != "$http_port" ]] && control_plane_runs; then
+    die "the control plane already runs on port $old, not $http_port" "To change it, stop it first: $0 down"
+  fi
+  http_port=${http_port:-${old:-8080}}
   app_port=$(sed -n 's/.*"127\.0\.0\.1:\([0-9]*\):[0-9]*".*/\1/p' "$compose_file" | head -n 1)
   [[ $agent_port != "$http_port" ]] || die "--agent-port and --http-port are the same: $agent_port"
   [[ $agent_port != "$app_port" && $http_port != "$app_port" ]] ||
@@ -282,16 +280,16 @@ initialise() {
     say_detail "already done: fleet $(setting fleet_id)"
     return
   fi
-  if [[ -e $data ]]; then
-    die "an earlier initialisation was interrupted: $data is incomplete" "Nothing is lost yet. Start over: $0 down --purge"
+  # The document holds secrets: it goes to a file that is 0600 before anything is in it, never to a log. If the run was cut
+  # just after `init`, the document of that time is there and goes on from here.
+  if [[ ! -e $data ]]; then
+    install -m 0600 /dev/null "$secrets"
+    "$bin/serverflow-control-plane" init --data-dir "$data" --agent-address "127.0.0.1:$agent_port" --admin admin --json >"$secrets" ||
+      { rm -f "$secrets"; die "the control plane could not be initialised" "Its message stands above."; }
+  elif [[ ! -s $secrets || -z $(json_field root_passphrase <"$secrets") ]]; then
+    die "an earlier initialisation was interrupted, and the root key's passphrase is lost with it" \
+      "Nothing was enrolled yet. Start over: $0 down --purge"
   fi
-  # The document holds secrets: it goes to a file that is 0600 before anything is in it, never to a log.
-  install -m 0600 /dev/null "$secrets.new"
-  "$bin/serverflow-control-plane" init --data-dir "$data" \
-    --agent-address "127.0.0.1:$agent_port" --http-url "http://127.0.0.1:$http_port" \
-    --admin admin --json >"$secrets.new" ||
-    { rm -f "$secrets.new"; die "the control plane could not be initialised" "Its message stands above."; }
-  mv "$secrets.new" "$secrets"
   local name
   for name in fleet_id root_key root_public token_file; do
     setting_set "$name" "$(json_field "$name" <"$secrets")"
