@@ -1,0 +1,43 @@
+//! Every bound of this room in one place. A file that breaks one is refused, and the message names
+//! the bound.
+
+/// Largest Compose file, in bytes. Far above any file a person writes; keeps parsing below a second.
+pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Deepest nesting of lists and mappings, after aliases are put in.
+pub const DEPTH_MAX: usize = 64;
+/// Most lists, mappings and texts in one file, after aliases are put in.
+pub const NODES_MAX: usize = 100_000;
+/// Most bytes of text in one file, after aliases are put in.
+pub const EXPANDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest single text, in bytes, before and after variables are put in. Linux gives a program no
+/// argument and no environment entry of more than 128 KiB (`MAX_ARG_STRLEN`).
+pub const TEXT_BYTES_MAX: usize = 128 * 1024 - 1;
+/// Deepest nesting of `${A:-${B:-…}}`.
+pub const INTERPOLATION_DEPTH_MAX: usize = 16;
+/// Most problems reported at once; the rest is counted.
+pub const PROBLEMS_MAX: usize = 50;
+/// Most services, networks or volumes in one app, each.
+pub const ENTRIES_MAX: usize = 200;
+/// Most ports one range may expand to.
+pub const PORT_RANGE_MAX: u16 = 256;
+/// Most published ports of one service.
+pub const PORTS_MAX: usize = 512;
+/// Longest path, in bytes (Linux `PATH_MAX` without its end mark).
+pub const PATH_BYTES_MAX: usize = 4095;
+/// Longest image reference, in bytes.
+pub const IMAGE_BYTES_MAX: usize = 512;
+/// Longest label key, environment variable name or alias, in bytes.
+pub const NAME_BYTES_MAX: usize = 253;
+/// Longest span of time, in milliseconds: 30 days.
+pub const DURATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Smallest memory limit the engine takes, in bytes.
+pub const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
+/// Most thousandths of a core a limit may name: 1024 cores.
+pub const CPUS_MILLI_MAX: u64 = 1024 * 1000;
+/// Largest specification as JSON, in bytes. An order's parameters may take 256 KiB in all; this
+/// leaves room for what stands beside the specification.
+pub const SPEC_BYTES_MAX: usize = 224 * 1024;
+/// Most bytes of sealed plaintext in one app.
+pub const SECRETS_BYTES_MAX: usize = 1024 * 1024;
+/// Longest excerpt of a file's own text in a message, in characters.
+pub const EXCERPT_CHARS_MAX: usize = 80;

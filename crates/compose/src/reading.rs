@@ -1,0 +1,283 @@
+//! What every key's reader shares: the place it stands at, interpolation, sealing, and the list of
+//! problems, which grows while reading goes on, so that a person sees all of them at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actions::spec::{SealedText, SecretName, Text};
+use ids::ServiceName;
+use zeroize::Zeroizing;
+
+use crate::{
+    interpolate::Template,
+    limits::ENTRIES_MAX,
+    problem::{Collected, Place, Problem, excerpt},
+    suggest::nearest,
+    yaml::{Entry, Kind, Node, path_key},
+};
+
+/// A node with the way to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Field<'n> {
+    pub(crate) node: &'n Node,
+    /// Last key of the path; empty in a list.
+    pub(crate) key: &'n str,
+    /// Where a person looks for it: its key, or the item itself in a list.
+    pub(crate) at: Place,
+    pub(crate) path: String,
+}
+
+impl<'n> Field<'n> {
+    pub(crate) fn root(node: &'n Node) -> Self {
+        Self { node, key: "", at: node.at, path: String::new() }
+    }
+
+    fn entry(&self, entry: &'n Entry) -> Self {
+        let path = path_key(&self.path, &entry.key);
+        Self { node: &entry.value, key: &entry.key, at: entry.key_at, path }
+    }
+
+    fn item(&self, index: usize, node: &'n Node) -> Self {
+        Self { node, key: "", at: node.at, path: format!("{}[{index}]", self.path) }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.node.kind, Kind::Null)
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::List(_))
+    }
+
+    pub(crate) fn is_mapping(&self) -> bool {
+        matches!(self.node.kind, Kind::Mapping(_))
+    }
+
+    /// The text as the file has it, before variables.
+    pub(crate) fn raw(&self) -> Option<&'n str> {
+        match &self.node.kind {
+            Kind::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// A text with its variables put in. Wiped when dropped; no `Debug`.
+pub(crate) struct Value {
+    pub(crate) text: Zeroizing<String>,
+    /// Whether a variable stands in it, set or not: then it is sealed where sealing is possible,
+    /// and never printed.
+    pub(crate) reached: bool,
+}
+
+impl Value {
+    /// The value for a message; hidden when a variable reached it.
+    pub(crate) fn shown(&self) -> String {
+        if self.reached { "the value (hidden: a variable reached it)".to_owned() } else { excerpt(&self.text) }
+    }
+}
+
+/// The state of reading one file.
+pub(crate) struct Reading<'a> {
+    file: &'a str,
+    variables: &'a BTreeMap<String, String>,
+    /// The app's name once known: `${COMPOSE_PROJECT_NAME}`, as for Compose.
+    pub(crate) project_name: Option<String>,
+    pub(crate) problems: Collected,
+    pub(crate) notes: Collected,
+    noted_unset: BTreeSet<String>,
+    /// Names that a variable chose: used, but not printed.
+    hidden_names: BTreeSet<ServiceName>,
+    pub(crate) secrets: BTreeMap<SecretName, Zeroizing<String>>,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(file: &'a str, variables: &'a BTreeMap<String, String>, problems: Collected) -> Self {
+        Self {
+            file,
+            variables,
+            project_name: None,
+            problems,
+            notes: Collected::default(),
+            noted_unset: BTreeSet::new(),
+            hidden_names: BTreeSet::new(),
+            secrets: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        self.problems.add(Problem::new(self.file, field.at, &field.path, message));
+    }
+
+    pub(crate) fn refuse_with(&mut self, field: &Field<'_>, message: impl Into<String>, hint: impl Into<String>) {
+        self.problems.add(Problem::new(self.file, field.at, &field.path, message).with_hint(hint));
+    }
+
+    pub(crate) fn note(&mut self, field: &Field<'_>, message: impl Into<String>, hint: impl Into<String>) {
+        self.notes.add(Problem::new(self.file, field.at, &field.path, message).with_hint(hint));
+    }
+
+    /// Refuses a value for a reason; prints the value only where that is safe.
+    pub(crate) fn refuse_value(&mut self, field: &Field<'_>, value: &Value, reason: &str) {
+        self.refuse(field, format!("{} is refused: {reason}", value.shown()));
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        if name == "COMPOSE_PROJECT_NAME" && self.project_name.is_some() {
+            return self.project_name.as_deref();
+        }
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Puts variables into `raw`, which stands at `field`.
+    pub(crate) fn interpolate(&mut self, field: &Field<'_>, raw: &str) -> Option<Value> {
+        let mut unset = Vec::new();
+        let resolved = Template::parse(raw).and_then(|template| {
+            let text = template.resolve(&|name| self.variable(name), &mut unset)?;
+            Ok(Value { text, reached: template.has_variables() })
+        });
+        for name in unset {
+            if self.noted_unset.insert(name.clone()) {
+                let hint = "set it, or write `${NAME:-default}`; `$$` is a plain dollar sign";
+                self.note(field, format!("the variable {name} is not set; nothing is put in its place"), hint);
+            }
+        }
+        match resolved {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let problem = Problem::new(self.file, field.at, &field.path, error.to_string());
+                self.problems.add(match error.hint() {
+                    Some(hint) => problem.with_hint(hint),
+                    None => problem,
+                });
+                None
+            }
+        }
+    }
+
+    /// A single value with its variables put in.
+    pub(crate) fn value(&mut self, field: &Field<'_>) -> Option<Value> {
+        match field.raw() {
+            Some(raw) => self.interpolate(field, raw),
+            None => {
+                self.refuse(field, format!("expected a single value, found {}", field.node.shape()));
+                None
+            }
+        }
+    }
+
+    /// A single value read by `parse`, whose reasons are static and so cannot carry the value.
+    pub(crate) fn parsed<T>(&mut self, field: &Field<'_>, parse: fn(&str) -> Result<T, &'static str>) -> Option<T> {
+        let value = self.value(field)?;
+        match parse(&value.text) {
+            Ok(parsed) => Some(parsed),
+            Err(reason) => {
+                self.refuse_value(field, &value, reason);
+                None
+            }
+        }
+    }
+
+    /// A name of a service, network or volume, `text` being all or part of `value`.
+    pub(crate) fn name(&mut self, field: &Field<'_>, value: &Value, text: &str) -> Option<ServiceName> {
+        let Ok(name) = text.parse::<ServiceName>() else {
+            let rule = "a name has 1 to 63 letters, digits, hyphens, underscores and dots, \
+                and begins with a letter or digit";
+            self.refuse_value(field, value, rule);
+            return None;
+        };
+        if value.reached {
+            self.hidden_names.insert(name.clone());
+        }
+        Some(name)
+    }
+
+    /// The key of `field` as such a name.
+    pub(crate) fn key_name(&mut self, field: &Field<'_>) -> Option<ServiceName> {
+        let value = Value { text: field.key.to_owned().into(), reached: false };
+        self.name(field, &value, field.key)
+    }
+
+    /// The name for a message, unless a variable chose it.
+    pub(crate) fn shown_name<'n>(&self, name: &'n ServiceName) -> Option<&'n str> {
+        (!self.hidden_names.contains(name)).then_some(name.as_str())
+    }
+
+    /// Where no variable may stand, because the text cannot be sealed.
+    pub(crate) fn plain_text(&mut self, field: &Field<'_>, why: &str) -> Option<String> {
+        let value = self.value(field)?;
+        if value.reached {
+            self.refuse_with(
+                field,
+                "a variable stands here, but this text cannot be sealed",
+                format!("{why}; write it without variables"),
+            );
+            return None;
+        }
+        Some(value.text.to_string())
+    }
+
+    /// Plain, or sealed whole as `name` when a variable reached it.
+    pub(crate) fn text(&mut self, name: String, value: Value) -> Text {
+        if value.reached { self.sealed(name, value.text) } else { Text::Plain(value.text.to_string()) }
+    }
+
+    /// Sealed whole as `name`.
+    pub(crate) fn sealed(&mut self, name: String, text: Zeroizing<String>) -> Text {
+        let name = SecretName(name);
+        self.secrets.insert(name.clone(), text);
+        Text::Sealed(SealedText { sealed: name })
+    }
+
+    /// The entries of a mapping. Nothing at all counts as an empty one.
+    pub(crate) fn mapping<'n>(&mut self, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
+        match &field.node.kind {
+            Kind::Mapping(entries) => Some(entries.iter().map(|entry| field.entry(entry)).collect()),
+            Kind::Null => Some(Vec::new()),
+            _ => {
+                self.refuse(field, format!("expected a mapping (`key: value`), found {}", field.node.shape()));
+                None
+            }
+        }
+    }
+
+    /// As [`Self::mapping`], bounded: for services, networks and volumes.
+    pub(crate) fn named_entries<'n>(&mut self, field: &Field<'n>) -> Vec<Field<'n>> {
+        let mut entries = self.mapping(field).unwrap_or_default();
+        if entries.len() > ENTRIES_MAX {
+            self.refuse(field, format!("{} entries; {ENTRIES_MAX} is the most", entries.len()));
+            entries.truncate(ENTRIES_MAX);
+        }
+        entries
+    }
+
+    /// The items of a list. Nothing at all counts as an empty one.
+    pub(crate) fn list<'n>(&mut self, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
+        match &field.node.kind {
+            Kind::List(items) => Some(items.iter().enumerate().map(|(i, node)| field.item(i, node)).collect()),
+            Kind::Null => Some(Vec::new()),
+            _ => {
+                self.refuse(field, format!("expected a list, found {}", field.node.shape()));
+                None
+            }
+        }
+    }
+
+    /// Refuses a key that `whole` (such as "a service") does not have here.
+    pub(crate) fn unknown_key(&mut self, field: &Field<'_>, whole: &str, known: &[&str], later: &[(&str, &str)]) {
+        let shown = excerpt(field.key);
+        if let Some((_, hint)) = later.iter().find(|(key, _)| *key == field.key) {
+            return self.refuse_with(field, format!("the key {shown} is not supported by this version"), *hint);
+        }
+        let message = format!("{whole} has no key {shown}");
+        let all: Vec<&str> = known.iter().copied().chain(later.iter().map(|(key, _)| *key)).collect();
+        match nearest(field.key, &all) {
+            Some(meant) => self.refuse_with(field, message, format!("did you mean `{meant}`?")),
+            None => self.refuse_with(field, message, format!("known here: {}", known.join(", "))),
+        }
+    }
+}
+
+/// Whether a key is an extension, which anyone may add and nothing reads.
+pub(crate) fn is_extension(key: &str) -> bool {
+    key.starts_with("x-")
+}

@@ -1,0 +1,149 @@
+//! `environment` and `labels`: a mapping, or a list of `NAME=value`.
+
+use std::collections::BTreeMap;
+
+use actions::spec::Text;
+use zeroize::Zeroizing;
+
+use crate::{
+    limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX},
+    reading::{Field, Reading},
+};
+
+/// Labels of this prefix say who owns a container; a file may not forge them.
+const OWN_LABELS: &str = "io.serverflow.";
+
+/// Reads `environment`. Every value is sealed, also one that no variable reached: what stands in an
+/// environment is more often a secret than not.
+pub(super) fn environment(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) -> BTreeMap<String, Text> {
+    let mut environment = BTreeMap::new();
+    for (name, item, raw) in pairs(reading, field) {
+        let Some(value) = environment_value(reading, &item, &name, raw) else { continue };
+        if value.len() + name.len() + 1 > TEXT_BYTES_MAX {
+            reading.refuse(&item, format!("the entry has more than {TEXT_BYTES_MAX} bytes"));
+            continue;
+        }
+        let text = reading.sealed(format!("{service}/environment/{name}"), value);
+        if environment.insert(name, text).is_some() {
+            reading.refuse_with(&item, "the variable is set twice", "remove one of them");
+        }
+    }
+    environment
+}
+
+fn environment_value(
+    reading: &mut Reading<'_>,
+    item: &Field<'_>,
+    name: &str,
+    raw: Option<&str>,
+) -> Option<Zeroizing<String>> {
+    if !is_environment_name(name) {
+        // Not shown: an entry of a list without `=` may be a value that lost its name.
+        let hint =
+            "an environment variable's name has letters, digits, underscores, dots and hyphens; no spaces around =";
+        reading.refuse_with(item, "the name of the environment variable is not one", hint);
+        return None;
+    }
+    let Some(raw) = raw else {
+        // Without a value it comes from where the deploy is asked for, and is left out if it is not there.
+        let value = Zeroizing::new(reading.variable(name)?.to_owned());
+        if value.contains('\0') {
+            reading.refuse(item, "the value from the environment has a NUL character");
+            return None;
+        }
+        return Some(value);
+    };
+    Some(reading.interpolate(item, raw)?.text)
+}
+
+fn is_environment_name(name: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(known) && !name.as_bytes()[0].is_ascii_digit()
+}
+
+/// Labels of a service: sealed where a variable reached the value.
+pub(super) fn labels(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) -> BTreeMap<String, Text> {
+    let mut labels = BTreeMap::new();
+    for (key, item, raw) in pairs(reading, field) {
+        if check_label_key(reading, &item, &key).is_none() {
+            continue;
+        }
+        let Some(value) = reading.interpolate(&item, raw.unwrap_or_default()) else { continue };
+        let text = reading.text(format!("{service}/labels/{key}"), value);
+        if labels.insert(key, text).is_some() {
+            reading.refuse_with(&item, "the label is set twice", "remove one of them");
+        }
+    }
+    labels
+}
+
+/// Labels of a network or volume: they travel readable, so no variable may stand in them.
+pub(crate) fn plain_labels(reading: &mut Reading<'_>, field: &Field<'_>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (key, item, raw) in pairs(reading, field) {
+        if check_label_key(reading, &item, &key).is_none() {
+            continue;
+        }
+        let Some(value) = reading.interpolate(&item, raw.unwrap_or_default()) else { continue };
+        if value.reached {
+            let hint = "labels of networks and volumes travel readable; write it without variables";
+            reading.refuse_with(&item, "a variable stands here, but this text cannot be sealed", hint);
+        }
+        if labels.insert(key, value.text.to_string()).is_some() {
+            reading.refuse_with(&item, "the label is set twice", "remove one of them");
+        }
+    }
+    labels
+}
+
+/// The pairs of either form: name, place, value as written. Names are not interpolated.
+fn pairs<'n>(reading: &mut Reading<'_>, field: &Field<'n>) -> Vec<(String, Field<'n>, Option<&'n str>)> {
+    let mut pairs = Vec::new();
+    if field.is_list() {
+        for item in reading.list(field).unwrap_or_default() {
+            match item.raw() {
+                Some(raw) => {
+                    let (name, value) = raw.split_once('=').map_or((raw, None), |(name, value)| (name, Some(value)));
+                    if name.contains('$') {
+                        let hint = "write the name out; variables may stand after the =";
+                        reading.refuse_with(&item, "a `$` stands in the name, where no variable is put in", hint);
+                    } else {
+                        pairs.push((name.to_owned(), item, value));
+                    }
+                }
+                None => reading.refuse(&item, format!("expected `NAME=value`, found {}", item.node.shape())),
+            }
+        }
+        return pairs;
+    }
+    for entry in reading.mapping(field).unwrap_or_default() {
+        if entry.raw().is_some() || entry.is_null() {
+            let raw = entry.raw();
+            pairs.push((entry.key.to_owned(), entry, raw));
+        } else {
+            reading.refuse(&entry, format!("expected a single value, found {}", entry.node.shape()));
+        }
+    }
+    pairs
+}
+
+fn check_label_key(reading: &mut Reading<'_>, field: &Field<'_>, key: &str) -> Option<()> {
+    if key.to_ascii_lowercase().starts_with(OWN_LABELS) {
+        let hint = "these labels say which fleet, host and release own a container; choose another name";
+        reading.refuse_with(field, format!("labels beginning with {OWN_LABELS} are set by ServerFlow alone"), hint);
+        return None;
+    }
+    check_key(reading, field, key)
+}
+
+/// A key of a label or an option: not empty, bounded, no control characters, no blanks.
+pub(super) fn check_key(reading: &mut Reading<'_>, field: &Field<'_>, key: &str) -> Option<()> {
+    let odd = |c: char| c.is_control() || c.is_whitespace() || c == '=';
+    if key.is_empty() || key.len() > NAME_BYTES_MAX || key.contains(odd) {
+        let message =
+            format!("the name is empty, longer than {NAME_BYTES_MAX} bytes, or has a blank or control character");
+        reading.refuse(field, message);
+        return None;
+    }
+    Some(())
+}
