@@ -3,4 +3,5 @@
 
 mod effects;
 mod engine;
+mod registry;
 mod support;
