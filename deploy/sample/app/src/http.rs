@@ -8,10 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{self, ExitCode},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -31,43 +28,38 @@ const IO_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS_MAX: usize = 256;
 /// Time requests under way get after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
-/// How often the drain looks whether it is done.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 struct Site {
     started: Instant,
     fault: Option<Fault>,
     page: String,
-    open: AtomicUsize,
+    /// Connections being served, and word of each that ends.
+    open: Mutex<usize>,
+    closed: Condvar,
 }
 
 /// Serves until a signal ends the process.
 pub(crate) fn serve(port: u16, fault: Option<Fault>, page: &str) -> Result<ExitCode, String> {
-    let site = Arc::new(Site { started: Instant::now(), fault, page: page.to_owned(), open: AtomicUsize::new(0) });
+    let site = Arc::new(Site::new(fault, page));
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| format!("cannot watch for signals: {error}"))?;
     let drained = Arc::clone(&site);
     thread::spawn(move || end_on_signal(signals, &drained));
     if let Some(Fault::CrashAfter(span)) = fault {
-        thread::spawn(move || {
-            thread::sleep(span);
-            eprintln!("sample: crashing, as FAIL says");
-            process::exit(1);
-        });
+        thread::spawn(move || crash_after(span));
     }
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .map_err(|error| format!("cannot listen on port {port}: {error}; set PORT to a free one"))?;
     println!("sample: listening on port {port}");
     for connection in listener.incoming() {
         let Ok(connection) = connection else { continue };
-        if site.open.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
-            site.open.fetch_sub(1, Ordering::AcqRel);
+        if !site.enter() {
             continue;
         }
         let site = Arc::clone(&site);
         thread::spawn(move || {
             // A client that went away is its own affair.
             let _ = site.answer(connection);
-            site.open.fetch_sub(1, Ordering::AcqRel);
+            site.leave();
         });
     }
     Ok(ExitCode::SUCCESS)
@@ -78,14 +70,41 @@ fn end_on_signal(mut signals: Signals, site: &Site) {
         return;
     }
     println!("sample: ending");
-    let deadline = Instant::now() + DRAIN_MAX;
-    while site.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-        thread::sleep(DRAIN_POLL);
-    }
+    // Whether it drained or the time is over: it ends.
+    drop(site.closed.wait_timeout_while(site.open(), DRAIN_MAX, |open| *open > 0));
     process::exit(0);
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is nothing to wait for: the delay itself is asked for")]
+fn crash_after(span: Duration) {
+    thread::sleep(span);
+    eprintln!("sample: crashing, as FAIL says");
+    process::exit(1);
+}
+
 impl Site {
+    fn new(fault: Option<Fault>, page: &str) -> Self {
+        let (open, closed) = (Mutex::new(0), Condvar::new());
+        Self { started: Instant::now(), fault, page: page.to_owned(), open, closed }
+    }
+
+    fn open(&self) -> MutexGuard<'_, usize> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one connection in, if there is room.
+    fn enter(&self) -> bool {
+        let mut open = self.open();
+        let has_room = *open < CONNECTIONS_MAX;
+        *open += usize::from(has_room);
+        has_room
+    }
+
+    fn leave(&self) {
+        *self.open() -= 1;
+        self.closed.notify_all();
+    }
+
     fn answer(&self, mut connection: TcpStream) -> io::Result<()> {
         connection.set_read_timeout(Some(IO_TIMEOUT))?;
         connection.set_write_timeout(Some(IO_TIMEOUT))?;
@@ -156,8 +175,7 @@ mod tests {
     use super::*;
 
     fn status(fault: Option<Fault>, request: &str) -> &'static str {
-        let site = Site { started: Instant::now(), fault, page: "page".to_owned(), open: AtomicUsize::new(0) };
-        site.respond(request).0
+        Site::new(fault, "page").respond(request).0
     }
 
     #[test]
