@@ -66,8 +66,12 @@ step() {
 
 # A step that the later ones stand on.
 step_first() {
+  local before=${#failed[@]}
   step "$@"
-  ((${#failed[@]} == 0)) || finish
+  if ((${#failed[@]} > before)); then
+    say "      the later steps stand on this one and are left out"
+    finish
+  fi
 }
 
 # counted_run NAME COMMAND…: a test runner, whose closing lines are shown again at the end.
