@@ -2,7 +2,7 @@
 //! rooms that may use it, and each row has a user.
 //!
 //! A row reads `` | `name` | rooms | features | reason | ``, the rooms, named by their folders, separated by commas;
-//! `any` stands for all.
+//! `any` stands for all. The workspace's table of versions holds nothing that nobody uses.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use crate::workspace::{Package, TextFile};
 use super::Finding;
 
 const DOCUMENT: &str = "docs/DEPENDENCIES.md";
+const MANIFEST: &str = "Cargo.toml";
 
 /// Compares the document's rows with what the packages name.
 pub(crate) fn check(packages: &[Package], files: &[TextFile]) -> Vec<Finding> {
@@ -47,7 +48,24 @@ pub(crate) fn check(packages: &[Package], files: &[TextFile]) -> Vec<Finding> {
         findings
             .push(finding(name, format!("has a row in {DOCUMENT} and no user. Remove the row and the dependency.")));
     }
+    let manifest = files.iter().find(|file| file.path == MANIFEST).map_or("", |file| file.text.as_str());
+    for name in table(manifest).filter(|name| !users.contains_key(name)) {
+        findings.push(Finding {
+            rule: "dependency-unused",
+            place: name.to_owned(),
+            message: format!("stands in the workspace's table in {MANIFEST} and no package uses it. Remove the line."),
+        });
+    }
     findings
+}
+
+/// The packages from outside that `[workspace.dependencies]` names, one to a line.
+fn table(manifest: &str) -> impl Iterator<Item = &str> {
+    let lines = manifest.lines().map(str::trim).skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let lines = lines
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.starts_with('#') && !line.contains("path = "));
+    lines.filter_map(|line| Some(line.split_once('=')?.0.trim()))
 }
 
 /// A package's room: its folder under `crates/`.
@@ -77,14 +95,21 @@ mod tests {
                        | `serde` | any | derive | data |\n| `sqlx` | store, journal | sqlite | SQL |\n";
 
     fn check_with(text: &str, uses: &[(&str, &str)]) -> Vec<String> {
+        check_manifest("", text, uses)
+    }
+
+    fn check_manifest(manifest: &str, text: &str, uses: &[(&str, &str)]) -> Vec<String> {
         let package = |(user, name): &(&str, &str)| Package {
             name: (*user).to_owned(),
             has_binary: false,
             dependencies: vec![Dependency { name: (*name).to_owned(), kind: Kind::Normal, external: true }],
         };
         let packages: Vec<Package> = uses.iter().map(package).collect();
-        let file = TextFile { path: DOCUMENT.to_owned(), text: text.to_owned() };
-        check(&packages, &[file]).into_iter().map(|finding| finding.to_string()).collect()
+        let file = |path: &str, text: &str| TextFile { path: path.to_owned(), text: text.to_owned() };
+        check(&packages, &[file(DOCUMENT, text), file(MANIFEST, manifest)])
+            .into_iter()
+            .map(|finding| finding.to_string())
+            .collect()
     }
 
     #[test]
@@ -100,6 +125,19 @@ mod tests {
         assert!(found[0].starts_with("axum") && found[0].contains("no row"));
         assert!(found[1].starts_with("sqlx") && found[1].contains("store, journal alone"));
         assert!(found[2].starts_with("serde") && found[2].contains("no user"));
+    }
+
+    #[test]
+    fn the_table_of_versions_holds_only_what_is_used() {
+        let manifest =
+            "[workspace.dependencies]\n# data\nids = { path = \"x\" }\nserde = \"1\"\n\n[profile.dev]\ndebug = 1\n";
+        assert_eq!(
+            check_manifest(manifest, "| `serde` | any | - | data |", &[("serverflow-ids", "serde")]),
+            Vec::<String>::new()
+        );
+        let found = check_manifest(manifest, "", &[]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("serde: dependency-unused"), "{}", found[0]);
     }
 
     #[test]
