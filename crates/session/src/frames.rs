@@ -1,6 +1,7 @@
 //! What the two ends say on a stream, as plain values. `wire` converts them from and to protobuf;
 //! what is signed is an envelope's bytes, opened by the machine that receives it.
 
+pub use envelope::guard::Stage;
 use envelope::messages::SealedValue;
 use ids::{ActionName, Challenge, CommandId, ReportSequence, Sequence, Sha256, TokenId};
 use zeroize::Zeroizing;
@@ -53,6 +54,43 @@ pub enum ControlFrame {
     Refused { reason: RefusalCode, message: String },
 }
 
+impl AgentFrame {
+    /// What a person calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::RootChain(_) => "root metadata",
+            Self::Proof(_) => "proof",
+            Self::Actions(_) => "list of actions",
+            Self::Accepted { .. } => "acceptance",
+            Self::Progress { .. } => "progress",
+            Self::Report(_) => "report",
+            Self::EnrolStart { .. } => "start of enrolment",
+            Self::EnrolProof { .. } => "proof of enrolment",
+            Self::ReceiptRequest(_) => "request for a receipt",
+        }
+    }
+}
+
+impl ControlFrame {
+    /// What a person calls it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RootChain(_) => "root metadata",
+            Self::Hello(_) => "hello",
+            Self::Open(_) => "session-open",
+            Self::Deliver { .. } => "command",
+            Self::ReportAcknowledged { .. } => "acknowledgement",
+            Self::AuditHead(_) => "audit head",
+            Self::EnrolHello(_) => "enrolment hello",
+            Self::EnrolReceipt(_) => "receipt",
+            Self::Refused { .. } => "refusal",
+        }
+    }
+}
+
 /// The 32-byte secret of a join token. Zeroized, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenSecret(pub Zeroizing<[u8; 32]>);
@@ -69,17 +107,6 @@ pub struct ActionRef {
     pub name: ActionName,
     pub version: u32,
     pub schema_sha256: Sha256,
-}
-
-/// How far a command got at its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stage {
-    /// Durably accepted, waiting to start.
-    Accepted,
-    /// Durably started.
-    Started,
-    /// Ended; its report is on the way.
-    Done,
 }
 
 /// Why a stream was ended by the control plane.

@@ -1,10 +1,11 @@
 //! What goes into the agent's loop and what comes out. The loop has no clock, no randomness, no
 //! network and no disk: the agent's shell, and the simulation, give it those.
 
+pub use envelope::guard::RingEntry;
 use envelope::{Verified, messages::*};
 use ids::{
-    AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, QuarantineId, ReportSequence, RootVersion, Sequence,
-    Sha256, TlsExporter, UnixMs,
+    AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, QuarantineId, ReportSequence, RootVersion,
+    Sequence, Sha256, TlsExporter, UnixMs,
 };
 
 use crate::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
@@ -62,7 +63,7 @@ pub enum Effect {
     /// Make this durable (one transaction; several may share one fsync, in order), then say `Persisted`.
     Persist(WriteId, JournalWrite),
     /// Run it. The command's start is durable.
-    Start(StartCommand),
+    Start(Box<StartCommand>),
     /// Ask a running command to stop and put things back.
     Cancel(CommandId),
     /// Wake the loop with `Tick` at this boot time at the latest.
@@ -103,16 +104,6 @@ pub enum JournalWrite {
     Quarantine { id: QuarantineId },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
     Clock { clock: StoredClock },
-}
-
-/// What the replay guard remembers of one command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RingEntry {
-    pub command: CommandId,
-    pub sequence: Sequence,
-    /// SHA-256 of the order's encoding: the part that sealing does not change.
-    pub order_sha256: Sha256,
-    pub stage: Stage,
 }
 
 /// A signed report waiting for its acknowledgement, or kept after it.
@@ -156,6 +147,8 @@ pub struct JournalState {
 /// A command without an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenCommand {
+    pub id: CommandId,
+    /// The command's envelope.
     pub command: Vec<u8>,
     pub sealed: Vec<SealedValue>,
     /// `Accepted` or `Started`.
@@ -170,6 +163,10 @@ pub trait Admission {
     /// When the action, version or schema is not registered, the parameters do not decode, or
     /// policy says no; in words for a person, naming the policy line.
     fn judge(&self, order: &Order) -> Result<Admitted, Rejection>;
+
+    /// What the action declares of itself, whatever policy says of it now: asked at start-up for
+    /// commands that had been started. `None` when it is not registered or its parameters do not decode.
+    fn declared(&self, order: &Order) -> Option<Admitted>;
 }
 
 /// What the loop needs to know of an order it may run.
@@ -215,9 +212,16 @@ pub enum CloseReason {
     /// Wall clock and boot-time clock drifted apart: time is learnt again.
     #[error("the clock of this host jumped by {milliseconds} ms; authenticating again")]
     ClockJump { milliseconds: u64 },
-    /// At least hourly both sides prove themselves again.
+    /// At least hourly both sides prove themselves again; also when newer root metadata took away
+    /// what this session rests on.
     #[error("the session is due for renewal")]
     Renewal,
+    /// Quarantine was entered: the next hello names it.
+    #[error("this host's state and the control plane's disagree; entering quarantine: {why}")]
+    Quarantined { why: String },
+    /// More came than is held back here.
+    #[error("the control plane sent more than {max} frames that had to wait")]
+    TooManyHeld { max: usize },
 }
 
 /// Things worth a line in the agent's log.
@@ -229,8 +233,8 @@ pub enum AgentEvent {
     Accepted { command: CommandId, sequence: Sequence },
     /// A command was durably refused.
     Refused { command: CommandId, why: String },
-    /// A message was thrown away before it could be attributed to a command.
-    Dropped { why: String },
+    /// A message was thrown away before it could be attributed to a command; `count` of them since start.
+    Dropped { why: String, count: u64 },
     /// A report was acknowledged.
     Acknowledged { sequence: ReportSequence },
     /// New root metadata is in force.

@@ -1,0 +1,376 @@
+//! Who is there, what time is it, and is this state an old copy: from a connection to an open session.
+//!
+//! hello → (root chain, made durable) → control hello under a session key → proof and actions →
+//! session-open under a command key. Each step is bound to this connection: both nonces, the TLS
+//! exporter, and the hash of the step before.
+
+use std::collections::VecDeque;
+
+use envelope::{
+    VerifyError,
+    messages::{AgentHello, AuditHead, ControlHello, LogPosition, ReportPosition, SessionOpen, SessionProof},
+    verify,
+};
+use ids::{BootMs, Challenge, DurationMs, Epoch, KeyId, QuarantineId, RootVersion, Sha256, TlsExporter, sha256};
+
+use super::{AgentLoop, QuarantineState, TrustedClock, io::*, writes::After};
+use crate::{
+    checks::{first_failed, words},
+    frames::{AgentFrame, ControlFrame, RefusalCode},
+    limits,
+};
+
+/// One connection, from TLS to its end.
+pub(super) struct Connection {
+    exporter: TlsExporter,
+    nonce: Challenge,
+    /// Fresh randomness, used only if quarantine is entered here.
+    quarantine: QuarantineId,
+    opened_at: BootMs,
+    pub(super) phase: Phase,
+    /// Frames that wait for a write or a place.
+    pub(super) held: VecDeque<ControlFrame>,
+    /// Root metadata versions taken before the session was open.
+    chain_taken: usize,
+}
+
+pub(super) enum Phase {
+    /// Quarantine becomes durable first; then comes the hello, or (when this connection showed the
+    /// reason) its end, so that the next hello names the quarantine.
+    Entering {
+        close: bool,
+    },
+    AwaitHello {
+        hello_sha256: Sha256,
+    },
+    AwaitOpen {
+        proof_sha256: Sha256,
+        session_key: KeyId,
+    },
+    Live(Live),
+}
+
+/// An open session.
+pub(super) struct Live {
+    /// Clocks when it was opened.
+    opened: Clocks,
+    session_key: KeyId,
+    command_key: KeyId,
+    epoch: Epoch,
+}
+
+impl Live {
+    /// How far the wall clock has left the boot-time clock since the session was opened.
+    pub(super) fn drift(&self, now: Clocks) -> DurationMs {
+        let elapsed = now.boot.since(self.opened.boot);
+        now.wall.distance(self.opened.wall.plus(elapsed))
+    }
+
+    pub(super) const fn renew_at(&self) -> BootMs {
+        self.opened.boot.plus(limits::RENEW_AFTER)
+    }
+}
+
+impl Connection {
+    pub(super) const fn authenticate_by(&self) -> BootMs {
+        self.opened_at.plus(limits::AUTHENTICATION_MAX)
+    }
+}
+
+impl AgentLoop {
+    pub(super) fn connect(&mut self, now: Clocks, exporter: TlsExporter, nonce: Challenge, spare: QuarantineId) {
+        let connection = Connection {
+            exporter,
+            nonce,
+            quarantine: spare,
+            opened_at: now.boot,
+            phase: Phase::Entering { close: false },
+            held: VecDeque::new(),
+            chain_taken: 0,
+        };
+        self.connection = Some(connection);
+        self.outbox.rewind();
+        match self.quarantine {
+            QuarantineState::Entering(_) => {}
+            QuarantineState::No if self.state_missing => {
+                self.enter_quarantine(spare, "the identity key is here, but the journal is missing".to_owned());
+            }
+            QuarantineState::No | QuarantineState::In(_) => self.say_hello(),
+        }
+    }
+
+    /// First words. They tell of durable state only: what a crash could take back is not claimed.
+    pub(super) fn say_hello(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        let quarantine = match self.quarantine {
+            QuarantineState::In(id) => Some(id),
+            QuarantineState::No | QuarantineState::Entering(_) => None,
+        };
+        let hello = AgentHello {
+            protocols: limits::PROTOCOLS.to_vec(),
+            fleet: self.identity.fleet,
+            host: self.identity.host,
+            host_epoch: self.identity.host_epoch,
+            nonce: connection.nonce,
+            boot: self.identity.boot,
+            root_version: self.roots.version(),
+            high: self.guard.durable_high,
+            last_report: self.outbox.durable,
+            audit_head: self.audit_head,
+            quarantine,
+            agent_version: self.identity.agent_version.clone(),
+        }
+        .encode();
+        connection.phase = Phase::AwaitHello { hello_sha256: sha256(&hello) };
+        self.send(AgentFrame::Hello(hello));
+    }
+
+    pub(super) fn refused(&mut self, reason: RefusalCode, message: String) {
+        // A host that is unknown or revoked stays so until a person acts; everything else may pass.
+        let retry = reason != RefusalCode::HostRefused;
+        self.close(retry, CloseReason::Refused { reason, message });
+    }
+
+    /// Newer root metadata: verified by the chain's rules, made durable, and only then used.
+    pub(super) fn root_chain(&mut self, chain: &[Vec<u8>]) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.chain_taken += chain.len();
+        if connection.chain_taken > limits::ROOT_CHAIN_PER_CONNECTION_MAX {
+            let max = limits::ROOT_CHAIN_PER_CONNECTION_MAX;
+            return self.reject("root metadata", format!("more than {max} versions in one connection"));
+        }
+        let mut roots = self.roots.clone();
+        for envelope in chain {
+            let was_empty = roots.is_empty();
+            match roots.advance(envelope) {
+                Ok(version) => {
+                    let write = JournalWrite::Root { version, envelope: envelope.clone() };
+                    self.persist(write, After::Root(version));
+                }
+                // Without a chain, versions before the pinned one are passed over.
+                Err(_) if was_empty => {}
+                Err(error) => {
+                    self.stage_roots(roots);
+                    return self.reject("root metadata", words(&error));
+                }
+            }
+        }
+        self.stage_roots(roots);
+    }
+
+    fn stage_roots(&mut self, roots: super::roots::Roots) {
+        if roots.version() > self.roots.version() {
+            self.roots_next = Some(roots);
+        }
+    }
+
+    /// The staged root metadata is durable up to `version`.
+    pub(super) fn root_durable(&mut self, version: RootVersion) {
+        if self.roots_next.as_ref().is_none_or(|next| next.version() != version) {
+            return;
+        }
+        if let Some(next) = self.roots_next.take() {
+            self.roots = next;
+        }
+        self.event(AgentEvent::RootAdvanced { version });
+        let Some(Connection { phase: Phase::Live(live), .. }) = &self.connection else { return };
+        let (session_key, command_key) = (live.session_key, live.command_key);
+        let stands = Some(live.epoch) == self.epoch()
+            && self.roots.session_keys().iter().any(|key| key.key_id() == session_key)
+            && self.roots.command_keys().iter().any(|key| key.key_id() == command_key);
+        if !stands {
+            self.close(true, CloseReason::Renewal);
+        }
+    }
+
+    pub(super) fn control_hello(&mut self, bytes: &[u8]) {
+        let Some(Connection { exporter, nonce, phase: Phase::AwaitHello { hello_sha256 }, .. }) = &self.connection
+        else {
+            return;
+        };
+        let (exporter, nonce, hello_sha256) = (*exporter, *nonce, *hello_sha256);
+        let hello = match verify::<ControlHello>(bytes, self.roots.session_keys()) {
+            Ok(hello) => hello,
+            Err(error) => {
+                if matches!(error, VerifyError::NoKey { .. }) {
+                    self.offer_root_chain();
+                }
+                return self.reject("hello", words(&error));
+            }
+        };
+        let protocol_min = self.roots.current().map_or(u32::MAX, |root| root.protocol_min);
+        let failed = first_failed(&[
+            (limits::PROTOCOLS.contains(&hello.protocol), "it chose a protocol version this agent did not offer"),
+            (hello.protocol >= protocol_min, "it chose a protocol version below the fleet's minimum"),
+            (hello.fleet == self.identity.fleet, "it is for another fleet"),
+            (hello.host == self.identity.host, "it is for another host"),
+            (hello.agent_nonce == nonce, "it does not answer this agent's nonce"),
+            (hello.exporter == exporter, "it is bound to another TLS connection (someone may be in between)"),
+            (hello.agent_hello_sha256 == hello_sha256, "it answers another hello than the one sent"),
+            (hello.root_version <= self.roots.version(), "it names root metadata that was withheld"),
+        ]);
+        if let Some(why) = failed {
+            return self.reject("hello", why.to_owned());
+        }
+        if hello.root_version < self.roots.version() {
+            let chain = self.roots.chain_above(hello.root_version, limits::ROOT_CHAIN_FROM_AGENT_MAX);
+            self.send(AgentFrame::RootChain(chain));
+        }
+        let proof = self.identity.identity.sign(&SessionProof {
+            fleet: self.identity.fleet,
+            host: self.identity.host,
+            exporter,
+            control_nonce: hello.control_nonce,
+            hello_sha256: hello.payload_sha256(),
+        });
+        let session_key = hello.key_id();
+        if let Some(connection) = &mut self.connection {
+            connection.phase = Phase::AwaitOpen { proof_sha256: proof.payload_sha256(), session_key };
+        }
+        self.send(AgentFrame::Proof(proof.into_envelope()));
+        self.send(AgentFrame::Actions(self.identity.actions.clone()));
+    }
+
+    /// The control plane may be behind: its key was dropped by root metadata it does not have. It
+    /// gets the newest versions, and this connection ends.
+    fn offer_root_chain(&mut self) {
+        let max = limits::ROOT_CHAIN_FROM_AGENT_MAX;
+        let first = self.roots.version().0.saturating_sub(max as u64);
+        let chain = self.roots.chain_above(RootVersion(first), max);
+        if !chain.is_empty() {
+            self.send(AgentFrame::RootChain(chain));
+        }
+    }
+
+    pub(super) fn session_open(&mut self, now: Clocks, bytes: &[u8]) {
+        let Some(Connection { exporter, phase: Phase::AwaitOpen { proof_sha256, session_key }, quarantine, .. }) =
+            &self.connection
+        else {
+            return;
+        };
+        let (exporter, proof_sha256, session_key, spare) = (*exporter, *proof_sha256, *session_key, *quarantine);
+        let open = match verify::<SessionOpen>(bytes, self.roots.command_keys()) {
+            Ok(open) => open,
+            Err(error) => return self.reject("session-open", words(&error)),
+        };
+        let failed = first_failed(&[
+            (open.fleet == self.identity.fleet, "it is for another fleet"),
+            (open.host == self.identity.host, "it is for another host"),
+            (Some(open.epoch) == self.epoch(), "its epoch is void"),
+            (open.exporter == exporter, "it is bound to another TLS connection (someone may be in between)"),
+            (open.proof_sha256 == proof_sha256, "it answers another proof than the one sent"),
+        ]);
+        if let Some(why) = failed {
+            return self.reject("session-open", why.to_owned());
+        }
+        self.clock = Some(TrustedClock { time: open.time, at: now.boot });
+        let clock = StoredClock { boot: self.identity.boot, time: open.time, at: now.boot };
+        self.persist(JournalWrite::Clock { clock }, After::Nothing);
+        if self.quarantine == QuarantineState::No
+            && let Some(why) = self.disagreement(&open)
+        {
+            if let Some(connection) = &mut self.connection {
+                connection.phase = Phase::Entering { close: true };
+            }
+            return self.enter_quarantine(spare, why);
+        }
+        let live = Live { opened: now, session_key, command_key: open.key_id(), epoch: open.epoch };
+        if let Some(connection) = &mut self.connection {
+            connection.phase = Phase::Live(live);
+        }
+        if self.quarantine == QuarantineState::No {
+            self.cleared = true;
+        }
+        let skew_ms = now.wall.0.cast_signed().saturating_sub(open.time.0.cast_signed());
+        self.event(AgentEvent::SessionOpen { skew_ms });
+    }
+
+    /// Why this state cannot be what the control plane saw last: a restored copy, or a clone.
+    fn disagreement(&self, open: &SessionOpen) -> Option<String> {
+        let ours = self.outbox.durable;
+        let theirs = open.last_report;
+        if open.host_epoch != self.identity.host_epoch {
+            let (theirs, ours) = (open.host_epoch, self.identity.host_epoch);
+            return Some(format!("the control plane knows this host in epoch {theirs}, this agent is in {ours}"));
+        }
+        if open.acknowledged > self.guard.durable_high {
+            let (theirs, ours) = (open.acknowledged, self.guard.durable_high);
+            return Some(format!("command {theirs} was acknowledged by this host, but its highest is {ours}"));
+        }
+        if theirs.sequence > ours.sequence {
+            let (theirs, ours) = (theirs.sequence, ours.sequence);
+            return Some(format!("the control plane holds report {theirs} of this host, but its last is {ours}"));
+        }
+        let held = self.outbox.hash_at(theirs.sequence);
+        if theirs != ReportPosition::START && held.is_some_and(|held| held != theirs.sha256) {
+            return Some(format!("report {} here is not the one the control plane holds", theirs.sequence));
+        }
+        None
+    }
+
+    fn enter_quarantine(&mut self, id: QuarantineId, why: String) {
+        self.quarantine = QuarantineState::Entering(id);
+        self.quarantine_why = why;
+        self.persist(JournalWrite::Quarantine { id }, After::Quarantine);
+    }
+
+    /// Quarantine is durable: the hello may name it, or this connection ends so that the next one does.
+    pub(super) fn quarantine_durable(&mut self) {
+        if let QuarantineState::Entering(id) = self.quarantine {
+            self.quarantine = QuarantineState::In(id);
+        }
+        let why = self.quarantine_why.clone();
+        self.event(AgentEvent::Quarantined { why: why.clone() });
+        match &self.connection {
+            Some(Connection { phase: Phase::Entering { close: true }, .. }) => {
+                self.close(true, CloseReason::Quarantined { why });
+            }
+            Some(Connection { phase: Phase::Entering { close: false }, .. }) => self.say_hello(),
+            _ => {}
+        }
+    }
+
+    /// A head of the audit log: kept when it goes on from the last one.
+    pub(super) fn audit_head(&mut self, bytes: &[u8]) {
+        let head = match verify::<AuditHead>(bytes, &self.roots.audit_keys()) {
+            Ok(head) => head,
+            Err(error) => return self.reject("audit head", words(&error)),
+        };
+        let log = self.roots.current().map(|root| root.audit_log);
+        if head.fleet != self.identity.fleet || Some(head.position.log) != log {
+            return self.reject("audit head", "it is of another fleet or log".to_owned());
+        }
+        let position = head.position;
+        let known = self.audit_head_next.or(self.audit_head).filter(|known| known.log == position.log);
+        if let Some(known) = known {
+            if known.size == position.size && known.root != position.root {
+                return self.reject("audit head", format!("the log was forked at size {}", known.size));
+            }
+            // Two replicas may send heads in either order; an older one says nothing new.
+            if position.size <= known.size {
+                return;
+            }
+        }
+        self.audit_head_next = Some(position);
+        self.write_audit_head();
+    }
+
+    /// One write of a head at a time: those that come meanwhile fold into the next.
+    pub(super) fn write_audit_head(&mut self) {
+        if self.audit_head_writing {
+            return;
+        }
+        let Some(position) = self.audit_head_next.filter(|next| self.audit_head != Some(*next)) else { return };
+        self.audit_head_writing = true;
+        self.persist(JournalWrite::AuditHead { position }, After::AuditHead(position));
+    }
+
+    pub(super) fn audit_head_durable(&mut self, position: LogPosition) {
+        self.audit_head = Some(position);
+        self.audit_head_writing = false;
+        if self.audit_head_next == Some(position) {
+            self.audit_head_next = None;
+        }
+        self.write_audit_head();
+    }
+}

@@ -1,0 +1,260 @@
+//! The checks of a command, in their order: size → signature → type and canonical form → ids and
+//! epochs → known id → sequence → time → action and schema → approvals → policy → durable acceptance.
+//!
+//! What fails before "known id" cannot be tied to an order of this host: it is counted and ends the
+//! session. From there on every command ends durably: it is accepted, or a signed refusal is stored,
+//! and after either it never comes to a start by another way.
+//!
+//! Two notes on the order. Registry, parameters and policy are asked in one question, because the
+//! class that decides on approvals is part of the answer; so a command that fails both names policy.
+//! And a known id with another content (a conflict) ends the session without a report: a report under
+//! that id would contradict the true one's.
+
+use envelope::{
+    Verified,
+    guard::{Judgement, Room, Untimely},
+    messages::{Command, Order, ReportStatus, SealedValue},
+    verify,
+};
+use ids::{Class, CommandId, OnRestart, sha256};
+use serde_json::json;
+
+use super::{
+    AgentLoop, QuarantineState, Turn,
+    end::end_message,
+    io::*,
+    run::{Job, JobState},
+    writes::After,
+};
+use crate::{
+    checks::{first_failed, words},
+    frames::{AgentFrame, Stage},
+    limits,
+};
+
+/// Why a command is refused: the check that failed, in a word and in words.
+pub(super) struct Refusal {
+    status: ReportStatus,
+    check: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: ReportStatus, check: &'static str, message: String) -> Self {
+        Self { status, check, message }
+    }
+
+    fn rejected(check: &'static str, message: String) -> Self {
+        Self::new(ReportStatus::Rejected, check, message)
+    }
+
+    pub(super) fn words(&self) -> String {
+        format!("{}: {}", self.check, self.message)
+    }
+
+    pub(super) fn end(&self) -> End {
+        end_message(self.status, &self.words(), &json!({ "refused_by": self.check }))
+    }
+}
+
+impl AgentLoop {
+    /// Takes a delivered command (or the question how a known one stands).
+    pub(super) fn deliver(&mut self, turn: &Turn<'_, impl Admission>, bytes: &[u8], sealed: Vec<SealedValue>) {
+        let command = match verify::<Command>(bytes, self.roots.command_keys()) {
+            Ok(command) => command,
+            Err(error) => return self.reject("command", words(&error)),
+        };
+        let failed = first_failed(&[
+            (command.order.fleet == self.identity.fleet, "ids: it is for another fleet"),
+            (command.order.host == self.identity.host, "ids: it is for another host"),
+            (command.host_epoch == self.identity.host_epoch, "epochs: it is for another epoch of this host"),
+            (Some(command.epoch) == self.epoch(), "epochs: its epoch is void"),
+        ]);
+        if let Some(why) = failed {
+            return self.reject("command", why.to_owned());
+        }
+        if self.quarantine != QuarantineState::No {
+            return self.drop_message(format!("command {}: this host is in quarantine", command.order.command));
+        }
+        let Some(now) = self.time(turn.now) else { return };
+        match self.guard.memory.judge(&command, now) {
+            Judgement::Known(stage) => self.known_command(command.order.command, stage),
+            Judgement::Conflict => {
+                let id = command.order.command;
+                self.reject("command", format!("conflict: {id} is known with another content"));
+            }
+            judgement => match self.examine(turn, &command, &sealed, judgement) {
+                Ok(admitted) => self.accept(command, sealed, admitted),
+                Err(refusal) => self.refuse(turn, &command, &refusal),
+            },
+        }
+    }
+
+    /// A known id: its stored status is the answer, under the sequence it was taken with.
+    fn known_command(&mut self, command: CommandId, stage: Stage) {
+        if self.guard.pending.contains(&command) {
+            return; // the write's acknowledgement will answer
+        }
+        let Some(sequence) = self.guard.memory.get(command).map(|entry| entry.sequence) else { return };
+        self.send(AgentFrame::Accepted { command, sequence, stage });
+        if stage == Stage::Done
+            && let Some(report) = self.outbox.again(command)
+        {
+            self.send(AgentFrame::Report(report));
+        }
+    }
+
+    fn examine(
+        &self,
+        turn: &Turn<'_, impl Admission>,
+        command: &Command,
+        sealed: &[SealedValue],
+        judgement: Judgement,
+    ) -> Result<Admitted, Refusal> {
+        let (sequence, high) = (command.sequence, self.guard.memory.high());
+        match judgement {
+            Judgement::Unknown => {
+                let message = format!(
+                    "its sequence {sequence} is not above {high}, and this host does not remember it: it may or may \
+                     not have run"
+                );
+                return Err(Refusal::new(ReportStatus::Unknown, "sequence", message));
+            }
+            Judgement::TooFarAhead => {
+                return Err(Refusal::rejected("sequence", format!("{sequence} is too far above {high}")));
+            }
+            Judgement::Untimely(why @ (Untimely::Expired { .. } | Untimely::Stale { .. })) => {
+                return Err(Refusal::new(ReportStatus::Expired, "time", why.to_string()));
+            }
+            Judgement::Untimely(why) => return Err(Refusal::rejected("time", why.to_string())),
+            Judgement::Known(_) | Judgement::Conflict | Judgement::Fresh => {}
+        }
+        if self.roots.restored_at().is_some_and(|restored| command.order.proposed_at < restored) {
+            let message = "it was proposed before the control plane was restored; order it again".to_owned();
+            return Err(Refusal::new(ReportStatus::Expired, "time", message));
+        }
+        check_sealed(&command.order, sealed)?;
+        let admitted = self.admit(turn, &command.order)?;
+        self.check_room(&admitted)?;
+        Ok(admitted)
+    }
+
+    /// Registry, parameters, policy, approvals, age of the root, state of the clock. Asked at
+    /// acceptance and again at the start.
+    pub(super) fn admit(&self, turn: &Turn<'_, impl Admission>, order: &Order) -> Result<Admitted, Refusal> {
+        let judged = turn.admission.judge(order);
+        let admitted = judged.map_err(|rejection| Refusal::rejected("policy", rejection.message))?;
+        let admitted = as_ordered(order, admitted);
+        self.check_approvals(admitted.class)?;
+        if admitted.class > Class::Read && self.roots.is_expired(turn.now.wall) {
+            let message = "the fleet's root metadata has expired, so only read actions run; sign new root metadata";
+            return Err(Refusal::rejected("root metadata", message.to_owned()));
+        }
+        let skew = self.time(turn.now).map(|now| now.distance(turn.now.wall));
+        if admitted.class == Class::Destructive && skew.is_none_or(|skew| skew > limits::CLOCK_SKEW_DESTRUCTIVE_MAX) {
+            let message = "this host's clock is more than 5 minutes wrong, so nothing destructive runs; set it right";
+            return Err(Refusal::rejected("clock", message.to_owned()));
+        }
+        Ok(admitted)
+    }
+
+    fn check_approvals(&self, class: Class) -> Result<(), Refusal> {
+        let approvals = self.roots.current().map(|root| root.approvals).unwrap_or_default();
+        let needed = match class {
+            Class::Read => 0,
+            Class::Change => approvals.change,
+            Class::Destructive => approvals.destructive,
+        };
+        if needed == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "{class} actions need {needed} approvals in this fleet, and this version of the agent cannot verify \
+             approvals yet; run it by hand on the host, or lower the threshold in the root metadata"
+        );
+        Err(Refusal::rejected("approvals", message))
+    }
+
+    /// Places left for reports.
+    pub(super) fn places_free(&self) -> usize {
+        let taken = self.outbox.len() + self.refusals_pending + self.jobs.len();
+        limits::OUTBOX_PLACES_MAX.saturating_sub(taken)
+    }
+
+    fn check_room(&self, admitted: &Admitted) -> Result<(), Refusal> {
+        let cancel = matches!(admitted.kind, AdmittedKind::Cancel(_));
+        let room =
+            cancel || (self.places_free() > limits::OUTBOX_PLACES_RESERVED && self.jobs.len() < limits::OPEN_MAX);
+        if room {
+            return Ok(());
+        }
+        let message = format!(
+            "this host has {} commands without an end and {} reports not yet taken; order it again when they are done",
+            self.jobs.len(),
+            self.outbox.len()
+        );
+        Err(Refusal::rejected("room", message))
+    }
+
+    fn accept(&mut self, command: Verified<Command>, sealed: Vec<SealedValue>, admitted: Admitted) {
+        let id = command.order.command;
+        let (entry, evict) = self.remember(&command, Stage::Accepted);
+        let bytes = command.envelope().to_vec();
+        let write = JournalWrite::Accept { entry, command: bytes, sealed: sealed.clone(), evict };
+        self.jobs.insert(id, Job::new(command, sealed, admitted, JobState::Accepting));
+        self.persist(write, After::Accepted(id));
+    }
+
+    fn refuse(&mut self, turn: &Turn<'_, impl Admission>, command: &Verified<Command>, refusal: &Refusal) {
+        let (entry, evict) = self.remember(command, Stage::Done);
+        let report = self.sign_report(turn.now, command, refusal.end());
+        self.refusals_pending += 1;
+        let write = JournalWrite::Refuse { entry, report: report.clone(), evict };
+        self.persist(write, After::Refused { report, why: refusal.words() });
+    }
+
+    /// A new entry of the ring, and which one makes room for it: the oldest that is settled.
+    fn remember(&mut self, command: &Command, stage: Stage) -> (RingEntry, Option<CommandId>) {
+        let evict = match self.ring_room() {
+            Room::Evict(settled) => Some(settled),
+            // Full does not come here: deliveries wait then, see `must_wait`.
+            Room::Free | Room::Full => None,
+        };
+        let entry = RingEntry::new(command, stage);
+        self.guard.memory.remember(entry.clone(), evict);
+        self.guard.pending.insert(entry.command);
+        (entry, evict)
+    }
+
+    pub(super) fn ring_room(&self) -> Room {
+        self.guard
+            .memory
+            .room(|entry| !self.guard.pending.contains(&entry.command) && !self.outbox.holds(entry.command))
+    }
+}
+
+/// A dry run changes nothing: it is judged as reading, waits for no lock, and may be run again.
+pub(super) fn as_ordered(order: &Order, admitted: Admitted) -> Admitted {
+    if !order.dry_run {
+        return admitted;
+    }
+    let kind = match admitted.kind {
+        AdmittedKind::Locked(_) => AdmittedKind::Free,
+        kind => kind,
+    };
+    Admitted { class: Class::Read, on_restart: OnRestart::Rerun, kind }
+}
+
+/// Exactly the sealed values the order names must have come with it.
+fn check_sealed(order: &Order, sealed: &[SealedValue]) -> Result<(), Refusal> {
+    let matches = order.sealed.len() == sealed.len()
+        && order
+            .sealed
+            .iter()
+            .zip(sealed)
+            .all(|(named, value)| named.name == value.name && named.sha256 == sha256(&value.bytes));
+    if matches {
+        return Ok(());
+    }
+    Err(Refusal::rejected("sealed values", "those that came are not those the order names".to_owned()))
+}

@@ -1,0 +1,92 @@
+//! Signing reports, sending them in order, and taking their acknowledgement.
+
+use envelope::{
+    Verified,
+    messages::{Command, Report, ReportPosition},
+};
+use ids::{CommandId, ReportSequence, Sha256};
+
+use super::{
+    AgentLoop, Clocks, QuarantineState,
+    end::{fitting, shortened},
+    io::*,
+    outbox::Acknowledged,
+    run::JobState,
+    writes::After,
+};
+use crate::{frames::AgentFrame, limits};
+
+impl AgentLoop {
+    /// Signs the next report of the chain. Its write must follow at once: the number is given out.
+    pub(super) fn sign_report(&mut self, now: Clocks, command: &Verified<Command>, end: End) -> StoredReport {
+        let end = fitting(end);
+        let sequence = ReportSequence(self.outbox.last.sequence.0 + 1);
+        let signed = self.identity.identity.sign(&Report {
+            fleet: self.identity.fleet,
+            host: self.identity.host,
+            host_epoch: self.identity.host_epoch,
+            command: command.order.command,
+            command_sha256: command.payload_sha256(),
+            command_sequence: command.sequence,
+            sequence,
+            previous: self.outbox.last.sha256,
+            audit_head: self.audit_head,
+            status: end.status,
+            finished_at: self.time(now).unwrap_or(now.wall),
+            result: end.result,
+            output_sha256: end.output_sha256,
+            output_truncated: end.output_truncated,
+        });
+        let sha256 = signed.payload_sha256();
+        self.outbox.last = ReportPosition { sequence, sha256 };
+        StoredReport { command: command.order.command, sequence, sha256, envelope: signed.into_envelope() }
+    }
+
+    /// A command without an end gets one: signed, numbered and made durable. In quarantine it waits
+    /// without a number.
+    pub(super) fn end_job(&mut self, now: Clocks, id: CommandId, end: End) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.state = JobState::Ending;
+        if self.quarantine != QuarantineState::No {
+            self.unnumbered.push((id, end));
+            return;
+        }
+        let command = job.command.clone();
+        let report = self.sign_report(now, &command, end);
+        let write = JournalWrite::Done { command: id, report: report.clone() };
+        self.persist(write, After::Done { report });
+    }
+
+    /// Sends what the window lets through, in an open session.
+    pub(super) fn send_reports(&mut self) {
+        while self.is_live()
+            && let Some(report) = self.outbox.next()
+        {
+            self.send(AgentFrame::Report(report));
+        }
+    }
+
+    pub(super) fn report_acknowledged(&mut self, sequence: ReportSequence, sha256: Sha256) {
+        match self.outbox.acknowledge(sequence, sha256) {
+            Acknowledged::UpTo => {
+                self.persist(JournalWrite::Acknowledge { sequence }, After::Acknowledged(sequence));
+            }
+            Acknowledged::Known => {}
+            Acknowledged::Differs => {
+                self.reject("acknowledgement", format!("it holds another report {sequence} than this host sent"));
+            }
+        }
+    }
+
+    /// Output of a running command, for whoever watches: lost when nobody is there.
+    pub(super) fn progress(&mut self, command: CommandId, text: String) {
+        let running = self.jobs.get(&command).is_some_and(|job| job.state == JobState::Running);
+        if running && self.is_live() {
+            let text = match shortened(&text, limits::PROGRESS_BYTES_MAX) {
+                whole if whole.len() == text.len() => text,
+                part => part.to_owned(),
+            };
+            self.send(AgentFrame::Progress { command, text });
+        }
+    }
+}

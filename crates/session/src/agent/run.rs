@@ -1,0 +1,279 @@
+//! From acceptance to an end: who may start now, what is checked again at the start, and cancels.
+//!
+//! Per app one command at a time, first come first served; what needs no lock never waits for one.
+//! The start is its own durable write, before which key, epoch, policy and time are checked again:
+//! dropping a key also stops what it had ordered and is still waiting.
+
+use std::collections::BTreeSet;
+
+use envelope::{
+    Verified,
+    messages::{Command, ReportStatus, SealedValue},
+};
+use ids::{AppName, BootMs, CommandId, DurationMs, OnRestart};
+use serde_json::{Value, json};
+
+use super::{AgentLoop, QuarantineState, Turn, end::end_message, intake::Refusal, io::*, writes::After};
+use crate::limits;
+
+/// Where a command without an end stands in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobState {
+    /// Its acceptance is being written.
+    Accepting,
+    Waiting,
+    /// Its start is being written.
+    Starting,
+    Running,
+    /// Its end is being written, or waits in quarantine.
+    Ending,
+}
+
+/// One command without an end.
+pub(super) struct Job {
+    pub(super) command: Verified<Command>,
+    pub(super) sealed: Vec<SealedValue>,
+    pub(super) admitted: Admitted,
+    pub(super) state: JobState,
+    /// It had been started before this process began.
+    pub(super) resumed: bool,
+    pub(super) backwards_only: bool,
+    /// A cancel came while its start was being written.
+    pub(super) cancelled: bool,
+}
+
+impl Job {
+    pub(super) fn new(
+        command: Verified<Command>,
+        sealed: Vec<SealedValue>,
+        admitted: Admitted,
+        state: JobState,
+    ) -> Self {
+        Self { command, sealed, admitted, state, resumed: false, backwards_only: false, cancelled: false }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.state, JobState::Starting | JobState::Running)
+    }
+}
+
+/// What is taken by running commands.
+struct Busy {
+    apps: BTreeSet<AppName>,
+    locked: usize,
+    free: usize,
+}
+
+impl Busy {
+    fn take(&mut self, kind: &AdmittedKind) {
+        if let AdmittedKind::Locked(app) = kind {
+            self.apps.insert(app.clone());
+        }
+        self.count(kind);
+    }
+
+    const fn count(&mut self, kind: &AdmittedKind) {
+        match kind {
+            AdmittedKind::Locked(_) => self.locked += 1,
+            AdmittedKind::Free => self.free += 1,
+            AdmittedKind::Cancel(_) => {}
+        }
+    }
+
+    /// Whether it may start now. An app asked for counts as taken for those behind it.
+    fn has_room(&mut self, kind: &AdmittedKind) -> bool {
+        match kind {
+            AdmittedKind::Locked(app) => self.apps.insert(app.clone()) && self.locked < limits::RUNNING_LOCKED_MAX,
+            AdmittedKind::Free => self.free < limits::RUNNING_FREE_MAX,
+            AdmittedKind::Cancel(_) => true,
+        }
+    }
+}
+
+impl AgentLoop {
+    /// Starts what may start, in the order of acceptance.
+    pub(super) fn schedule(&mut self, turn: &Turn<'_, impl Admission>) {
+        if !self.cleared || self.quarantine != QuarantineState::No || self.waiting.is_empty() {
+            return;
+        }
+        let mut busy = Busy { apps: BTreeSet::new(), locked: 0, free: 0 };
+        for job in self.jobs.values().filter(|job| job.is_active()) {
+            busy.take(&job.admitted.kind);
+        }
+        for id in core::mem::take(&mut self.waiting) {
+            // A cancel further ahead may have ended it.
+            let Some(job) = self.jobs.get(&id).filter(|job| job.state == JobState::Waiting) else { continue };
+            if job.resumed && job.admitted.on_restart == OnRestart::Unknown {
+                self.end_unknown(turn.now, id);
+            } else if let Some(refusal) = self.start_refusal(turn, job) {
+                self.refuse_start(turn, id, &refusal);
+            } else if busy.has_room(&job.admitted.kind) {
+                self.start(turn, id, &mut busy);
+            } else {
+                self.waiting.push_back(id);
+            }
+        }
+    }
+
+    /// Whether its key and epoch still stand.
+    pub(super) fn stands(&self, command: &Verified<Command>) -> bool {
+        let key = command.key_id();
+        Some(command.epoch) == self.epoch() && self.roots.command_keys().iter().any(|known| known.key_id() == key)
+    }
+
+    /// The cheap checks, made for everything that waits: key, epoch and time.
+    fn start_refusal(&self, turn: &Turn<'_, impl Admission>, job: &Job) -> Option<Refusal> {
+        if !self.stands(&job.command) {
+            let message = "the key or the epoch it was ordered under was withdrawn while it waited".to_owned();
+            return Some(Refusal::new(ReportStatus::Revoked, "key", message));
+        }
+        let now = self.time(turn.now)?;
+        if job.resumed || now <= job.command.start_by() {
+            return None;
+        }
+        let late = now.since(job.command.start_by());
+        let message = format!("it waited too long and had to start {late} ago; order it again");
+        Some(Refusal::new(ReportStatus::Expired, "time", message))
+    }
+
+    /// Ends a command at its start. One that had been started before a restart may have done
+    /// something: it cannot be said that it never ran.
+    fn refuse_start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, refusal: &Refusal) {
+        let resumed = self.jobs.get(&id).is_some_and(|job| job.resumed);
+        let end = if resumed {
+            let message = format!("it was interrupted and may not run again ({})", refusal.words());
+            end_message(ReportStatus::Unknown, &message, &Value::Null)
+        } else {
+            refusal.end()
+        };
+        let why = refusal.words();
+        self.event(AgentEvent::Refused { command: id, why });
+        self.end_job(turn.now, id, end);
+    }
+
+    /// Interrupted by a restart, and its action cannot go on. It is said only once a session has shown
+    /// that this state is no old copy, or a restored host would contradict its own earlier report.
+    fn end_unknown(&mut self, now: Clocks, id: CommandId) {
+        let message = "the agent was restarted while it ran, and this action cannot tell how far it got; look at the \
+                       host before ordering it again";
+        self.end_job(now, id, end_message(ReportStatus::Unknown, message, &Value::Null));
+    }
+
+    /// The full check, and the durable start.
+    fn start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, busy: &mut Busy) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let admitted = match self.admit(turn, &job.command.order) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.refuse_start(turn, id, &refusal),
+        };
+        // What it needs may have changed with the registry since it was accepted.
+        let needs_other = admitted.kind != job.admitted.kind;
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.admitted = admitted;
+        if needs_other && !busy.has_room(&job.admitted.kind) {
+            return self.waiting.push_back(id);
+        }
+        busy.count(&job.admitted.kind);
+        job.state = JobState::Starting;
+        job.backwards_only = false;
+        if job.resumed {
+            self.run_job(turn.now, id);
+        } else {
+            self.persist(JournalWrite::Start { command: id }, After::Started(id));
+        }
+    }
+
+    /// Its start is durable: it runs.
+    pub(super) fn run_job(&mut self, now: Clocks, id: CommandId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if self.quarantine != QuarantineState::No {
+            // Entered while the start was being written: it stands as after a restart.
+            job.state = JobState::Waiting;
+            job.resumed = true;
+            return self.waiting.push_back(id);
+        }
+        job.state = JobState::Running;
+        if let AdmittedKind::Cancel(target) = job.admitted.kind {
+            let dry_run = job.command.order.dry_run;
+            return self.run_cancel(now, id, target, dry_run);
+        }
+        let start = StartCommand {
+            command: job.command.clone(),
+            sealed: core::mem::take(&mut job.sealed),
+            resumed: job.resumed,
+            backwards_only: job.backwards_only,
+        };
+        let cancelled = job.cancelled;
+        self.out.push(Effect::Start(Box::new(start)));
+        if cancelled {
+            self.out.push(Effect::Cancel(id));
+        }
+    }
+
+    /// An action ended.
+    pub(super) fn finished(&mut self, now: Clocks, id: CommandId, end: End) {
+        if self.jobs.get(&id).is_some_and(|job| job.state == JobState::Running) {
+            self.end_job(now, id, end);
+        }
+    }
+
+    /// Stops another command, and says what there was to stop. How that one ends is its own report's matter.
+    fn run_cancel(&mut self, now: Clocks, id: CommandId, target: CommandId, dry_run: bool) {
+        let state = self.jobs.get(&target).map(|job| {
+            // What was interrupted by a restart did something already: it is told to stop, like what runs.
+            let state = if job.resumed && job.state == JobState::Waiting { JobState::Starting } else { job.state };
+            (state, matches!(job.admitted.kind, AdmittedKind::Cancel(_)))
+        });
+        let (status, found, message) = match state {
+            Some((_, true)) => {
+                (ReportStatus::Failed, "cancel", format!("{target} is itself a cancel: nothing was stopped"))
+            }
+            Some((JobState::Accepting | JobState::Waiting, _)) => {
+                (ReportStatus::Succeeded, "waiting", format!("{target} was waiting and will not start"))
+            }
+            Some((JobState::Starting | JobState::Running, _)) => {
+                let message = format!("{target} is running and was asked to stop; its own report says how it ends");
+                (ReportStatus::Succeeded, "running", message)
+            }
+            Some((JobState::Ending, _)) => {
+                (ReportStatus::Failed, "ended", format!("{target} had ended already: nothing was stopped"))
+            }
+            None if self.guard.memory.get(target).is_some() => {
+                (ReportStatus::Failed, "ended", format!("{target} had ended already: nothing was stopped"))
+            }
+            None => {
+                (ReportStatus::Failed, "unknown", format!("{target} is not known on this host: nothing was stopped"))
+            }
+        };
+        if !dry_run && status == ReportStatus::Succeeded {
+            self.stop(now, id, target);
+        }
+        let message = if dry_run { format!("a dry run, nothing was stopped: {message}") } else { message };
+        let detail = json!({ "target": target, "found": found, "dry_run": dry_run });
+        self.end_job(now, id, end_message(status, &message, &detail));
+    }
+
+    fn stop(&mut self, now: Clocks, cancel: CommandId, target: CommandId) {
+        let Some(job) = self.jobs.get_mut(&target) else { return };
+        match job.state {
+            JobState::Accepting | JobState::Waiting if !job.resumed => {
+                let message = format!("cancelled by {cancel} before it started");
+                self.end_job(now, target, end_message(ReportStatus::Cancelled, &message, &Value::Null));
+            }
+            // Interrupted by a restart and about to run again: it did something, and is told to stop
+            // as soon as it does.
+            JobState::Accepting | JobState::Waiting | JobState::Starting => job.cancelled = true,
+            JobState::Running => self.out.push(Effect::Cancel(target)),
+            JobState::Ending => {}
+        }
+    }
+
+    /// When the next waiting command will have waited too long, by the boot-time clock.
+    pub(super) fn next_start_deadline(&self) -> Option<BootMs> {
+        let clock = self.clock?;
+        let waiting = self.waiting.iter().filter_map(|id| self.jobs.get(id));
+        let waiting = waiting.filter(|job| job.state == JobState::Waiting && !job.resumed);
+        let first = waiting.map(|job| job.command.start_by()).min()?;
+        Some(clock.at.plus(first.since(clock.time)).plus(DurationMs(1)))
+    }
+}

@@ -1,0 +1,63 @@
+//! What each durable write does to the durable state. The real journal is tested against this, and
+//! the simulation uses it as its disk, so there is one definition of what a transaction means.
+
+use envelope::{guard::raise_high, messages::ReportPosition};
+use ids::CommandId;
+
+use super::io::{JournalState, JournalWrite, OpenCommand, RingEntry, StoredReport};
+use crate::frames::Stage;
+
+impl JournalState {
+    /// Applies one transaction.
+    pub fn apply(&mut self, write: &JournalWrite) {
+        match write {
+            JournalWrite::Accept { entry, command, sealed, evict } => {
+                self.remember(entry, *evict);
+                let open = OpenCommand {
+                    command: command.clone(),
+                    sealed: sealed.clone(),
+                    stage: Stage::Accepted,
+                    id: entry.command,
+                };
+                self.open.push(open);
+            }
+            JournalWrite::Refuse { entry, report, evict } => {
+                self.remember(entry, *evict);
+                self.store_report(report);
+            }
+            JournalWrite::Start { command } => {
+                for open in self.open.iter_mut().filter(|open| open.id == *command) {
+                    open.stage = Stage::Started;
+                }
+                self.set_stage(*command, Stage::Started);
+            }
+            JournalWrite::Done { command, report } => {
+                self.open.retain(|open| open.id != *command);
+                self.set_stage(*command, Stage::Done);
+                self.store_report(report);
+            }
+            JournalWrite::Acknowledge { sequence } => self.outbox.retain(|report| report.sequence > *sequence),
+            JournalWrite::Root { envelope, .. } => self.root_chain.push(envelope.clone()),
+            JournalWrite::AuditHead { position } => self.audit_head = Some(*position),
+            JournalWrite::Quarantine { id } => self.quarantine = Some(*id),
+            JournalWrite::Clock { clock } => self.clock = Some(*clock),
+        }
+    }
+
+    fn remember(&mut self, entry: &RingEntry, evict: Option<CommandId>) {
+        self.high = raise_high(self.high, entry.sequence);
+        self.ring.retain(|known| Some(known.command) != evict);
+        self.ring.push(entry.clone());
+    }
+
+    fn set_stage(&mut self, command: CommandId, stage: Stage) {
+        for entry in self.ring.iter_mut().filter(|entry| entry.command == command) {
+            entry.stage = stage;
+        }
+    }
+
+    fn store_report(&mut self, report: &StoredReport) {
+        self.last_report = Some(ReportPosition { sequence: report.sequence, sha256: report.sha256 });
+        self.outbox.push(report.clone());
+    }
+}

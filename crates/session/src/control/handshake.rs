@@ -1,0 +1,288 @@
+//! The control plane's half of a session's handshake.
+//!
+//! The machine speaks first only after the agent did: hello in → the caller looks the host up →
+//! root chain and signed hello out → proof and actions in → [`Authenticated`]. The caller then asks the
+//! signer for a `session-open` (see [`Authenticated::open`]) and judges the hello with
+//! [`super::judge`]. A `session-open` is sent whatever the judgement: it tells the agent the time and
+//! lets it find its own quarantine. What the judgement decides is whether anything is delivered.
+
+use envelope::{
+    DecodeError, VerifyError,
+    keys::{KeyError, SigningKey, VerifyingKey, role},
+    messages::{AgentHello, ControlHello, PublicKeyBytes, SessionOpen, SessionProof},
+    root::TrustedRoot,
+    verify,
+};
+use ids::{Challenge, Epoch, FleetId, HostId, Sha256, TlsExporter, UnixMs, sha256};
+
+use super::HostRecord;
+use crate::{
+    checks::first_failed,
+    frames::{ActionRef, AgentFrame, ControlFrame, RefusalCode},
+    limits,
+};
+
+/// Why a handshake ends. [`HandshakeError::refusal`] is what the other side is told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// A frame came that does not belong here.
+    #[error("unexpected {frame} during the handshake")]
+    Unexpected { frame: &'static str },
+    /// The agent's hello does not decode.
+    #[error("the agent's hello does not decode")]
+    Hello {
+        #[source]
+        source: DecodeError,
+    },
+    /// It belongs to another fleet.
+    #[error("the agent is of fleet {found}")]
+    Fleet { found: FleetId },
+    /// No host of this id may connect.
+    #[error("host {host} is unknown or revoked")]
+    Host { host: HostId },
+    /// No protocol version both sides speak that the fleet still allows.
+    #[error("host {host} speaks protocol versions {offered:?}, none of which this fleet allows")]
+    Protocol { host: HostId, offered: Vec<u32> },
+    /// The stored identity key is unusable.
+    #[error("the identity key on record for host {host} is not acceptable")]
+    Key {
+        host: HostId,
+        #[source]
+        source: KeyError,
+    },
+    /// The proof does not verify under the host's identity key.
+    #[error("the proof of host {host} does not verify")]
+    Proof {
+        host: HostId,
+        #[source]
+        source: VerifyError,
+    },
+    /// The proof verifies, and is about something else.
+    #[error("the proof of host {host} does not belong to this connection: {why}")]
+    Binding { host: HostId, why: &'static str },
+    /// The list of actions is too long or names one twice.
+    #[error("host {host} lists more than {max} actions, or one twice")]
+    Actions { host: HostId, max: usize },
+    /// More root metadata than is taken from an agent.
+    #[error("host {host} sent more than {max} versions of root metadata")]
+    RootChain { host: HostId, max: usize },
+}
+
+impl HandshakeError {
+    /// What the other side may know.
+    #[must_use]
+    pub const fn refusal(&self) -> RefusalCode {
+        match self {
+            Self::Host { .. } | Self::Fleet { .. } | Self::Key { .. } => RefusalCode::HostRefused,
+            Self::Protocol { .. } => RefusalCode::ProtocolVersion,
+            Self::Actions { .. } | Self::RootChain { .. } => RefusalCode::LimitExceeded,
+            Self::Unexpected { .. } | Self::Hello { .. } | Self::Proof { .. } | Self::Binding { .. } => {
+                RefusalCode::NotAuthentic
+            }
+        }
+    }
+
+    /// The frame that says so. Its words are for the person at the host and give nothing else away.
+    #[must_use]
+    pub fn frame(&self) -> ControlFrame {
+        let reason = self.refusal();
+        let message = match reason {
+            RefusalCode::HostRefused => {
+                "this host is unknown here or was revoked; enrol it anew with `serverflow host enroll NAME`"
+            }
+            RefusalCode::ProtocolVersion => "no protocol version in common; update the agent or the control plane",
+            RefusalCode::LimitExceeded => "a limit of the handshake was passed",
+            _ => "the handshake does not verify",
+        };
+        ControlFrame::Refused { reason, message: message.to_owned() }
+    }
+}
+
+/// What a frame led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandshakeStep {
+    /// Look this host up and call [`Handshake::answer`]. Nothing of the hello is verified yet.
+    LookUp(Box<AgentHello>),
+    /// The agent holds root metadata that may be newer: verify and store what follows from one's own.
+    /// Nothing else changes in this session.
+    RootChain(Vec<Vec<u8>>),
+    /// The next frame is awaited.
+    Wait,
+    /// It is that host.
+    Authenticated(Box<Authenticated>),
+}
+
+/// What an answer is made of.
+pub struct Answer<'a> {
+    /// The identity key on record, or `None` when the host is unknown or revoked.
+    pub identity_key: Option<PublicKeyBytes>,
+    pub root: &'a TrustedRoot,
+    /// A session key the root metadata lists.
+    pub session_key: &'a SigningKey<role::Session>,
+    /// Fresh.
+    pub nonce: Challenge,
+    pub time: UnixMs,
+}
+
+/// An authenticated host in an authenticated connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    pub host: HostId,
+    pub hello: AgentHello,
+    /// SHA-256 of the proof's payload: what the `session-open` answers.
+    pub proof_sha256: Sha256,
+    pub exporter: TlsExporter,
+    pub protocol: u32,
+    /// Ascending.
+    pub actions: Vec<ActionRef>,
+}
+
+impl Authenticated {
+    /// The `session-open` to be signed. The signer puts in its own time.
+    #[must_use]
+    pub fn open(&self, record: &HostRecord<'_>, epoch: Epoch, time: UnixMs) -> SessionOpen {
+        SessionOpen {
+            fleet: self.hello.fleet,
+            host: self.host,
+            host_epoch: record.host_epoch,
+            epoch,
+            exporter: self.exporter,
+            proof_sha256: self.proof_sha256,
+            time,
+            acknowledged: record.acknowledged,
+            last_report: record.last_report,
+        }
+    }
+}
+
+enum Phase {
+    AwaitHello,
+    AwaitAnswer { hello: Box<AgentHello>, hello_sha256: Sha256 },
+    AwaitProof(Box<Expected>),
+    AwaitActions { hello: Box<AgentHello>, protocol: u32, proof_sha256: Sha256 },
+    Ended,
+}
+
+struct Expected {
+    hello: Box<AgentHello>,
+    protocol: u32,
+    identity: VerifyingKey<role::Agent>,
+    nonce: Challenge,
+    hello_sha256: Sha256,
+}
+
+/// The machine. After an error it answers nothing more; the caller sends [`HandshakeError::frame`]
+/// and closes. The caller also ends it after [`limits::AUTHENTICATION_MAX`].
+pub struct Handshake {
+    fleet: FleetId,
+    exporter: TlsExporter,
+    chain_taken: usize,
+    phase: Phase,
+}
+
+impl Handshake {
+    /// A new connection with its channel binding.
+    #[must_use]
+    pub const fn new(fleet: FleetId, exporter: TlsExporter) -> Self {
+        Self { fleet, exporter, chain_taken: 0, phase: Phase::AwaitHello }
+    }
+
+    /// Takes a frame.
+    ///
+    /// # Errors
+    /// When the handshake ends here.
+    pub fn receive(&mut self, frame: AgentFrame) -> Result<HandshakeStep, HandshakeError> {
+        match (core::mem::replace(&mut self.phase, Phase::Ended), frame) {
+            (Phase::AwaitHello, AgentFrame::Hello(bytes)) => self.hello(&bytes),
+            (Phase::AwaitProof(expected), AgentFrame::RootChain(chain)) => {
+                self.chain_taken += chain.len();
+                let max = limits::ROOT_CHAIN_FROM_AGENT_MAX;
+                if self.chain_taken > max {
+                    return Err(HandshakeError::RootChain { host: expected.hello.host, max });
+                }
+                self.phase = Phase::AwaitProof(expected);
+                Ok(HandshakeStep::RootChain(chain))
+            }
+            (Phase::AwaitProof(expected), AgentFrame::Proof(bytes)) => self.proof(expected, &bytes),
+            (Phase::AwaitActions { hello, protocol, proof_sha256 }, AgentFrame::Actions(actions)) => {
+                let (host, exporter) = (hello.host, self.exporter);
+                let actions = checked_actions(host, actions)?;
+                let authenticated = Authenticated { host, hello: *hello, proof_sha256, exporter, protocol, actions };
+                Ok(HandshakeStep::Authenticated(Box::new(authenticated)))
+            }
+            (_, frame) => Err(HandshakeError::Unexpected { frame: frame.name() }),
+        }
+    }
+
+    fn hello(&mut self, bytes: &[u8]) -> Result<HandshakeStep, HandshakeError> {
+        let hello = AgentHello::decode(bytes).map_err(|source| HandshakeError::Hello { source })?;
+        if hello.fleet != self.fleet {
+            return Err(HandshakeError::Fleet { found: hello.fleet });
+        }
+        let hello = Box::new(hello);
+        self.phase = Phase::AwaitAnswer { hello: hello.clone(), hello_sha256: sha256(bytes) };
+        Ok(HandshakeStep::LookUp(hello))
+    }
+
+    /// What to send once the host was looked up: the root chain above the agent's version (always,
+    /// even when empty) and the signed hello.
+    ///
+    /// # Errors
+    /// When the host may not connect, or no protocol version fits.
+    pub fn answer(&mut self, answer: &Answer<'_>) -> Result<Vec<ControlFrame>, HandshakeError> {
+        let Phase::AwaitAnswer { hello, hello_sha256 } = core::mem::replace(&mut self.phase, Phase::Ended) else {
+            return Err(HandshakeError::Unexpected { frame: "answer" });
+        };
+        let host = hello.host;
+        let key = answer.identity_key.ok_or(HandshakeError::Host { host })?;
+        let identity = VerifyingKey::try_from(key).map_err(|source| HandshakeError::Key { host, source })?;
+        let min = answer.root.current().protocol_min;
+        let common =
+            limits::PROTOCOLS.iter().rev().find(|version| **version >= min && hello.protocols.contains(version));
+        let protocol = *common.ok_or_else(|| HandshakeError::Protocol { host, offered: hello.protocols.clone() })?;
+        let signed = answer.session_key.sign(&ControlHello {
+            protocol,
+            fleet: self.fleet,
+            host,
+            agent_nonce: hello.nonce,
+            control_nonce: answer.nonce,
+            exporter: self.exporter,
+            agent_hello_sha256: hello_sha256,
+            time: answer.time,
+            root_version: answer.root.version(),
+        });
+        let mut chain = answer.root.chain_above(hello.root_version);
+        chain.truncate(limits::ROOT_CHAIN_PER_CONNECTION_MAX);
+        let hello_sha256 = signed.payload_sha256();
+        let expected = Expected { hello, protocol, identity, nonce: answer.nonce, hello_sha256 };
+        self.phase = Phase::AwaitProof(Box::new(expected));
+        Ok(vec![ControlFrame::RootChain(chain), ControlFrame::Hello(signed.into_envelope())])
+    }
+
+    fn proof(&mut self, expected: Box<Expected>, bytes: &[u8]) -> Result<HandshakeStep, HandshakeError> {
+        let Expected { hello, protocol, identity, nonce, hello_sha256 } = *expected;
+        let host = hello.host;
+        let proof =
+            verify::<SessionProof>(bytes, &[identity]).map_err(|source| HandshakeError::Proof { host, source })?;
+        let failed = first_failed(&[
+            (proof.fleet == self.fleet, "it is for another fleet"),
+            (proof.host == host, "it is of another host"),
+            (proof.exporter == self.exporter, "it is bound to another TLS connection"),
+            (proof.control_nonce == nonce, "it does not answer this nonce"),
+            (proof.hello_sha256 == hello_sha256, "it answers another hello"),
+        ]);
+        if let Some(why) = failed {
+            return Err(HandshakeError::Binding { host, why });
+        }
+        self.phase = Phase::AwaitActions { hello, protocol, proof_sha256: proof.payload_sha256() };
+        Ok(HandshakeStep::Wait)
+    }
+}
+
+fn checked_actions(host: HostId, mut actions: Vec<ActionRef>) -> Result<Vec<ActionRef>, HandshakeError> {
+    let max = limits::ACTIONS_COUNT_MAX;
+    let count = actions.len();
+    actions.sort();
+    actions.dedup_by(|a, b| (&a.name, a.version) == (&b.name, b.version));
+    if count > max || actions.len() != count { Err(HandshakeError::Actions { host, max }) } else { Ok(actions) }
+}

@@ -1,0 +1,15 @@
+//! The control plane's side: its halves of handshake and enrolment, and what it concludes from a
+//! host's hello and reports. All of it without IO: the caller looks up hosts and tokens, brings time,
+//! nonces and keys, and sends what comes back.
+
+mod enrolment;
+mod handshake;
+mod report_chain;
+mod standing;
+
+pub use self::{
+    enrolment::{Enrolment, EnrolmentError, EnrolmentStep, ReceiptWanted, Redemption, token_refused},
+    handshake::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
+    report_chain::{ReportVerdict, judge_report},
+    standing::{HostRecord, Standing, boots_after, judge},
+};

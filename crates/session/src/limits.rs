@@ -1,0 +1,55 @@
+//! Every limit of this room. Those of single messages stand in `envelope::limits`.
+
+use ids::DurationMs;
+
+pub use envelope::limits::{RESULT_BYTES_MAX, RING_MAX};
+
+/// Protocol versions both ends of this program speak, ascending.
+pub const PROTOCOLS: [u32; 1] = [1];
+
+/// From a connection to the end of its authentication.
+pub const AUTHENTICATION_MAX: DurationMs = DurationMs::from_secs(5);
+/// From a connection to the receipt at enrolment: holds two waits for a disk as well.
+pub const ENROLMENT_MAX: DurationMs = DurationMs::from_secs(15);
+/// After this the agent ends its session and authenticates anew.
+pub const RENEW_AFTER: DurationMs = DurationMs::from_mins(55);
+/// After this the control plane ends a session that its agent did not renew.
+pub const SESSION_MAX: DurationMs = DurationMs::from_mins(60);
+/// How far wall clock and boot-time clock may drift apart in one session.
+pub const CLOCK_DRIFT_MAX: DurationMs = DurationMs::from_secs(30);
+/// How wrong the wall clock may be for destructive actions.
+pub const CLOCK_SKEW_DESTRUCTIVE_MAX: DurationMs = DurationMs::from_mins(5);
+
+/// Root metadata versions taken from one connection before its session is open.
+pub const ROOT_CHAIN_PER_CONNECTION_MAX: usize = 256;
+/// Frames held back while newer root metadata becomes durable or places are short.
+pub const HELD_FRAMES_MAX: usize = 64;
+/// Writes asked for and not yet durable, beyond which nothing is read.
+pub const PENDING_WRITES_MAX: usize = 256;
+
+/// Places for reports: stored ones, and one for each command that has no end yet.
+pub const OUTBOX_PLACES_MAX: usize = 512;
+/// Of those, kept for cancels and refusals.
+pub const OUTBOX_PLACES_RESERVED: usize = 64;
+/// Commands without an end.
+pub const OPEN_MAX: usize = 256;
+/// Commands running under a lock at the same time.
+pub const RUNNING_LOCKED_MAX: usize = 16;
+/// Commands running without a lock at the same time.
+pub const RUNNING_FREE_MAX: usize = 32;
+/// Reports sent and not acknowledged in one session.
+pub const REPORT_WINDOW_MAX: usize = 32;
+
+/// One piece of output for whoever watches.
+pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// Words for a person in a result made here.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Actions one agent may list.
+pub const ACTIONS_COUNT_MAX: usize = 256;
+/// Root metadata versions a control plane takes from one agent.
+pub const ROOT_CHAIN_FROM_AGENT_MAX: usize = 64;
+
+// The ring must be able to hold every command whose report is not settled, or a redelivered command
+// could be met as a stranger.
+const _: () = assert!(RING_MAX > OUTBOX_PLACES_MAX);
+const _: () = assert!(OPEN_MAX + OUTBOX_PLACES_RESERVED <= OUTBOX_PLACES_MAX);
