@@ -88,8 +88,8 @@ set_up() {
   nextest_ensure
   deny_ensure
   if [[ $fast == no ]]; then
-    local started=$logs/dockerd.pid
-    docker_ensure "$logs/dockerd.log" "$started"
+    # An engine that is started here keeps running, for the next run; its files lie outside of what a run clears.
+    docker_ensure "$target/dockerd.log" "$target/dockerd.pid"
     if ((${#docker_run[@]} > 0)); then
       die "this user may not use the Docker Engine, and the tests need it" \
         "Run as root, or add the user to the group 'docker', or use --fast."
@@ -221,6 +221,8 @@ finish() {
   done
   printf 'total: %d passed, %d failed, %d skipped, in %d min %d s\n' \
     "$passed" "$lost" "$skipped" $((SECONDS / 60)) $((SECONDS % 60))
+  ! pid_file_running "$target/dockerd.pid" >/dev/null ||
+    echo "dockerd, started by these tests, still runs: kill $(pid_file_running "$target/dockerd.pid")"
   if ((${#failed[@]} > 0)); then
     printf 'FAILED steps:'
     printf ' %s;' "${failed[@]}"
