@@ -148,7 +148,9 @@ impl fmt::Display for CommandStatus {
 
 /// A text that is no command status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a command status: use one of queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled")]
+#[error(
+    "{0:?} is not a command status: use one of queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled"
+)]
 pub struct CommandStatusParseError(String);
 
 impl FromStr for CommandStatus {
@@ -217,7 +219,10 @@ impl fmt::Display for CommandEvent {
 #[must_use]
 pub fn transitions() -> Vec<TransitionRow> {
     let row = |from: CommandStatus, event| TransitionRow { from, event, to: from.after(event).ok() };
-    CommandStatus::ALL.into_iter().flat_map(|from| CommandEvent::ALL.into_iter().map(move |event| row(from, event))).collect()
+    CommandStatus::ALL
+        .into_iter()
+        .flat_map(|from| CommandEvent::ALL.into_iter().map(move |event| row(from, event)))
+        .collect()
 }
 
 /// The table as Markdown, one line per status that is no end and one for all ends; `docs/PROTOCOL.md` holds it.

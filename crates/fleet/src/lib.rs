@@ -3,6 +3,9 @@
 //! No clock, no randomness, no network, no database: shells bring those and call the ports.
 
 pub mod command;
+pub mod dispatch;
 pub mod limits;
 pub mod model;
+pub mod operation;
 pub mod ports;
+mod record;

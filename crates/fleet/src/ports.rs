@@ -1,8 +1,14 @@
 //! The doors through which the control plane's shells reach the world on behalf of these decisions.
 //! Only shells call ports; decisions are functions and machines that return what to write.
 
-use envelope::{audit::AuditKind, messages::*};
-use ids::*;
+use envelope::{
+    audit::AuditKind,
+    messages::{LogPosition, ReportPosition},
+};
+use ids::{
+    AppName, BootId, CommandId, HostId, HostName, OperationId, RootVersion, Sequence, Sha256, TokenId, UnixMs, UserId,
+    UserName,
+};
 use session::frames::{ActionRef, Stage};
 
 use crate::model::*;
@@ -44,44 +50,115 @@ pub trait Store: Send + Sync {
 #[derive(Clone, Debug)]
 pub enum Write {
     /// First start: root metadata and the first administrator.
-    Initialise { root: Vec<u8>, admin: User, audit: Vec<AuditEntry> },
+    Initialise {
+        root: Vec<u8>,
+        admin: User,
+        audit: Vec<AuditEntry>,
+    },
     /// New join token. Refused when a host of that name exists and is not revoked.
-    TokenCreate { token: JoinTokenRecord, audit: AuditEntry },
+    TokenCreate {
+        token: JoinTokenRecord,
+        audit: AuditEntry,
+    },
     /// Burns the token (unspent, unexpired at `now`, secret hash equal, in constant time) and inserts the host.
-    Enrol { token: TokenId, secret_sha256: Sha256, now: UnixMs, host: Box<Host>, audit: AuditEntry },
+    Enrol {
+        token: TokenId,
+        secret_sha256: Sha256,
+        now: UnixMs,
+        host: Box<Host>,
+        audit: AuditEntry,
+    },
     /// An operation and its first commands. The same id and request again changes nothing.
-    OperationPropose { operation: Operation, commands: Vec<NewCommand>, audit: AuditEntry },
+    OperationPropose {
+        operation: Operation,
+        commands: Vec<NewCommand>,
+        audit: AuditEntry,
+    },
     /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must
     /// still be what is stored, and the command must still be queued or delivered.
-    CommandSeal { command: CommandId, host: HostId, allocated_before: Sequence, seal: Seal, at: UnixMs, audit: AuditEntry },
+    CommandSeal {
+        command: CommandId,
+        host: HostId,
+        allocated_before: Sequence,
+        seal: Seal,
+        at: UnixMs,
+        audit: AuditEntry,
+    },
     /// The host acknowledged a command and says how far it is: the command moves by
     /// `CommandStatus::after(stage.into())`, the host's `acknowledged` rises to `sequence`.
-    CommandStage { command: CommandId, host: HostId, sequence: Sequence, stage: Stage, at: UnixMs },
+    CommandStage {
+        command: CommandId,
+        host: HostId,
+        sequence: Sequence,
+        stage: Stage,
+        at: UnixMs,
+    },
     /// A verified report ends a command. `expected_last` must still be the host's last report.
     CommandSettle(Box<Settlement>),
     /// A verified report that ends nothing (its command is unknown here, or has ended already): the
     /// host's chain moves on and the audit log keeps the report; no command changes.
     ReportKeep(Box<KeptReport>),
     /// Ends a command that never reached its host, or never can: cancelled or expired. Only from `from`.
-    CommandEnd { command: CommandId, from: Vec<CommandStatus>, status: CommandStatus, message: String, at: UnixMs, audit: AuditEntry },
+    CommandEnd {
+        command: CommandId,
+        from: Vec<CommandStatus>,
+        status: CommandStatus,
+        message: String,
+        at: UnixMs,
+        audit: AuditEntry,
+    },
     /// Tombstone; queued commands are cancelled, others that have no end become unknown.
-    HostRevoke { host: HostId, at: UnixMs, audit: AuditEntry },
+    HostRevoke {
+        host: HostId,
+        at: UnixMs,
+        audit: AuditEntry,
+    },
     /// Enters quarantine.
-    HostQuarantine { host: HostId, why: String, audit: AuditEntry },
+    HostQuarantine {
+        host: HostId,
+        why: String,
+        audit: AuditEntry,
+    },
     /// A session began and showed something new: actions, version, boot, root version.
-    HostSeen { host: HostId, actions: Vec<ActionRef>, agent_version: String, boots: Vec<BootId>, root_version: RootVersion },
+    HostSeen {
+        host: HostId,
+        actions: Vec<ActionRef>,
+        agent_version: String,
+        boots: Vec<BootId>,
+        root_version: RootVersion,
+    },
     /// A session ended.
-    HostLeft { host: HostId, at: UnixMs },
+    HostLeft {
+        host: HostId,
+        at: UnixMs,
+    },
     /// Newer root metadata, verified.
-    RootAdvance { version: RootVersion, envelope: Vec<u8>, audit: AuditEntry },
-    UserSessionCreate { session: UserSession, audit: AuditEntry },
-    UserSessionEnd { token_sha256: Sha256, audit: AuditEntry },
+    RootAdvance {
+        version: RootVersion,
+        envelope: Vec<u8>,
+        audit: AuditEntry,
+    },
+    UserSessionCreate {
+        session: UserSession,
+        audit: AuditEntry,
+    },
+    UserSessionEnd {
+        token_sha256: Sha256,
+        audit: AuditEntry,
+    },
     /// Replaces an account's password and ends its sessions.
-    UserPasswordSet { user: UserId, password_hash: String, audit: AuditEntry },
+    UserPasswordSet {
+        user: UserId,
+        password_hash: String,
+        audit: AuditEntry,
+    },
     /// Something that only the audit log records.
     Audit(AuditEntry),
     /// A signed head of the audit log.
-    AuditHead { position: LogPosition, envelope: Vec<u8> },
+    AuditHead {
+        position: LogPosition,
+        envelope: Vec<u8>,
+    },
 }
 
 /// A verified report and everything that follows from it, in one transaction.
@@ -162,7 +239,9 @@ pub enum StoreError {
     #[error("{0}")]
     Conflict(String),
     /// The join token is unknown, spent, expired, or its secret is another. Deliberately one answer.
-    #[error("the join token is not valid (unknown, used, expired, or for another host); ask for a new one with `serverflow host enroll NAME`")]
+    #[error(
+        "the join token is not valid (unknown, used, expired, or for another host); ask for a new one with `serverflow host enroll NAME`"
+    )]
     TokenRefused,
     /// The database cannot be used now.
     #[error("the database cannot be used: {0}")]

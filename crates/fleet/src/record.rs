@@ -33,7 +33,13 @@ fn order_line(order: &Order) -> Value {
 }
 
 /// An operation was granted, or its next stage was made.
-pub(crate) fn proposal(operation: &Operation, commands: &[NewCommand], stage: u32, actor: String, now: UnixMs) -> AuditEntry {
+pub(crate) fn proposal(
+    operation: &Operation,
+    commands: &[NewCommand],
+    stage: u32,
+    actor: String,
+    now: UnixMs,
+) -> AuditEntry {
     let kind = match operation.kind {
         OperationKind::Single => "single",
         OperationKind::Deploy => "deploy",
@@ -61,15 +67,30 @@ pub(crate) fn command(order: &Order, host: &HostName, envelope: Vec<u8>, now: Un
 /// A verified report: the leaf covers its signed bytes.
 pub(crate) fn report(of: CommandId, host: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
     let subject = format!("report of command {of}");
-    AuditEntry { time: now, kind: AuditKind::Report, actor: host_actor(host), subject, record: AuditRecord::Envelope(envelope) }
+    AuditEntry {
+        time: now,
+        kind: AuditKind::Report,
+        actor: host_actor(host),
+        subject,
+        record: AuditRecord::Envelope(envelope),
+    }
 }
 
-/// A command ended without its host.
-pub(crate) fn command_end(command: &Command, actor: String, why: &str, now: UnixMs) -> AuditEntry {
+/// Someone ended a command that was never sealed.
+pub(crate) fn command_cancel(command: &Command, actor: String, why: &str, now: UnixMs) -> AuditEntry {
+    command_end(AuditKind::Cancel, command, actor, why, now)
+}
+
+/// A command ended without its host's word.
+pub(crate) fn command_settled(command: &Command, why: &str, now: UnixMs) -> AuditEntry {
+    command_end(AuditKind::CommandSettled, command, CONTROL_PLANE.to_owned(), why, now)
+}
+
+fn command_end(kind: AuditKind, command: &Command, actor: String, why: &str, now: UnixMs) -> AuditEntry {
     let order = &command.order;
     let record = json!({ "command": order.command, "host": order.host, "was": command.status.as_str(), "why": why });
     let subject = format!("command {} ({}) for host {}", order.command, order.action, command.host_name);
-    AuditEntry { time: now, kind: AuditKind::Cancel, actor, subject, record: inline(&record) }
+    AuditEntry { time: now, kind, actor, subject, record: inline(&record) }
 }
 
 /// Something about one host that its owner must know of.
@@ -80,7 +101,12 @@ pub(crate) fn host_event(kind: AuditKind, host: HostId, name: &HostName, why: &s
 }
 
 /// Newer root metadata came from a host.
-pub(crate) fn root_change(version: ids::RootVersion, payload_sha256: Sha256, from: &HostName, now: UnixMs) -> AuditEntry {
+pub(crate) fn root_change(
+    version: ids::RootVersion,
+    payload_sha256: Sha256,
+    from: &HostName,
+    now: UnixMs,
+) -> AuditEntry {
     let record = json!({ "version": version, "payload_sha256": payload_sha256 });
     let subject = format!("root metadata version {version}");
     AuditEntry { time: now, kind: AuditKind::RootChange, actor: host_actor(from), subject, record: inline(&record) }

@@ -1,7 +1,10 @@
 //! What goes into a host's session and what comes out.
 
+use std::sync::Arc;
+
 use envelope::{
     messages::{AgentHello, Command as CommandMessage, SessionOpen},
+    root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
 use ids::{CommandId, FleetId, HostId, OperationId, Sha256, TlsExporter, UnixMs};
@@ -25,6 +28,8 @@ pub struct Authenticated {
     pub exporter: TlsExporter,
     /// SHA-256 of the proof's payload bytes.
     pub proof_sha256: Sha256,
+    /// Root metadata in force, by which the handshake was judged.
+    pub root: Arc<TrustedRoot>,
 }
 
 /// Something that happened.
@@ -48,6 +53,8 @@ pub enum Input {
     QueueChanged,
     /// The audit log has a newer signed head: its envelope. Sent along when there is something to send.
     AuditHead(Vec<u8>),
+    /// Newer root metadata is in force: this session ends, and the next is judged by it.
+    RootChanged,
     /// The host was revoked.
     Revoked,
     /// A newer session of the same host was authenticated.
@@ -81,6 +88,8 @@ pub enum Effect {
     Publish(Event),
     /// Something for the control plane's log.
     Note(Note),
+    /// The agent brought newer root metadata, now durable: it is in force, for every session.
+    RootAdvanced(Arc<TrustedRoot>),
     /// Send [`ControlFrame::Refused`] with these, then end the stream. The machine does nothing more.
     Close { code: RefusalCode, message: String },
     /// Give [`Input::Tick`] at this time at the latest. Replaces the one before.

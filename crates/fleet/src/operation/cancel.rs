@@ -5,8 +5,7 @@ use ids::{ActionName, FleetId, OperationId, UnixMs};
 use serde_json::json;
 
 use super::{
-    CommandIds, OperationRequest, ProposeError, Proposed, Target, Work, operation_propose,
-    propose::authorise,
+    CommandIds, OperationRequest, ProposeError, Proposed, Target, Work, operation_propose, propose::authorise,
 };
 use crate::{
     command::CommandEvent,
@@ -80,7 +79,7 @@ pub fn command_cancel(
             authorise(actor, Class::Change, &cancel)?;
         }
         let message = format!("cancelled by {} before it was sent", actor.user_name);
-        let audit = record::command_end(command, actor.user_name.to_string(), &message, now);
+        let audit = record::command_cancel(command, actor.user_name.to_string(), &message, now);
         return Ok(CancelDecision::End(Box::new(Write::CommandEnd {
             command: command.order.command,
             from: vec![command.status],

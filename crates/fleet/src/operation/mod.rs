@@ -17,6 +17,7 @@ use actions::DecodeError;
 use envelope::messages::SealedValue;
 use ids::{ActionName, AppName, CommandId, DurationMs, HostId, OperationId};
 
+pub(crate) use self::next::may_have_next;
 pub use self::{
     cancel::{CancelDecision, CancelError, CancelOrigin, command_cancel},
     next::{app_change, operation_next},
@@ -136,7 +137,9 @@ pub enum ProposeError {
         version: u32,
     },
     /// The host's agent has the action of that version with another parameter schema.
-    #[error("the agent on host {host} has {action} v{version} with another schema; update the agent or the control plane so that both are of one release")]
+    #[error(
+        "the agent on host {host} has {action} v{version} with another schema; update the agent or the control plane so that both are of one release"
+    )]
     SchemaDiffers {
         /// Name of the host.
         host: String,

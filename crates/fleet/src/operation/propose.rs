@@ -90,7 +90,8 @@ pub fn operation_propose(
 
 /// The newest version of an action of ours.
 pub(super) fn latest(action: &ActionName) -> Result<&'static ActionInfo, ProposeError> {
-    actions::latest(action).ok_or_else(|| ProposeError::invalid("action", format!("this control plane has no action {action}")))
+    actions::latest(action)
+        .ok_or_else(|| ProposeError::invalid("action", format!("this control plane has no action {action}")))
 }
 
 /// Least role that may order an action of that class.
@@ -178,13 +179,15 @@ pub(super) fn sealed_checked(
     host: &Host,
     mut sealed: Vec<SealedValue>,
 ) -> Result<Vec<SealedValue>, ProposeError> {
-    let refused = |message: String| Err(ProposeError::invalid(format!("sealed values for host {}", host.name), message));
+    let refused =
+        |message: String| Err(ProposeError::invalid(format!("sealed values for host {}", host.name), message));
     sealed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = sealed.windows(2).find(|pair| pair[0].name == pair[1].name) {
         return refused(format!("{} is given twice", pair[0].name));
     }
     let wanted = prepared.request.secret_names();
-    if let Some(missing) = wanted.iter().find(|name| sealed.binary_search_by(|value| value.name.cmp(&name.0)).is_err()) {
+    if let Some(missing) = wanted.iter().find(|name| sealed.binary_search_by(|value| value.name.cmp(&name.0)).is_err())
+    {
         return refused(format!("{} is missing; seal it to this host", missing.0));
     }
     if sealed.len() > limits::SEALED_COUNT_MAX {

@@ -1,0 +1,165 @@
+//! What the host says beside its reports: which actions it has, how far a command is, output for
+//! whoever watches, and newer root metadata.
+
+use std::sync::Arc;
+
+use envelope::{audit::AuditKind, root::TrustedRoot};
+use ids::{CommandId, Sequence, UnixMs};
+use session::frames::{ActionRef, RefusalCode, Stage};
+
+use super::{Effect, HostSession, Note, lane::After};
+use crate::{
+    command::CommandEvent,
+    limits,
+    model::{CommandStatus, HostStanding},
+    ports::{Event, Write},
+    record,
+};
+
+impl HostSession {
+    /// The agent listed its actions: stored when anything about it is new.
+    pub(super) fn actions(&mut self, mut actions: Vec<ActionRef>, _now: UnixMs) {
+        if actions.len() > session::limits::ACTIONS_COUNT_MAX {
+            return self.close(RefusalCode::LimitExceeded, "more actions than an agent may have");
+        }
+        actions.sort_unstable();
+        actions.dedup();
+        let Some(host) = &self.host else { return };
+        if host.standing != HostStanding::Active {
+            return;
+        }
+        let hello = &self.peer.hello;
+        let mut boots = host.boots.clone();
+        if boots.first() != Some(&hello.boot) {
+            boots.insert(0, hello.boot);
+            boots.truncate(2);
+        }
+        let (agent_version, root_version) = (hello.agent_version.clone(), hello.root_version);
+        let same = (&host.actions, &host.agent_version, &host.boots, host.root_version)
+            == (&actions, &agent_version, &boots, root_version);
+        if same {
+            return;
+        }
+        let write = Write::HostSeen {
+            host: host.id,
+            actions: actions.clone(),
+            agent_version: agent_version.clone(),
+            boots: boots.clone(),
+            root_version,
+        };
+        self.write_first(write, After::Seen { actions, agent_version, boots, root_version });
+    }
+
+    /// The host has a command durably, and says how far it is. Late and repeated words change nothing.
+    pub(super) fn accepted(&mut self, command: CommandId, sequence: Sequence, stage: Stage) {
+        let Some(slot) = self.slot_mut(command) else {
+            return self
+                .note(Note::Dropped(format!("how far command {command} is, which has ended or is not this host's")));
+        };
+        if !slot.has_sequence(sequence) {
+            let why = format!("command {command} was never sealed as {sequence}");
+            return self.note(Note::Dropped(why));
+        }
+        slot.acknowledged = true;
+        let later = self.stages.get(&command).is_some_and(|(_, known)| *known >= stage);
+        if !later {
+            self.stages.insert(command, (sequence, stage));
+        }
+    }
+
+    /// Stores how far one command is. False when there is nothing to store.
+    pub(super) fn stage_next(&mut self, now: UnixMs) -> bool {
+        while let Some((&command, &(sequence, stage))) = self.stages.first_key_value() {
+            let acknowledged = self.host.as_ref().map(|host| host.acknowledged);
+            let Some(slot) = self.slots.iter().find(|slot| slot.id() == command) else {
+                self.stages.remove(&command);
+                continue;
+            };
+            let before = slot.command.status;
+            match before.after(CommandEvent::from(stage)) {
+                // Nothing that is not stored already.
+                Ok(status) if status == before && acknowledged >= Some(sequence) => {
+                    self.stages.remove(&command);
+                }
+                Ok(status) => {
+                    let write = Write::CommandStage { command, host: self.peer.host, sequence, stage, at: now };
+                    self.write(write, After::Staged { command, status, sequence });
+                    return true;
+                }
+                Err(error) => {
+                    self.stages.remove(&command);
+                    self.note(Note::Dropped(error.to_string()));
+                }
+            }
+        }
+        false
+    }
+
+    pub(super) fn staged(&mut self, command: CommandId, status: CommandStatus, sequence: Sequence) {
+        if let Some(host) = &mut self.host {
+            host.acknowledged = host.acknowledged.max(sequence);
+        }
+        let Some(slot) = self.slot_mut(command) else { return };
+        let changed = slot.command.status != status;
+        slot.command.status = status;
+        if changed {
+            let stored = slot.command.clone();
+            self.publish_command(&stored, status, stored.message.clone());
+        }
+    }
+
+    /// Output of a command under way: passed on, within a rate and a size; lost when nobody watches.
+    pub(super) fn progress(&mut self, command: CommandId, mut text: String, now: UnixMs) {
+        let second = now.0 / 1_000;
+        if second != self.progress_second {
+            (self.progress_second, self.progress_count) = (second, 0);
+        }
+        self.progress_count = self.progress_count.saturating_add(1);
+        if self.progress_count > limits::PROGRESS_PER_SECOND_MAX {
+            return;
+        }
+        let Some(slot) = self.slot_mut(command) else { return };
+        let order = &slot.command.order;
+        let (operation, host) = (order.operation, order.host);
+        if text.len() > limits::PROGRESS_BYTES_MAX {
+            text.truncate(text.floor_char_boundary(limits::PROGRESS_BYTES_MAX));
+            text.push('…');
+        }
+        self.out.push(Effect::Publish(Event::Progress { command, operation, host, text }));
+    }
+
+    /// The agent has newer root metadata than this control plane: a restored or lagging one. It is
+    /// taken when it verifies as the chain's next, stored before it is used, and recorded; what
+    /// does not verify is an alarm, because an honest agent has verified it.
+    pub(super) fn root_chain(&mut self, chain: &[Vec<u8>], now: UnixMs) {
+        self.chain_taken += chain.len();
+        if self.chain_taken > session::limits::ROOT_CHAIN_FROM_AGENT_MAX {
+            return self.close(RefusalCode::LimitExceeded, "more root metadata than one session may bring");
+        }
+        let Some(host) = &self.host else { return };
+        let (id, name) = (host.id, host.name.clone());
+        let mut root = TrustedRoot::clone(&self.peer.root);
+        let mut writes = Vec::new();
+        for envelope in chain {
+            match root.advance(envelope) {
+                Ok(version) => {
+                    let audit = record::root_change(version, root.payload_sha256(), &name, now);
+                    writes.push(Write::RootAdvance { version, envelope: envelope.clone(), audit });
+                }
+                // What is held already comes first when an agent offers a whole chain.
+                Err(_) if self.peer.root.chain().contains(envelope) => {}
+                Err(error) => {
+                    let why = format!("root metadata from host {name} does not verify: {error}");
+                    let audit = record::host_event(AuditKind::Alarm, id, &name, &why, now);
+                    return self
+                        .write_first(Write::Audit(audit), After::Alarmed { why, close: RefusalCode::NotAuthentic });
+                }
+            }
+        }
+        let last = writes.len().saturating_sub(1);
+        let root = Arc::new(root);
+        for (at, write) in writes.into_iter().enumerate() {
+            self.write_first(write, After::Rooted((at == last).then(|| Arc::clone(&root))));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands that can no longer reach their host: a forgotten order never fires weeks later, and a
+//! person who looks sees how it ended.
+
+use ids::{Sequence, UnixMs};
+
+use super::{HostSession, Phase, lane::After, slot::Slot};
+use crate::{
+    command::CommandEvent,
+    model::{Command, CommandStatus},
+    ports::Write,
+    record,
+};
+
+/// The transactions that end queued commands whose time has passed, of whatever hosts; for a timer
+/// over hosts that have no session. A conflict means that something else came first: ignore it.
+#[must_use]
+pub fn expire_queued(now: UnixMs, commands: &[Command]) -> Vec<Write> {
+    let is_late = |command: &&Command| command.status == CommandStatus::Queued && now > command.order.deliver_by;
+    commands.iter().filter(is_late).filter_map(|command| expired(command, now).map(|(write, ..)| write)).collect()
+}
+
+fn expired(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
+    let status = command.status.after(CommandEvent::ExpiredUndelivered).ok()?;
+    let message = format!(
+        "it never reached host {} before its deadline and never ran; order it again when the host is back, \
+         or with --queue-for to let it wait longer",
+        command.host_name
+    );
+    let audit = record::command_settled(command, &message, now);
+    let write = Write::CommandEnd {
+        command: command.order.command,
+        from: vec![command.status],
+        status,
+        message: message.clone(),
+        at: now,
+        audit,
+    };
+    Some((write, status, message))
+}
+
+impl HostSession {
+    /// When this command is to be ended as undeliverable, if it waits for that.
+    pub(super) fn expires_at(&self, slot: &Slot) -> Option<UnixMs> {
+        if slot.sealing {
+            return None;
+        }
+        match slot.command.status {
+            CommandStatus::Queued => Some(slot.command.order.deliver_by),
+            // Only a hello that can be believed says that a sealed command never arrived.
+            CommandStatus::Delivered if self.believes_hello() && slot.is_unsent(self.high_of_hello()) => {
+                Some(slot.undeliverable_after())
+            }
+            _ => None,
+        }
+    }
+
+    fn believes_hello(&self) -> bool {
+        self.phase == Phase::Open && self.takes_orders()
+    }
+
+    fn high_of_hello(&self) -> Sequence {
+        self.peer.hello.high
+    }
+
+    /// Ends the first command whose time has passed. False when there is none.
+    pub(super) fn expire_next(&mut self, now: UnixMs) -> bool {
+        let is_late = |slot: &&Slot| self.expires_at(slot).is_some_and(|at| now > at);
+        let Some(slot) = self.slots.iter().find(is_late) else { return false };
+        let command = slot.id();
+        let Some((write, status, message)) = expired(&slot.command, now) else { return false };
+        self.write(write, After::Ended { command, status, message });
+        true
+    }
+}

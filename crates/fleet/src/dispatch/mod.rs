@@ -1,0 +1,246 @@
+//! One host's session, from its handshake on: what is sealed and sent when, and what comes of what
+//! the host says. A machine without IO; the shell (and the simulation) carries out its effects.
+//!
+//! What must hold:
+//! - **Stored, then sent.** A command's number, signed bytes and audit leaf are durable before its
+//!   first byte is sent. A number whose transaction failed is never used again.
+//! - **One thing at a time.** Of reads and writes at most one is under way, so what the machine
+//!   holds is what the store held then, and its own writes since. Others write too (a cancellation,
+//!   a revocation, a newer session): every write states what it expects, and a conflict makes the
+//!   machine read again. Signing runs beside it, one command at a time, a few ahead.
+//! - **In order.** Commands are sealed in order of proposal and sent in order of number: whatever
+//!   failed is read again before anything after it is sent, because an agent refuses for good every
+//!   number below its highest.
+//! - **Durable, then acknowledged.** A report is acknowledged when the transaction that holds it is.
+//!
+//! `handle` is the only way in; [`HostSession::is_reading`] tells the shell whether to read on.
+
+mod acknowledge;
+mod expiry;
+mod lane;
+mod opening;
+mod reports;
+mod sealing;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use envelope::{VerifyingKey, keys::role};
+use ids::{CommandId, Sequence, UnixMs};
+use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
+
+pub use self::{
+    expiry::expire_queued,
+    types::{Authenticated, Effect, Entropy, Input, Note, WriteId},
+};
+use self::{
+    lane::{Lane, Retry},
+    sealing::Sealing,
+    slot::Slot,
+};
+use crate::{
+    limits,
+    model::{Host, HostStanding},
+    ports::Write,
+};
+
+/// How far the session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The host's row has not been read.
+    Loading,
+    /// The session-open is being signed.
+    Opening,
+    /// The session-open was sent.
+    Open,
+    /// Over.
+    Closed,
+}
+
+/// The machine for one stream of one host.
+pub struct HostSession {
+    peer: Authenticated,
+    phase: Phase,
+    /// As stored, and as this session's own writes changed it since.
+    host: Option<Host>,
+    /// The host's identity key, checked.
+    identity: Option<VerifyingKey<role::Agent>>,
+    /// Commands without an end, in order of proposal.
+    slots: Vec<Slot>,
+    /// Frames that came before the host was read.
+    early: VecDeque<AgentFrame>,
+    /// Report envelopes not dealt with, in the order they came.
+    reports: VecDeque<Vec<u8>>,
+    /// What the host said of its progress and is not stored: the latest for each command.
+    stages: BTreeMap<CommandId, (Sequence, Stage)>,
+    lane: Lane,
+    sealing: Sealing,
+    sign_retry: Retry,
+    /// Latest audit head, if it was not sent yet.
+    audit_head: Option<Vec<u8>>,
+    chain_taken: usize,
+    progress_second: u64,
+    progress_count: u32,
+    started_at: UnixMs,
+    wake_at: Option<UnixMs>,
+    out: Vec<Effect>,
+}
+
+impl HostSession {
+    /// Begins a session. The shell must have registered it with the notifier before carrying out
+    /// the returned effects, so that no change of the queue falls between reading and hearing.
+    #[must_use]
+    pub fn new(peer: Authenticated, now: UnixMs) -> (Self, Vec<Effect>) {
+        let mut session = Self {
+            peer,
+            phase: Phase::Loading,
+            host: None,
+            identity: None,
+            slots: Vec::new(),
+            early: VecDeque::new(),
+            reports: VecDeque::new(),
+            stages: BTreeMap::new(),
+            lane: Lane::new(),
+            sealing: Sealing::default(),
+            sign_retry: Retry::default(),
+            audit_head: None,
+            chain_taken: 0,
+            progress_second: 0,
+            progress_count: 0,
+            started_at: now,
+            wake_at: None,
+            out: Vec::new(),
+        };
+        session.lane_next(now, &mut |_: &mut [u8]| {});
+        session.wake();
+        let effects = core::mem::take(&mut session.out);
+        (session, effects)
+    }
+
+    /// Takes what happened and says what to do, in order. `now` is the control plane's clock;
+    /// `entropy` gives nonces and the ids of follow-up commands.
+    #[must_use]
+    pub fn handle(&mut self, input: Input, now: UnixMs, entropy: &mut dyn Entropy) -> Vec<Effect> {
+        if self.phase == Phase::Closed {
+            return Vec::new();
+        }
+        self.take(input, now, entropy);
+        if self.phase != Phase::Closed && now > self.started_at.plus(session::limits::SESSION_MAX) {
+            self.close(RefusalCode::Unavailable, "the session is due for renewal; dial again");
+        }
+        self.lane_next(now, entropy);
+        self.ask_status();
+        self.sign_next(now, entropy);
+        self.wake();
+        core::mem::take(&mut self.out)
+    }
+
+    /// Whether the shell may read another frame. While it is false, what the host sends waits in
+    /// the connection: that is the back-pressure.
+    #[must_use]
+    pub fn is_reading(&self) -> bool {
+        self.phase != Phase::Closed && self.waiting() < limits::FRAMES_WAITING_MAX
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// The transaction that notes when the host was last seen; for the end of the stream.
+    #[must_use]
+    pub fn left(&self, now: UnixMs) -> Write {
+        Write::HostLeft { host: self.peer.host, at: now }
+    }
+
+    fn take(&mut self, input: Input, now: UnixMs, entropy: &mut dyn Entropy) {
+        match input {
+            Input::Loaded(answer) => self.loaded(answer, now),
+            Input::CommandLoaded(answer) => self.command_loaded(answer, now),
+            Input::OperationLoaded(answer) => self.operation_loaded(answer, now, entropy),
+            Input::Written(id, answer) => self.written(id, answer, now),
+            Input::OpenSigned(answer) => self.open_signed(answer),
+            Input::CommandSigned(answer) => self.command_signed(answer, now),
+            Input::Received(frame) => self.received(frame, now),
+            Input::QueueChanged => self.lane.needs_load = true,
+            Input::AuditHead(envelope) => self.audit_head = Some(envelope),
+            Input::RootChanged => self.close(RefusalCode::Unavailable, "newer root metadata is in force; dial again"),
+            Input::Revoked => self.close(RefusalCode::HostRefused, "this host was revoked; enrol the machine anew"),
+            Input::Superseded => self.close(RefusalCode::Superseded, "a newer session of this host took over"),
+            Input::ShuttingDown => self.close(RefusalCode::Unavailable, "the control plane shuts down; dial again"),
+            Input::Tick => {}
+        }
+    }
+
+    fn received(&mut self, frame: AgentFrame, now: UnixMs) {
+        if self.host.is_none() {
+            self.early.push_back(frame);
+        } else {
+            self.frame(frame, now);
+        }
+        // A shell that heeds `is_reading` stays far below this.
+        if self.waiting() > 2 * limits::FRAMES_WAITING_MAX {
+            self.close(RefusalCode::LimitExceeded, "more frames at once than a session may send");
+        }
+    }
+
+    fn frame(&mut self, frame: AgentFrame, now: UnixMs) {
+        match frame {
+            AgentFrame::Actions(actions) => self.actions(actions, now),
+            AgentFrame::Accepted { command, sequence, stage } => self.accepted(command, sequence, stage),
+            AgentFrame::Progress { command, text } => self.progress(command, text, now),
+            AgentFrame::Report(envelope) => self.reports.push_back(envelope),
+            AgentFrame::RootChain(chain) => self.root_chain(&chain, now),
+            AgentFrame::Hello(_)
+            | AgentFrame::Proof(_)
+            | AgentFrame::EnrolStart { .. }
+            | AgentFrame::EnrolProof { .. }
+            | AgentFrame::ReceiptRequest(_) => {
+                self.close(RefusalCode::NotAuthentic, "a frame that does not belong into a session");
+            }
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.early.len() + self.reports.len()
+    }
+
+    /// Whether orders may go to this host now.
+    fn takes_orders(&self) -> bool {
+        self.phase == Phase::Open && self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active)
+    }
+
+    fn send(&mut self, frame: ControlFrame) {
+        self.out.push(Effect::Send(frame));
+    }
+
+    fn note(&mut self, note: Note) {
+        self.out.push(Effect::Note(note));
+    }
+
+    fn close(&mut self, code: RefusalCode, message: impl Into<String>) {
+        if self.phase != Phase::Closed {
+            self.phase = Phase::Closed;
+            self.out.push(Effect::Close { code, message: message.into() });
+        }
+    }
+
+    /// Asks to be woken for the nearest deadline, if it is another than was asked for.
+    fn wake(&mut self) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        let deadlines = self.slots.iter().filter_map(|slot| self.expires_at(slot));
+        let retries = [self.lane.retry.at(), self.sign_retry.at()].into_iter().flatten();
+        let renewal = self.started_at.plus(session::limits::SESSION_MAX);
+        let at = deadlines.chain(retries).fold(renewal, UnixMs::min).plus(ids::DurationMs(1));
+        if self.wake_at != Some(at) {
+            self.wake_at = Some(at);
+            self.out.push(Effect::WakeAt(at));
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! From a queued command to its signed bytes on the stream: number, signature, transaction, sending.
+
+use std::collections::VecDeque;
+
+use envelope::{
+    messages::{Command as CommandMessage, SealedValue},
+    signer_port::{SignError, SignedCommand},
+};
+use ids::{CommandId, Nonce, Sequence, UnixMs};
+use session::frames::ControlFrame;
+
+use super::{Effect, Entropy, HostSession, Note, lane::After, slot::Slot};
+use crate::{
+    command::CommandEvent,
+    limits,
+    model::{CommandStatus, Seal},
+    ports::Write,
+    record,
+};
+
+/// Numbers given out, and what is between the signer and the store.
+#[derive(Default)]
+pub(super) struct Sealing {
+    /// Highest number given out, stored or burned.
+    highest: Sequence,
+    /// With the signer.
+    signing: Option<Signing>,
+    /// Signed, and waiting for its transaction; ascending.
+    waiting: VecDeque<Waiting>,
+    /// No number is left.
+    exhausted: bool,
+}
+
+struct Signing {
+    command: CommandId,
+    sequence: Sequence,
+    expires: UnixMs,
+    /// What was signed before it was burned: so is this.
+    burned: bool,
+}
+
+struct Waiting {
+    command: CommandId,
+    seal: Seal,
+}
+
+impl Sealing {
+    /// The store has given out numbers up to this one.
+    pub(super) fn allocated(&mut self, stored: Sequence) {
+        self.highest = self.highest.max(stored);
+    }
+
+    /// Nothing signed so far will be stored.
+    pub(super) fn burn_waiting(&mut self) {
+        self.waiting.clear();
+        if let Some(signing) = &mut self.signing {
+            signing.burned = true;
+        }
+    }
+}
+
+impl HostSession {
+    fn high(&self) -> Sequence {
+        self.peer.hello.high
+    }
+
+    /// Asks the host where it stands with the commands it got in earlier sessions, by sending their
+    /// stored bytes again.
+    pub(super) fn ask_status(&mut self) {
+        if !self.takes_orders() {
+            return;
+        }
+        let high = self.high();
+        let mut room = self.room();
+        let mut frames = Vec::new();
+        for slot in &mut self.slots {
+            if room == 0 {
+                break;
+            }
+            let Some(seal) = slot.seal_to_ask(high) else { continue };
+            let (sequence, command) = (seal.sequence, seal.envelope.clone());
+            frames.push(deliver(command, slot.command.sealed.clone()));
+            slot.sent = Some(sequence);
+            room -= 1;
+        }
+        if !frames.is_empty() {
+            self.send_audit_head();
+        }
+        frames.into_iter().for_each(|frame| self.send(frame));
+    }
+
+    /// How many more commands may be sent before the host has acknowledged some.
+    fn room(&self) -> usize {
+        let under_way = self.slots.iter().filter(|slot| slot.is_unacknowledged() || slot.sealing).count();
+        limits::UNACKNOWLEDGED_MAX.saturating_sub(under_way)
+    }
+
+    /// Gives the signer the next command, if there is one and nothing must be waited for.
+    pub(super) fn sign_next(&mut self, now: UnixMs, entropy: &mut dyn Entropy) {
+        let blocked = self.sealing.signing.is_some()
+            || self.sealing.waiting.len() >= limits::SIGNED_WAITING_MAX
+            || self.sealing.exhausted
+            // What failed is read again first; see the module's third rule.
+            || self.lane.retry.at().is_some()
+            || self.sign_retry.is_waiting(now);
+        if blocked || !self.takes_orders() {
+            return;
+        }
+        let Some(command) = self.next_to_seal(now) else { return };
+        let Some(sequence) = self.sealing.highest.next() else {
+            self.sealing.exhausted = true;
+            return self.note(Note::Alarm("no sequence is left for this host; revoke it and enrol it anew".to_owned()));
+        };
+        let Some(host) = &self.host else { return };
+        let (host_epoch, epoch) = (host.host_epoch, self.peer.root.current().epoch);
+        let mut nonce = [0; 16];
+        entropy.fill(&mut nonce);
+        let Some(slot) = self.slot_mut(command) else { return };
+        slot.sealing = true;
+        let order = slot.command.order.clone();
+        let expires = now.plus(limits::SEAL_LIFETIME);
+        self.sealing.highest = sequence;
+        self.sealing.signing = Some(Signing { command, sequence, expires, burned: false });
+        let message = CommandMessage {
+            order,
+            host_epoch,
+            epoch,
+            sequence,
+            nonce: Nonce(nonce),
+            issued: now,
+            not_before: now,
+            expires,
+        };
+        self.out.push(Effect::SignCommand(Box::new(message)));
+    }
+
+    /// First in, first out. When the window is full a cancellation may still go, unless what it
+    /// stops has itself not been sent: it must not arrive before it.
+    fn next_to_seal(&self, now: UnixMs) -> Option<CommandId> {
+        let high = self.high();
+        let is_due = |slot: &&Slot| slot.is_unsent(high) && !slot.sealing && now <= slot.command.order.deliver_by;
+        if self.room() > 0 {
+            return self.slots.iter().find(is_due).map(Slot::id);
+        }
+        let cancels = self.slots.iter().filter(|slot| slot.is_cancel() && (slot.is_unacknowledged() || slot.sealing));
+        if cancels.count() >= limits::UNACKNOWLEDGED_CANCELS_MAX {
+            return None;
+        }
+        let sent_before = |slot: &&Slot| {
+            let target = slot.cancels();
+            self.slots.iter().all(|other| Some(other.id()) != target || !other.is_unsent(high))
+        };
+        self.slots.iter().filter(is_due).filter(|slot| slot.is_cancel()).find(sent_before).map(Slot::id)
+    }
+
+    pub(super) fn command_signed(&mut self, answer: Result<SignedCommand, SignError>, now: UnixMs) {
+        let Some(Signing { command, sequence, expires, burned }) = self.sealing.signing.take() else { return };
+        match answer {
+            Ok(_) if burned => {}
+            Ok(SignedCommand { envelope, payload_sha256 }) => {
+                self.sign_retry.succeeded();
+                let seal = Seal { sequence, expires, payload_sha256, envelope };
+                self.sealing.waiting.push_back(Waiting { command, seal });
+                return;
+            }
+            Err(error) => {
+                self.note(Note::SignFailed { command, error });
+                self.sign_retry.failed(now, false);
+            }
+        }
+        if let Some(slot) = self.slot_mut(command) {
+            slot.sealing = false;
+        }
+    }
+
+    /// Stores the first signed command that may still be sent. False when there is none.
+    pub(super) fn seal_next(&mut self, now: UnixMs) -> bool {
+        while let Some(Waiting { command, seal }) = self.sealing.waiting.pop_front() {
+            let (takes_orders, high) = (self.takes_orders(), self.high());
+            let Some(slot) = self.slots.iter_mut().find(|slot| slot.id() == command) else { continue };
+            let is_late = now > slot.command.order.deliver_by || now > seal.expires;
+            if !takes_orders || is_late || !slot.is_unsent(high) {
+                slot.sealing = false;
+                continue;
+            }
+            let Some(host) = &self.host else { return false };
+            let order = &slot.command.order;
+            let audit = record::command(order, &host.name, seal.envelope.clone(), now);
+            let (host, allocated_before) = (host.id, host.allocated);
+            let write = Write::CommandSeal { command, host, allocated_before, seal: seal.clone(), at: now, audit };
+            self.write(write, After::Sealed { command, seal });
+            return true;
+        }
+        false
+    }
+
+    /// Number, bytes and audit leaf are durable: now it is sent.
+    pub(super) fn sealed(&mut self, command: CommandId, seal: Seal, now: UnixMs) {
+        if let Some(host) = &mut self.host {
+            host.allocated = seal.sequence;
+        }
+        let takes_orders = self.takes_orders();
+        let Some(slot) = self.slot_mut(command) else { return };
+        let event =
+            if slot.command.status == CommandStatus::Queued { CommandEvent::Sealed } else { CommandEvent::Resealed };
+        slot.sealing = false;
+        slot.command.status = slot.command.status.after(event).unwrap_or(slot.command.status);
+        slot.command.delivered_at.get_or_insert(now);
+        let (sequence, envelope) = (seal.sequence, seal.envelope.clone());
+        slot.command.seals.push(seal);
+        if !takes_orders {
+            return;
+        }
+        slot.sent = Some(sequence);
+        let (stored, sealed) = (slot.command.clone(), slot.command.sealed.clone());
+        self.send_audit_head();
+        self.send(deliver(envelope, sealed));
+        self.publish_command(&stored, stored.status, stored.message.clone());
+    }
+}
+
+fn deliver(command: Vec<u8>, sealed: Vec<SealedValue>) -> ControlFrame {
+    ControlFrame::Deliver { command, sealed }
+}
