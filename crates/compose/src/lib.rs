@@ -6,8 +6,8 @@
 //! refused by name. This room never sees a disk or an environment; whoever calls it brings both, so
 //! a file that was sent to a server cannot reach into that server.
 //!
-//! The way of one file: [`yaml`] makes a tree with places, [`project`] walks it key by key through
-//! [`reading`] (interpolation, sealing, problems), [`relations`] checks what holds between services.
+//! The way of one file: `yaml` makes a tree with places, `project` walks it key by key through
+//! `reading` (interpolation, sealing, problems), `relations` checks what holds between services.
 //!
 //! **Secrets.** Every environment value is sealed, and so is every text of a service that a variable
 //! reached; never sealed are images, ports, names, paths of mounts, sizes, spans of time, switches, and

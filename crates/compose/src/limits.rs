@@ -18,6 +18,8 @@ pub const INTERPOLATION_DEPTH_MAX: usize = 16;
 pub const PROBLEMS_MAX: usize = 50;
 /// Most services, networks or volumes in one app, each.
 pub const ENTRIES_MAX: usize = 200;
+/// Most items in one list of a service. Some checks compare every item with every other.
+pub const LIST_ITEMS_MAX: usize = 1000;
 /// Most ports one range may expand to.
 pub const PORT_RANGE_MAX: u16 = 256;
 /// Most published ports of one service.

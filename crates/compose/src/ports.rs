@@ -22,11 +22,14 @@ const KEYS: &[&str] = &["target", "published", "host_ip", "protocol", "mode", "n
 pub(crate) fn read<'n>(reading: &mut Reading<'_>, field: &Field<'n>) -> Vec<(PortSpec, Field<'n>)> {
     let mut ports = Vec::new();
     for item in reading.list(field).unwrap_or_default() {
+        if ports.len() > PORTS_MAX {
+            break;
+        }
         let read = if item.is_mapping() { long(reading, &item) } else { reading.parsed(&item, short) };
         ports.extend(read.unwrap_or_default().into_iter().map(|port| (port, item.clone())));
     }
     if ports.len() > PORTS_MAX {
-        reading.refuse(field, format!("{} ports; {PORTS_MAX} is the most", ports.len()));
+        reading.refuse(field, format!("more than {PORTS_MAX} ports in one service"));
         ports.truncate(PORTS_MAX);
     }
     ports

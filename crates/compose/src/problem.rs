@@ -124,6 +124,11 @@ impl Collected {
         }
     }
 
+    /// Whether further problems are only counted, so that no work need go into their words.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= PROBLEMS_MAX
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     interpolate::Template,
-    limits::ENTRIES_MAX,
+    limits::{ENTRIES_MAX, LIST_ITEMS_MAX},
     problem::{Collected, Place, Problem, excerpt},
     suggest::nearest,
     yaml::{Entry, Kind, Node, path_key},
@@ -253,13 +253,24 @@ impl<'a> Reading<'a> {
     /// The items of a list. Nothing at all counts as an empty one.
     pub(crate) fn list<'n>(&mut self, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
         match &field.node.kind {
-            Kind::List(items) => Some(items.iter().enumerate().map(|(i, node)| field.item(i, node)).collect()),
+            Kind::List(items) => {
+                if items.len() > LIST_ITEMS_MAX {
+                    self.refuse(field, format!("{} items in one list; {LIST_ITEMS_MAX} is the most", items.len()));
+                }
+                let items = items.iter().enumerate().take(LIST_ITEMS_MAX);
+                Some(items.map(|(index, node)| field.item(index, node)).collect())
+            }
             Kind::Null => Some(Vec::new()),
             _ => {
                 self.refuse(field, format!("expected a list, found {}", field.node.shape()));
                 None
             }
         }
+    }
+
+    /// The word a person most likely meant; not looked for when it would not be told anyway.
+    pub(crate) fn nearest<'k>(&self, word: &str, known: &[&'k str]) -> Option<&'k str> {
+        if self.problems.is_full() { None } else { nearest(word, known) }
     }
 
     /// Refuses a key that `whole` (such as "a service") does not have here.
@@ -270,7 +281,7 @@ impl<'a> Reading<'a> {
         }
         let message = format!("{whole} has no key {shown}");
         let all: Vec<&str> = known.iter().copied().chain(later.iter().map(|(key, _)| *key)).collect();
-        match nearest(field.key, &all) {
+        match self.nearest(field.key, &all) {
             Some(meant) => self.refuse_with(field, message, format!("did you mean `{meant}`?")),
             None => self.refuse_with(field, message, format!("known here: {}", known.join(", "))),
         }

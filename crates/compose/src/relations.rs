@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use actions::spec::{NetworkSpec, PortProtocol, PortSpec, VolumeSpec};
@@ -12,7 +12,6 @@ use ids::ServiceName;
 use crate::{
     reading::{Field, Reading},
     service::Draft,
-    suggest::nearest,
 };
 
 pub(crate) fn check(
@@ -55,7 +54,7 @@ fn unknown<'k>(
     };
     let known: Vec<&str> = known.map(ServiceName::as_str).collect();
     let message = format!("no {what} is called `{shown}`");
-    match (nearest(shown, &known), what) {
+    match (reading.nearest(shown, &known), what) {
         (Some(meant), _) => reading.refuse_with(field, message, format!("did you mean `{meant}`?")),
         (None, "service") => reading.refuse(field, message),
         (None, _) => reading.refuse_with(field, message, format!("declare it at the top: `{what}s: {{{shown}: }}`")),
@@ -105,12 +104,14 @@ fn cycles(reading: &mut Reading<'_>, drafts: &BTreeMap<ServiceName, Draft<'_>>) 
 
 /// Refuses a port of the host that is asked for twice.
 fn ports(reading: &mut Reading<'_>, drafts: &BTreeMap<ServiceName, Draft<'_>>) {
-    let mut taken: BTreeMap<(u16, PortProtocol), Vec<(IpAddr, &Field<'_>)>> = BTreeMap::new();
+    let mut taken: BTreeMap<(u16, PortProtocol, bool), BTreeMap<IpAddr, &Field<'_>>> = BTreeMap::new();
     for (port, field) in drafts.values().flat_map(|draft| &draft.ports) {
         let PortSpec { host_ip, host_port: Some(host_port), protocol, .. } = port else { continue };
-        let others = taken.entry((*host_port, *protocol)).or_default();
-        let overlaps = |other: &IpAddr| other == host_ip || other.is_unspecified() || host_ip.is_unspecified();
-        if let Some((_, first)) = others.iter().find(|(other, _)| overlaps(other)) {
+        let others = taken.entry((*host_port, *protocol, host_ip.is_ipv6())).or_default();
+        let everywhere = if host_ip.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let same = others.get(host_ip).or_else(|| others.get(&everywhere));
+        let first = if host_ip.is_unspecified() { others.values().next() } else { same };
+        if let Some(first) = first {
             // Not shown where a variable may have chosen it.
             let port = match field.raw() {
                 Some(raw) if !raw.contains('$') => format!("port {host_port}"),
@@ -119,6 +120,6 @@ fn ports(reading: &mut Reading<'_>, drafts: &BTreeMap<ServiceName, Draft<'_>>) {
             let message = format!("{port} of the host is taken already, by {}", first.path);
             reading.refuse_with(field, message, "give one of them another port");
         }
-        others.push((*host_ip, field));
+        others.entry(*host_ip).or_insert(field);
     }
 }

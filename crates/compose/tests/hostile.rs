@@ -80,14 +80,28 @@ fn hostile_files_are_refused_quickly_and_clearly() {
     check_hostile(format!("services:\n{many}").as_bytes(), "300 entries; 200 is the most");
     let ports: String = (0..3).map(|n| format!("\"{n}0000-{n}0255\",")).collect();
     check_hostile(format!("services: {{a: {{image: a, ports: [{ports}]}}}}").as_bytes(), "1 to 65535");
+    let wide = "\"1-256\",".repeat(900);
+    check_hostile(
+        format!("services: {{a: {{image: a, ports: [{wide}]}}}}").as_bytes(),
+        "more than 512 ports in one service",
+    );
     let wide = "\"1-256\",".repeat(50_000);
-    check_hostile(format!("services: {{a: {{image: a, ports: [{wide}]}}}}").as_bytes(), "512 is the most");
+    check_hostile(format!("services: {{a: {{image: a, ports: [{wide}]}}}}").as_bytes(), "1000 is the most");
+    let strangers: String = (0..45_000).map(|n| format!("    stranger{n}: 1\n")).collect();
+    check_hostile(format!("services:\n  a:\n{strangers}").as_bytes(), "a service has no key `stranger0`");
     let ring: String = (0..200).map(|n| format!("  s{n}: {{image: a, depends_on: [s{}]}}\n", (n + 1) % 200)).collect();
     check_hostile(format!("services:\n{ring}").as_bytes(), "in a circle");
     let all: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
     let mesh: String =
         all.iter().map(|name| format!("  {name}: {{image: a, depends_on: [{}]}}\n", all.join(", "))).collect();
     check_hostile(format!("services:\n{mesh}").as_bytes(), "in a circle");
+    let unknown = "serviceserviceserviceserviceservice-x, ".repeat(400);
+    let lost: String = all.iter().map(|name| format!("  {name}: {{image: a, networks: [{unknown}]}}\n")).collect();
+    check_hostile(format!("services:\n{}", &lost[..900_000]).as_bytes(), "c.yaml:");
+    let mounts = (0..1000).map(|n| format!("{{type: tmpfs, target: /a{n}}}")).collect::<Vec<_>>().join(", ");
+    let mounts: String =
+        all[..18].iter().map(|name| format!("  {name}: {{image: a, volumes: [{mounts}]}}\n")).collect();
+    check_hostile(format!("services:\n{mounts}").as_bytes(), "is the most one order may carry");
 }
 
 #[test]

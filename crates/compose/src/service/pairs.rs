@@ -46,7 +46,11 @@ fn environment_value(
     }
     let Some(raw) = raw else {
         // Without a value it comes from where the deploy is asked for, and is left out if it is not there.
-        let value = Zeroizing::new(reading.variable(name)?.to_owned());
+        let Some(value) = reading.variable(name).map(|value| Zeroizing::new(value.to_owned())) else {
+            let hint = "set it, or remove the entry";
+            reading.note(item, format!("the variable {name} is not set; the entry is left out"), hint);
+            return None;
+        };
         if value.contains('\0') {
             reading.refuse(item, "the value from the environment has a NUL character");
             return None;
