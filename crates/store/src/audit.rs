@@ -1,0 +1,242 @@
+//! The audit log's tree (RFC 6962) beside its rows. The writer holds the frontier in memory and gives
+//! each leaf its index; the rows, with their leaf hashes, are inserted in the transaction of what they
+//! record. At open the frontier is rebuilt from the stored leaf hashes (about a million a second in a
+//! release build) and compared with the last signed head, so that a log that was cut or changed is
+//! found before anything is added to it.
+
+use std::collections::VecDeque;
+
+use envelope::{audit::AuditLeaf, merkle::Frontier};
+use fleet::ports::{AuditEntry, AuditRecord, StoreError};
+use ids::{Sha256, sha256};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::{
+    cipher::{Cipher, Place},
+    fault::{Failure, Location},
+    limits,
+    rows::{Fields, int, pieces},
+};
+
+/// Size and root of the log, as durable on disk: what a head may be signed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditPosition {
+    /// Leaves.
+    pub size: u64,
+    /// Merkle tree hash (RFC 6962 section 2.1) over them.
+    pub root: Sha256,
+}
+
+/// Where a leaf's record stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RecordPlace {
+    /// With the leaf.
+    Leaf,
+    /// The envelope in this row of `command_seals`.
+    Seal(i64),
+    /// The envelope of this command's report.
+    Report(i64),
+}
+
+/// A leaf about to be appended.
+#[derive(Debug)]
+pub(crate) struct NewLeaf<'w> {
+    entry: &'w AuditEntry,
+    place: RecordPlace,
+}
+
+impl<'w> NewLeaf<'w> {
+    /// A leaf whose record has no other place.
+    pub(crate) fn of(entry: &'w AuditEntry) -> Self {
+        Self { entry, place: RecordPlace::Leaf }
+    }
+
+    /// A leaf of a write that stores `envelope` at `place`; a record of other bytes stays with the leaf.
+    pub(crate) fn beside(entry: &'w AuditEntry, envelope: &[u8], place: RecordPlace) -> Self {
+        match &entry.record {
+            AuditRecord::Envelope(bytes) if bytes == envelope => Self { entry, place },
+            _ => Self::of(entry),
+        }
+    }
+}
+
+/// The tree as the writer knows it.
+#[derive(Clone)]
+pub(crate) struct AuditLog {
+    frontier: Frontier,
+    /// Size of the last signed head; 0 before the first.
+    head_size: u64,
+    /// Positions published and not older than the last head: those a head may come back for.
+    published: VecDeque<AuditPosition>,
+}
+
+impl AuditLog {
+    pub(crate) fn position(&self) -> AuditPosition {
+        AuditPosition { size: self.frontier.size(), root: self.frontier.root() }
+    }
+
+    /// Remembers the present position as one that is durable. Returns it if it is new.
+    pub(crate) fn publish(&mut self) -> Option<AuditPosition> {
+        let position = self.position();
+        if self.published.back() == Some(&position) {
+            return None;
+        }
+        if self.published.len() == limits::POSITIONS_REMEMBERED_MAX {
+            self.published.pop_front();
+        }
+        self.published.push_back(position);
+        Some(position)
+    }
+
+    /// Whether a signed head over this position may be stored, and that from now on it is.
+    pub(crate) fn accept_head(&mut self, head: AuditPosition) -> Result<(), StoreError> {
+        if head.size <= self.head_size {
+            return Err(StoreError::Conflict(format!(
+                "an audit head of size {} is stored already; one of size {} says nothing new",
+                self.head_size, head.size
+            )));
+        }
+        if !self.published.contains(&head) {
+            return Err(StoreError::Conflict(format!(
+                "the audit log never stood at size {} with root {}; sign the position it has now",
+                head.size, head.root
+            )));
+        }
+        self.head_size = head.size;
+        self.published.retain(|position| position.size >= head.size);
+        Ok(())
+    }
+
+    /// Rebuilds the tree from the rows and checks it against the last head.
+    pub(crate) async fn load(connection: &mut SqliteConnection, location: &Location) -> Result<Self, StoreError> {
+        const DOING: &str = "reading the audit log";
+        let failed = |error: &sqlx::Error| location.error(DOING, error);
+        let head = sqlx::query("SELECT size, root FROM audit_heads ORDER BY size DESC LIMIT 1")
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(|error| failed(&error))?;
+        let head = match &head {
+            None => None,
+            Some(row) => {
+                let mut fields = Fields::of(row, "the audit heads");
+                Some(AuditPosition { size: fields.number()?, root: fields.hash()? })
+            }
+        };
+        let mut frontier = Frontier::new();
+        loop {
+            let rows =
+                sqlx::query("SELECT leaf, leaf_sha256 FROM audit_leaves WHERE leaf >= $1 ORDER BY leaf LIMIT $2")
+                    .bind(int(frontier.size())?)
+                    .bind(limits::LEAVES_PER_READ_MAX)
+                    .fetch_all(&mut *connection)
+                    .await
+                    .map_err(|error| failed(&error))?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                let mut fields = Fields::of(row, "the audit log");
+                let (leaf, hash) = (fields.number()?, fields.hash()?);
+                if leaf != frontier.size() {
+                    return Err(tampered(location, format_args!("leaf {} is missing", frontier.size())));
+                }
+                frontier.append(hash).map_err(|_| full())?;
+                let here = head.filter(|head| head.size == frontier.size());
+                if here.is_some_and(|head| head.root != frontier.root()) {
+                    return Err(tampered(
+                        location,
+                        format_args!("its root at size {} is not the signed one", leaf + 1),
+                    ));
+                }
+            }
+        }
+        if head.is_some_and(|head| head.size > frontier.size()) {
+            return Err(tampered(location, format_args!("leaves after {} are missing", frontier.size())));
+        }
+        let head_size = head.map_or(0, |head| head.size);
+        let mut log = Self { frontier, head_size, published: VecDeque::new() };
+        log.publish();
+        Ok(log)
+    }
+
+    /// Appends leaves, in order, within the writer's transaction.
+    pub(crate) async fn append(
+        &mut self,
+        connection: &mut SqliteConnection,
+        location: &Location,
+        cipher: &Cipher,
+        leaves: &[NewLeaf<'_>],
+    ) -> Result<(), Failure> {
+        for piece in pieces(leaves) {
+            let mut rows = Vec::with_capacity(piece.len());
+            for leaf in piece {
+                rows.push(self.row(cipher, leaf)?);
+            }
+            let mut insert = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO audit_leaves (leaf, time, kind, actor, subject, record_sha256, leaf_sha256, \
+                 record, record_seal, record_report) ",
+            );
+            insert.push_values(rows, |mut values, row| {
+                values.push_bind(row.leaf).push_bind(row.time).push_bind(row.kind);
+                values.push_bind(row.actor).push_bind(row.subject);
+                values.push_bind(row.record_sha256.0.to_vec()).push_bind(row.leaf_sha256.0.to_vec());
+                values.push_bind(row.record).push_bind(row.record_seal).push_bind(row.record_report);
+            });
+            insert
+                .build()
+                .execute(&mut *connection)
+                .await
+                .map_err(|error| location.failure("writing the audit log", &error))?;
+        }
+        Ok(())
+    }
+
+    fn row<'w>(&mut self, cipher: &Cipher, leaf: &NewLeaf<'w>) -> Result<LeafRow<'w>, StoreError> {
+        let entry = leaf.entry;
+        let index = int(self.frontier.size())?;
+        let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
+        let record_sha256 = sha256(record);
+        let leaf_sha256 = AuditLeaf { time: entry.time, kind: entry.kind, record_sha256 }.leaf_hash();
+        let row = LeafRow {
+            leaf: index,
+            time: int(entry.time.0)?,
+            kind: i64::from(entry.kind.number()),
+            actor: &entry.actor,
+            subject: &entry.subject,
+            record_sha256,
+            leaf_sha256,
+            record: match leaf.place {
+                RecordPlace::Leaf => Some(cipher.seal(Place::AUDIT_RECORD, index, record)?),
+                _ => None,
+            },
+            record_seal: if let RecordPlace::Seal(number) = leaf.place { Some(number) } else { None },
+            record_report: if let RecordPlace::Report(command) = leaf.place { Some(command) } else { None },
+        };
+        self.frontier.append(leaf_sha256).map_err(|_| full())?;
+        Ok(row)
+    }
+}
+
+struct LeafRow<'w> {
+    leaf: i64,
+    time: i64,
+    kind: i64,
+    actor: &'w str,
+    subject: &'w str,
+    record_sha256: Sha256,
+    leaf_sha256: Sha256,
+    record: Option<Vec<u8>>,
+    record_seal: Option<i64>,
+    record_report: Option<i64>,
+}
+
+fn full() -> StoreError {
+    StoreError::Unavailable("the audit log has reached the largest size it can have".to_owned())
+}
+
+fn tampered(location: &Location, what: core::fmt::Arguments<'_>) -> StoreError {
+    StoreError::Corrupt(format!(
+        "the audit log in {} was cut or changed: {what}; restore the database from a backup and find out who wrote to it",
+        location.0.display()
+    ))
+}

@@ -1,0 +1,24 @@
+//! Every bound of this room, in one place.
+
+use core::time::Duration;
+
+/// Writes waiting for the writer, and so the most that one commit makes durable.
+pub const QUEUE_MAX: usize = 1024;
+/// Rows of one statement. A power of two: see [`crate::rows`].
+pub const ROWS_PER_STATEMENT_MAX: usize = 128;
+/// Connections that read.
+pub const READERS_MAX: u32 = 4;
+/// How long a statement waits for a lock that another connection holds (a checkpoint, a backup).
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a reader waits for a connection.
+pub const READER_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Entries of one answer of the audit log.
+pub const AUDIT_ROWS_MAX: u32 = 1_000;
+/// Commands of one answer, whatever is asked for.
+pub const COMMANDS_MAX: u32 = fleet::limits::LIST_MAX;
+/// Tree heads that the writer published and that may still come back signed.
+pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
+/// Leaves read at once while the tree is rebuilt.
+pub const LEAVES_PER_READ_MAX: i64 = 4096;
+/// Expired sign-in sessions deleted when a new one is made.
+pub const EXPIRED_SESSIONS_PER_SIGN_IN_MAX: i64 = 64;

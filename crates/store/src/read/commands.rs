@@ -1,0 +1,241 @@
+//! Operations and commands, whole: with parameters, signed versions and report.
+
+use std::collections::HashMap;
+
+use envelope::messages::{Order, SealedRef, SealedValue};
+use fleet::{
+    model::{Command, CommandFilter, Operation, Seal},
+    ports::StoreError,
+};
+use ids::{CommandId, HostId, OperationId, Sequence, Sha256};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use crate::{
+    cipher::Place,
+    codes::operation_kind,
+    fault::Location,
+    limits,
+    rows::{Fields, pieces},
+    sqlite::Reader,
+    write::Statement,
+};
+
+const DOING: &str = "reading commands";
+
+const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
+     c.delivered_at, c.accepted_at, c.started_at, c.settled_at, c.fleet, c.proposed_at, c.deliver_by, \
+     c.start_within_ms, c.action_version, c.schema_sha256, c.requester, c.dry_run, p.number, p.body, c.sealed_refs, \
+     c.sealed_values, c.message FROM commands c JOIN hosts h ON h.number = c.host \
+     JOIN operations o ON o.number = c.operation JOIN parameters p ON p.number = c.parameters ";
+
+impl Reader {
+    pub(crate) async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
+        let select = sqlx::query(
+            "SELECT number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail \
+             FROM operations WHERE id = $1",
+        )
+        .bind(&id.as_bytes()[..]);
+        let Some(row) = self.row("reading an operation", select).await? else {
+            return Ok(None);
+        };
+        let mut fields = Fields::of(&row, "the operations");
+        let number: i64 = fields.get()?;
+        Ok(Some(Operation {
+            id: fields.id()?,
+            kind: operation_kind(fields.get()?)?,
+            requested_by: fields.word()?,
+            created_at: fields.time()?,
+            request_sha256: fields.hash()?,
+            queue_for_ms: fields.number()?,
+            dry_run: fields.get()?,
+            detail: self.cipher.open(Place::OPERATION_DETAIL, number, fields.get()?)?,
+        }))
+    }
+
+    pub(crate) async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
+        let mut select = QueryBuilder::new(SELECT);
+        select.push("WHERE c.id = ").push_bind(id.as_bytes().to_vec());
+        Ok(self.whole(select).await?.pop())
+    }
+
+    pub(crate) async fn commands_open(&self, host: HostId) -> Result<Vec<Command>, StoreError> {
+        let mut select = QueryBuilder::new(SELECT);
+        select.push("WHERE c.host = (SELECT number FROM hosts WHERE id = ").push_bind(host.as_bytes().to_vec());
+        select.push(") AND c.settled_at IS NULL ORDER BY c.number");
+        self.whole(select).await
+    }
+
+    pub(crate) async fn commands(&self, filter: CommandFilter) -> Result<Vec<Command>, StoreError> {
+        let mut select = QueryBuilder::new(SELECT);
+        select.push("WHERE 1 = 1");
+        if let Some(host) = filter.host {
+            select.push(" AND c.host = (SELECT number FROM hosts WHERE id = ").push_bind(host.as_bytes().to_vec());
+            select.push(")");
+        }
+        if let Some(operation) = filter.operation {
+            select.push(" AND c.operation = (SELECT number FROM operations WHERE id = ");
+            select.push_bind(operation.as_bytes().to_vec()).push(")");
+        }
+        if let Some(status) = filter.status {
+            select.push(" AND c.status = ").push_bind(status.as_str());
+            if !status.is_end() {
+                // Implied by the status; lets the index of open commands serve.
+                select.push(" AND c.settled_at IS NULL");
+            }
+        }
+        if let Some(app) = &filter.app {
+            select.push(" AND c.app = ").push_bind(app.as_str());
+        }
+        if let Some(action) = &filter.action {
+            select.push(" AND c.action = ").push_bind(action.as_str());
+        }
+        if let Some(before) = filter.before {
+            select.push(" AND c.number < (SELECT number FROM commands WHERE id = ");
+            select.push_bind(before.as_bytes().to_vec()).push(")");
+        }
+        let limit = filter.limit.clamp(1, limits::COMMANDS_MAX);
+        select.push(" ORDER BY c.number DESC LIMIT ").push_bind(i64::from(limit));
+        self.whole(select).await
+    }
+
+    /// Reads what `select` finds and everything that belongs to it, as of one moment.
+    async fn whole(&self, mut select: QueryBuilder<Sqlite>) -> Result<Vec<Command>, StoreError> {
+        let failed = |error: &sqlx::Error| self.location.error(DOING, error);
+        let mut view = self.pool.begin().await.map_err(|error| failed(&error))?;
+        let rows = fetch(&mut view, &self.location, select.build()).await?;
+        let mut commands = Vec::with_capacity(rows.len());
+        let mut numbers = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (number, command) = self.command_of(row)?;
+            numbers.push(number);
+            commands.push(command);
+        }
+        let mut seals = self.seals(&mut view, &numbers).await?;
+        let mut reports = self.reports(&mut view, &numbers).await?;
+        view.commit().await.map_err(|error| failed(&error))?;
+        for (number, command) in numbers.iter().zip(&mut commands) {
+            command.seals = seals.remove(number).unwrap_or_default();
+            command.report = reports.remove(number);
+        }
+        Ok(commands)
+    }
+
+    fn command_of(&self, row: &SqliteRow) -> Result<(i64, Command), StoreError> {
+        let mut fields = Fields::of(row, "the commands");
+        let number: i64 = fields.get()?;
+        let (command, host, host_name) = (fields.id()?, fields.id()?, fields.word()?);
+        let (operation, requested_by) = (fields.id()?, fields.word()?);
+        let (status, action, app) = (fields.word()?, fields.word()?, fields.word_maybe()?);
+        let (delivered_at, accepted_at) = (fields.time_maybe()?, fields.time_maybe()?);
+        let (started_at, settled_at) = (fields.time_maybe()?, fields.time_maybe()?);
+        let mut order = Order {
+            fleet: fields.id()?,
+            host,
+            command,
+            operation,
+            proposed_at: fields.time()?,
+            deliver_by: fields.time()?,
+            start_within_ms: fields.number()?,
+            action,
+            action_version: fields.small()?,
+            schema_sha256: fields.hash()?,
+            parameters: Vec::new(),
+            sealed: Vec::new(),
+            requester: fields.id_maybe()?,
+            dry_run: fields.get()?,
+        };
+        let parameters: i64 = fields.get()?;
+        order.parameters = self.cipher.open(Place::PARAMETERS, parameters, fields.get()?)?;
+        for (name, hash) in fields.named()? {
+            let sha256 = Sha256::try_from_slice(&hash).ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "command {command} has no hash for {name}; restore the database from a backup"
+                ))
+            })?;
+            order.sealed.push(SealedRef { name, sha256 });
+        }
+        let sealed = fields.named()?.into_iter().map(|(name, bytes)| SealedValue { name, bytes }).collect();
+        let message: Option<&[u8]> = fields.get()?;
+        let message = message.map(|sealed| self.cipher.open(Place::COMMAND_MESSAGE, number, sealed)).transpose()?;
+        let message = String::from_utf8(message.unwrap_or_default())
+            .map_err(|_| StoreError::Corrupt(format!("the message of command {command} is no text")))?;
+        let (seals, report) = (Vec::new(), None);
+        let command = Command {
+            order,
+            host_name,
+            app,
+            sealed,
+            status,
+            message,
+            requested_by,
+            seals,
+            report,
+            delivered_at,
+            accepted_at,
+            started_at,
+            settled_at,
+        };
+        Ok((number, command))
+    }
+
+    async fn seals(
+        &self,
+        view: &mut SqliteConnection,
+        commands: &[i64],
+    ) -> Result<HashMap<i64, Vec<Seal>>, StoreError> {
+        let mut seals: HashMap<i64, Vec<Seal>> = HashMap::new();
+        for piece in pieces(commands) {
+            let mut select = among(
+                "SELECT number, command, sequence, expires, payload_sha256, envelope FROM command_seals WHERE command IN (",
+                piece,
+            );
+            select.push(" ORDER BY command, sequence");
+            for row in fetch(view, &self.location, select.build()).await? {
+                let mut fields = Fields::of(&row, "the signed commands");
+                let (number, command): (i64, i64) = (fields.get()?, fields.get()?);
+                seals.entry(command).or_default().push(Seal {
+                    sequence: Sequence(fields.number()?),
+                    expires: fields.time()?,
+                    payload_sha256: fields.hash()?,
+                    envelope: self.cipher.open(Place::SEAL, number, fields.get()?)?,
+                });
+            }
+        }
+        Ok(seals)
+    }
+
+    async fn reports(
+        &self,
+        view: &mut SqliteConnection,
+        commands: &[i64],
+    ) -> Result<HashMap<i64, Vec<u8>>, StoreError> {
+        let mut reports = HashMap::new();
+        for piece in pieces(commands) {
+            let mut select = among("SELECT command, envelope FROM command_reports WHERE command IN (", piece);
+            for row in fetch(view, &self.location, select.build()).await? {
+                let mut fields = Fields::of(&row, "the reports");
+                let command: i64 = fields.get()?;
+                reports.insert(command, self.cipher.open(Place::REPORT, command, fields.get()?)?);
+            }
+        }
+        Ok(reports)
+    }
+}
+
+fn among(select: &str, numbers: &[i64]) -> QueryBuilder<Sqlite> {
+    let mut select = QueryBuilder::new(select);
+    let mut list = select.separated(", ");
+    for number in numbers {
+        list.push_bind(*number);
+    }
+    select.push(")");
+    select
+}
+
+async fn fetch(
+    view: &mut SqliteConnection,
+    location: &Location,
+    statement: Statement<'_>,
+) -> Result<Vec<SqliteRow>, StoreError> {
+    statement.fetch_all(view).await.map_err(|error| location.error(DOING, &error))
+}

@@ -1,0 +1,118 @@
+//! Hosts, join tokens, apps.
+
+use envelope::messages::{PublicKeyBytes, ReportPosition, SealingKeyBytes};
+use fleet::{
+    model::{AppInstance, Host, HostStanding, JoinTokenRecord},
+    ports::StoreError,
+};
+use ids::{AppName, HostEpoch, HostId, HostName, ReportSequence, RootVersion, Sequence, TokenId, UnixMs};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{cipher::Place, codes, rows::Fields, sqlite::Reader};
+
+macro_rules! select_hosts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT h.id, h.name, h.roles, h.identity_key, h.sealing_key, h.host_epoch, h.quarantine_why, h.revoked_at, \
+             s.allocated, s.acknowledged, s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root, \
+             h.boots, h.actions, h.agent_version, h.root_version, h.enrolled_at, h.last_seen, h.receipt \
+             FROM hosts h JOIN host_state s ON s.host = h.number ",
+            $rest
+        )
+    };
+}
+
+fn host(row: &SqliteRow) -> Result<Host, StoreError> {
+    let mut fields = Fields::of(row, "the hosts");
+    Ok(Host {
+        id: fields.id()?,
+        name: fields.word()?,
+        roles: fields.roles()?,
+        identity_key: PublicKeyBytes(fields.bytes()?),
+        sealing_key: SealingKeyBytes(fields.bytes()?),
+        host_epoch: HostEpoch(fields.number()?),
+        standing: standing(fields.get()?, fields.time_maybe()?),
+        allocated: Sequence(fields.number()?),
+        acknowledged: Sequence(fields.number()?),
+        last_report: ReportPosition { sequence: ReportSequence(fields.number()?), sha256: fields.hash()? },
+        audit_head: fields.log_position_maybe()?,
+        boots: codes::boots(fields.get()?)?,
+        actions: codes::actions(fields.get()?)?,
+        agent_version: fields.get()?,
+        root_version: RootVersion(fields.number()?),
+        enrolled_at: fields.time()?,
+        last_seen: fields.time_maybe()?,
+        receipt: fields.get()?,
+    })
+}
+
+fn standing(quarantine_why: Option<String>, revoked_at: Option<UnixMs>) -> HostStanding {
+    match (revoked_at, quarantine_why) {
+        (Some(at), _) => HostStanding::Revoked { at },
+        (None, Some(why)) => HostStanding::Quarantined { why },
+        (None, None) => HostStanding::Active,
+    }
+}
+
+impl Reader {
+    pub(crate) async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
+        let select = sqlx::query(select_hosts!("WHERE h.id = $1")).bind(&id.as_bytes()[..]);
+        self.row("reading a host", select).await?.as_ref().map(host).transpose()
+    }
+
+    pub(crate) async fn host_by_name(&self, name: HostName) -> Result<Option<Host>, StoreError> {
+        let select = sqlx::query(select_hosts!("WHERE h.name = $1 AND h.revoked_at IS NULL")).bind(name.as_str());
+        self.row("reading a host", select).await?.as_ref().map(host).transpose()
+    }
+
+    pub(crate) async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+        let select = sqlx::query(select_hosts!("ORDER BY h.revoked_at IS NOT NULL, h.name, h.number"));
+        self.rows("reading the hosts", select).await?.iter().map(host).collect()
+    }
+
+    pub(crate) async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {
+        let select = sqlx::query(
+            "SELECT id, secret_sha256, host_name, roles, created_by, created_at, expires, spent_by \
+             FROM join_tokens WHERE id = $1",
+        )
+        .bind(&id.as_bytes()[..]);
+        let Some(row) = self.row("reading a join token", select).await? else {
+            return Ok(None);
+        };
+        let mut fields = Fields::of(&row, "the join tokens");
+        Ok(Some(JoinTokenRecord {
+            id: fields.id()?,
+            secret_sha256: fields.hash()?,
+            host_name: fields.word()?,
+            roles: fields.roles()?,
+            created_by: fields.word()?,
+            created_at: fields.time()?,
+            expires: fields.time()?,
+            spent_by: fields.id_maybe()?,
+        }))
+    }
+
+    /// Of hosts that are not revoked: what a revoked host runs is not known any more.
+    pub(crate) async fn apps(&self, app: Option<AppName>) -> Result<Vec<AppInstance>, StoreError> {
+        let select = sqlx::query(
+            "SELECT a.number, a.app, h.id, h.name, a.release, a.deployed_at, a.result \
+             FROM app_instances a JOIN hosts h ON h.number = a.host \
+             WHERE h.revoked_at IS NULL AND ($1 IS NULL OR a.app = $1) ORDER BY a.app, h.name",
+        )
+        .bind(app.as_ref().map(AppName::as_str));
+        let rows = self.rows("reading the apps", select).await?;
+        let instance = |row: &SqliteRow| {
+            let mut fields = Fields::of(row, "the apps");
+            let number: i64 = fields.get()?;
+            Ok(AppInstance {
+                app: fields.word()?,
+                host: fields.id()?,
+                host_name: fields.word()?,
+                release: fields.id()?,
+                deployed_at: fields.time()?,
+                result: self.cipher.open(Place::APP_RESULT, number, fields.get()?)?,
+            })
+        };
+        rows.iter().map(instance).collect()
+    }
+}

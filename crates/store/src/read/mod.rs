@@ -1,0 +1,20 @@
+//! Reading: each function is one look at the database, through one of a few read-only connections.
+
+mod commands;
+mod hosts;
+mod people;
+
+use fleet::ports::StoreError;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{sqlite::Reader, write::Statement};
+
+impl Reader {
+    async fn rows(&self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+        statement.fetch_all(&self.pool).await.map_err(|error| self.location.error(doing, &error))
+    }
+
+    async fn row(&self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, StoreError> {
+        statement.fetch_optional(&self.pool).await.map_err(|error| self.location.error(doing, &error))
+    }
+}

@@ -1,0 +1,204 @@
+//! Opening and closing the SQLite store, and its side of the port.
+
+use std::{path::PathBuf, sync::Arc};
+
+use fleet::{
+    model::{AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession},
+    ports::{Later, Store, StoreError, Write, Written},
+};
+use ids::{AppName, CommandId, HostId, HostName, OperationId, Sha256, TokenId, UnixMs, UserName};
+use sqlx::{
+    ConnectOptions as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::{
+    audit::AuditPosition,
+    cipher::{Cipher, Place},
+    fault::Location,
+    limits, lock, schema,
+    writer::{Writer, WriterHandle},
+};
+
+/// Text under `facts.key_check`; that it decrypts shows that the key is the right one.
+const KEY_CHECK: &[u8] = b"serverflow data key";
+
+/// What a store needs to open.
+pub struct StoreConfig {
+    /// The database file. Its directory must exist; the file is made if it is not there. Two more
+    /// files appear beside it (`-wal`, `-shm`) and a lock (`.lock`).
+    pub path: PathBuf,
+    /// Encrypts what could hold a secret. Must be the same for the life of the database and must not
+    /// be kept in it; without it the database cannot be opened.
+    pub data_key: Zeroizing<[u8; 32]>,
+}
+
+/// How readers see the database.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    pub(crate) pool: SqlitePool,
+    pub(crate) cipher: Arc<Cipher>,
+    pub(crate) location: Location,
+}
+
+/// The store over SQLite. Dropping it is safe at any time: what was answered is durable.
+pub struct SqliteStore {
+    reader: Reader,
+    writer: WriterHandle,
+    position: watch::Receiver<AuditPosition>,
+}
+
+impl SqliteStore {
+    /// Opens the database, brings its schema forward and rebuilds the audit tree. Must be called
+    /// within a tokio runtime, on which the writer then runs.
+    ///
+    /// # Errors
+    /// `Unavailable` when another control plane has it open, the file or directory cannot be
+    /// written, the disk is full, or a newer program wrote it; `Corrupt` when the file is damaged,
+    /// the data key is another, or the audit log does not match its last signed head.
+    pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        let StoreConfig { path, data_key } = config;
+        let lock = lock::DatabaseLock::take(&path)?;
+        lock::create_private(&path)?;
+        let location = Location(path);
+        let cipher = Arc::new(Cipher::new(&data_key));
+        let mut connection = connect(&location).await?;
+        quick_check(&mut connection, &location).await?;
+        schema::migrate(&mut connection, &location, schema::MIGRATIONS).await?;
+        key_check(&mut connection, &location, &cipher).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(limits::READERS_MAX)
+            .acquire_timeout(limits::READER_WAIT_MAX)
+            .connect_with(options(&location).read_only(true))
+            .await
+            .map_err(|error| location.error("opening readers", &error))?;
+        let reader = Reader { pool, cipher: Arc::clone(&cipher), location: location.clone() };
+        let (writer, position) = Writer::start(connection, location, cipher, lock).await?;
+        Ok(Self { reader, writer, position })
+    }
+
+    /// Size and root of the audit log as durable now.
+    #[must_use]
+    pub fn audit_position(&self) -> AuditPosition {
+        *self.position.borrow()
+    }
+
+    /// The same as a channel that changes with each commit that added leaves; whoever signs heads
+    /// waits on it.
+    #[must_use]
+    pub fn audit_positions(&self) -> watch::Receiver<AuditPosition> {
+        self.position.clone()
+    }
+
+    /// Leaf hashes from index `first` on, at most `limit` (bounded by [`limits::AUDIT_ROWS_MAX`]):
+    /// what inclusion and consistency proofs (RFC 6962 section 2.1) are made of.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn audit_leaf_hashes(&self, first: u64, limit: u32) -> Result<Vec<Sha256>, StoreError> {
+        self.reader.audit_leaf_hashes(first, limit).await
+    }
+
+    /// Finishes what was asked, then closes the file and gives up its lock. Later writes are refused.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.reader.pool.close().await;
+    }
+}
+
+fn options(location: &Location) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&location.0)
+        .foreign_keys(true)
+        .busy_timeout(limits::BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+/// A connection that writes.
+pub(crate) async fn connect(location: &Location) -> Result<SqliteConnection, StoreError> {
+    options(location)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .connect()
+        .await
+        .map_err(|error| location.error("opening", &error))
+}
+
+/// Reads the first page and the schema, so that a damaged file is named before anything else fails.
+async fn quick_check(connection: &mut SqliteConnection, location: &Location) -> Result<(), StoreError> {
+    let check = sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await;
+    check.map(drop).map_err(|error| location.error("opening", &error))
+}
+
+async fn key_check(connection: &mut SqliteConnection, location: &Location, cipher: &Cipher) -> Result<(), StoreError> {
+    let failed = |error: &sqlx::Error| location.error("checking the data key", error);
+    let row = sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM facts WHERE name = 'key_check'")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(|error| failed(&error))?;
+    match row {
+        Some(sealed) => match cipher.open(Place::KEY_CHECK, 0, &sealed) {
+            Ok(text) if text == KEY_CHECK => Ok(()),
+            _ => Err(StoreError::Corrupt(format!(
+                "{} was made with another data key; give the key file that belongs to it (it is in the same backup)",
+                location.0.display()
+            ))),
+        },
+        None => sqlx::query("INSERT INTO facts (name, value) VALUES ('key_check', $1)")
+            .bind(cipher.seal(Place::KEY_CHECK, 0, KEY_CHECK)?)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(|error| failed(&error)),
+    }
+}
+
+impl Store for SqliteStore {
+    fn write(&self, write: Write) -> Later<'_, Result<Written, StoreError>> {
+        Box::pin(self.writer.write(write))
+    }
+    fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>> {
+        Box::pin(self.reader.host(id))
+    }
+    fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>> {
+        Box::pin(self.reader.host_by_name(name))
+    }
+    fn hosts(&self) -> Later<'_, Result<Vec<Host>, StoreError>> {
+        Box::pin(self.reader.hosts())
+    }
+    fn join_token(&self, id: TokenId) -> Later<'_, Result<Option<JoinTokenRecord>, StoreError>> {
+        Box::pin(self.reader.join_token(id))
+    }
+    fn commands_open(&self, host: HostId) -> Later<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(self.reader.commands_open(host))
+    }
+    fn command(&self, id: CommandId) -> Later<'_, Result<Option<Command>, StoreError>> {
+        Box::pin(self.reader.command(id))
+    }
+    fn commands(&self, filter: CommandFilter) -> Later<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(self.reader.commands(filter))
+    }
+    fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>> {
+        Box::pin(self.reader.operation(id))
+    }
+    fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>> {
+        Box::pin(self.reader.apps(app))
+    }
+    fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>> {
+        Box::pin(self.reader.user_by_name(name))
+    }
+    fn user_session(&self, token_sha256: Sha256, now: UnixMs) -> Later<'_, Result<Option<UserSession>, StoreError>> {
+        Box::pin(self.reader.user_session(token_sha256, now))
+    }
+    fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(self.reader.audit(first, limit))
+    }
+    fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
+        Box::pin(self.reader.audit_heads(latest_only))
+    }
+    fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
+        Box::pin(self.reader.root_chain())
+    }
+}

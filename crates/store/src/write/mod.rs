@@ -1,0 +1,240 @@
+//! What one transaction does. Writes that come with every command go together (see [`hot`]); the
+//! others are applied one by one, in their order, each within a savepoint if it has several
+//! statements, so that one which is refused leaves no trace and its neighbours stand.
+
+mod hosts;
+pub(crate) mod hot;
+mod operations;
+mod people;
+
+use core::fmt::Display;
+
+use fleet::ports::{StoreError, Write, Written};
+use sqlx::{
+    Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use crate::{
+    audit::{AuditLog, AuditPosition, NewLeaf},
+    cipher::Cipher,
+    fault::{Failure, Location},
+    rows::Fields,
+};
+
+/// A statement with its arguments.
+pub(crate) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Row numbers the writer gives itself; they only rise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    operation: i64,
+    command: i64,
+    parameters: i64,
+    seal: i64,
+    app_instance: i64,
+}
+
+impl Numbers {
+    pub(crate) async fn load(connection: &mut SqliteConnection, location: &Location) -> Result<Self, StoreError> {
+        let row = sqlx::query(
+            "SELECT (SELECT COALESCE(MAX(number), 0) FROM operations), (SELECT COALESCE(MAX(number), 0) FROM commands), \
+             (SELECT COALESCE(MAX(number), 0) FROM parameters), (SELECT COALESCE(MAX(number), 0) FROM command_seals), \
+             (SELECT COALESCE(MAX(number), 0) FROM app_instances)",
+        )
+        .fetch_one(connection)
+        .await
+        .map_err(|error| location.error("reading the last row numbers", &error))?;
+        let mut fields = Fields::of(&row, "the last row numbers");
+        Ok(Self {
+            operation: fields.get()?,
+            command: fields.get()?,
+            parameters: fields.get()?,
+            seal: fields.get()?,
+            app_instance: fields.get()?,
+        })
+    }
+}
+
+/// The one after the last.
+fn take(last: &mut i64) -> i64 {
+    *last += 1;
+    *last
+}
+
+/// The writer's transaction, while it runs.
+pub(crate) struct Transaction<'t> {
+    pub(crate) connection: &'t mut SqliteConnection,
+    pub(crate) location: &'t Location,
+    pub(crate) cipher: &'t Cipher,
+    pub(crate) numbers: &'t mut Numbers,
+    pub(crate) log: &'t mut AuditLog,
+}
+
+impl Transaction<'_> {
+    /// Runs a statement; answers how many rows it changed. `doing` is for messages.
+    pub(crate) async fn run(&mut self, doing: &str, statement: Statement<'_>) -> Result<u64, Failure> {
+        let done = statement.execute(&mut *self.connection).await;
+        done.map(|done| done.rows_affected()).map_err(|error| self.location.failure(doing, &error))
+    }
+
+    pub(crate) async fn rows(&mut self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, Failure> {
+        statement.fetch_all(&mut *self.connection).await.map_err(|error| self.location.failure(doing, &error))
+    }
+
+    pub(crate) async fn row(&mut self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, Failure> {
+        statement.fetch_optional(&mut *self.connection).await.map_err(|error| self.location.failure(doing, &error))
+    }
+}
+
+/// Applies writes in their order, all in the transaction that is open.
+pub(crate) async fn apply_all<'w>(
+    transaction: &mut Transaction<'_>,
+    writes: &'w [&'w Write],
+) -> Result<Vec<Result<Written, StoreError>>, Failure> {
+    let mut answers = Vec::with_capacity(writes.len());
+    let mut leaves = Vec::new();
+    let mut rest = writes;
+    while let Some(first) = rest.first() {
+        if hot::is_hot(first) {
+            let (run, after) = rest.split_at(rest.iter().take_while(|write| hot::is_hot(write)).count());
+            hot::apply(transaction, run, &mut answers, &mut leaves).await?;
+            rest = after;
+        } else {
+            answers.push(apply_alone(transaction, first, &mut leaves).await?);
+            rest = &rest[1..];
+        }
+    }
+    let Transaction { connection, location, cipher, log, .. } = transaction;
+    log.append(connection, location, cipher, &leaves).await?;
+    Ok(answers)
+}
+
+/// One write. A refusal is an answer; only a failure of the engine is an error here.
+async fn apply_alone<'w>(
+    transaction: &mut Transaction<'_>,
+    write: &'w Write,
+    leaves: &mut Vec<NewLeaf<'w>>,
+) -> Result<Result<Written, StoreError>, Failure> {
+    let log = transaction.log.clone();
+    let leaves_before = leaves.len();
+    let savepoint = has_several_statements(write);
+    if savepoint {
+        transaction.run("beginning", sqlx::query("SAVEPOINT one_write")).await?;
+    }
+    let answer = match apply_one(transaction, write, leaves).await {
+        Ok(written) => Ok(written),
+        Err(Failure::Refused(error)) => {
+            *transaction.log = log;
+            leaves.truncate(leaves_before);
+            if savepoint {
+                transaction.run("going back", sqlx::query("ROLLBACK TO one_write")).await?;
+            }
+            Err(error)
+        }
+        Err(engine) => return Err(engine),
+    };
+    if savepoint {
+        transaction.run("going on", sqlx::query("RELEASE one_write")).await?;
+    }
+    Ok(answer)
+}
+
+/// One statement that fails undoes itself.
+fn has_several_statements(write: &Write) -> bool {
+    !matches!(
+        write,
+        Write::Audit(_)
+            | Write::AuditHead { .. }
+            | Write::TokenCreate { .. }
+            | Write::HostSeen { .. }
+            | Write::HostLeft { .. }
+            | Write::HostQuarantine { .. }
+            | Write::RootAdvance { .. }
+            | Write::CommandEnd { .. }
+            | Write::UserSessionEnd { .. }
+    )
+}
+
+async fn apply_one<'w>(
+    t: &mut Transaction<'_>,
+    write: &'w Write,
+    leaves: &mut Vec<NewLeaf<'w>>,
+) -> Result<Written, Failure> {
+    let mut audit: &[_] = &[];
+    let written = match write {
+        Write::Initialise { root, admin, audit: entries } => {
+            audit = entries;
+            people::initialise(t, root, admin).await
+        }
+        Write::TokenCreate { token, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            hosts::token_create(t, token).await
+        }
+        Write::Enrol { token, secret_sha256, now, host, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            hosts::enrol(t, *token, *secret_sha256, *now, host).await
+        }
+        Write::OperationPropose { operation, commands, audit: entry } => {
+            let written = operations::propose(t, operation, commands).await?;
+            if written == Written::Done {
+                audit = core::slice::from_ref(entry);
+            }
+            Ok(written)
+        }
+        Write::CommandEnd { command, from, status, message, at, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            operations::command_end(t, *command, from, *status, message, *at).await
+        }
+        Write::HostRevoke { host, at, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            hosts::revoke(t, *host, *at).await
+        }
+        Write::HostQuarantine { host, why, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            hosts::quarantine(t, *host, why).await
+        }
+        Write::HostSeen { host, actions, agent_version, boots, root_version } => {
+            hosts::seen(t, *host, actions, agent_version, boots, *root_version).await
+        }
+        Write::HostLeft { host, at } => hosts::left(t, *host, *at).await,
+        Write::RootAdvance { version, envelope, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            people::root_advance(t, *version, envelope).await
+        }
+        Write::UserSessionCreate { session, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            people::session_create(t, session).await
+        }
+        Write::UserSessionEnd { token_sha256, audit: entry } => {
+            // Signing out twice is no news for the audit log.
+            if people::session_end(t, *token_sha256).await? {
+                audit = core::slice::from_ref(entry);
+            }
+            Ok(Written::Done)
+        }
+        Write::UserPasswordSet { user, password_hash, audit: entry } => {
+            audit = core::slice::from_ref(entry);
+            people::password_set(t, *user, password_hash).await
+        }
+        Write::Audit(entry) => {
+            audit = core::slice::from_ref(entry);
+            Ok(Written::Done)
+        }
+        Write::AuditHead { position, envelope } => {
+            t.log.accept_head(AuditPosition { size: position.size, root: position.root })?;
+            people::audit_head(t, position, envelope).await
+        }
+        Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
+            unreachable!("invariant: hot writes are applied by `hot`")
+        }
+    }?;
+    leaves.extend(audit.iter().map(NewLeaf::of));
+    Ok(written)
+}
+
+/// "host X is not known".
+fn unknown(kind: &str, id: impl Display) -> Failure {
+    Failure::conflict(format!("{kind} {id} is not known"))
+}

@@ -1,0 +1,217 @@
+//! Operations, the commands they are made of, and ends that no report brings.
+
+use std::collections::HashMap;
+
+use fleet::{
+    command::CommandEvent,
+    model::{CommandStatus, NewCommand, Operation},
+    ports::Written,
+};
+use ids::{CommandId, HostId, UnixMs};
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::{Transaction, take, unknown};
+use crate::{
+    cipher::Place,
+    codes::operation_kind_word,
+    fault::Failure,
+    rows::{Fields, int, named_encode, pieces},
+};
+
+pub(super) async fn propose(
+    t: &mut Transaction<'_>,
+    operation: &Operation,
+    commands: &[NewCommand],
+) -> Result<Written, Failure> {
+    let same = sqlx::query("SELECT request_sha256 FROM operations WHERE id = $1").bind(&operation.id.as_bytes()[..]);
+    if let Some(row) = t.row("looking for an operation", same).await? {
+        if Fields::of(&row, "the operations").hash()? == operation.request_sha256 {
+            return Ok(Written::AlreadyProposed);
+        }
+        return Err(Failure::conflict(format!(
+            "operation {} exists already and asks for something else; choose a new operation id",
+            operation.id
+        )));
+    }
+    let number = take(&mut t.numbers.operation);
+    let detail = t.cipher.seal(Place::OPERATION_DETAIL, number, &operation.detail)?;
+    let insert = sqlx::query(
+        "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(number)
+    .bind(&operation.id.as_bytes()[..])
+    .bind(operation_kind_word(operation.kind))
+    .bind(operation.requested_by.as_str())
+    .bind(int(operation.created_at.0)?)
+    .bind(&operation.request_sha256.0[..])
+    .bind(int(operation.queue_for_ms)?)
+    .bind(operation.dry_run)
+    .bind(detail);
+    t.run("storing an operation", insert).await?;
+
+    if let Some(stray) = commands.iter().find(|command| command.order.operation != operation.id) {
+        return Err(Failure::conflict(format!(
+            "command {} belongs to operation {}, not to {}",
+            stray.order.command, stray.order.operation, operation.id
+        )));
+    }
+    let hosts = hosts_by_id(t, commands.iter().map(|command| command.order.host).collect()).await?;
+    let mut placed = Vec::with_capacity(commands.len());
+    for command in commands {
+        let host = hosts.get(&command.order.host).ok_or_else(|| unknown("host", command.order.host))?;
+        match host {
+            HostPlace { revoked: true, .. } => {
+                return Err(Failure::conflict(format!(
+                    "host {} was revoked; nothing can be ordered from it",
+                    command.order.host
+                )));
+            }
+            HostPlace { number: host, .. } => placed.push(PlacedCommand { command, host: *host, operation: number }),
+        }
+    }
+    insert_commands(t, &placed).await?;
+    Ok(Written::Done)
+}
+
+struct HostPlace {
+    number: i64,
+    revoked: bool,
+}
+
+async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<HashMap<HostId, HostPlace>, Failure> {
+    ids.sort_unstable();
+    ids.dedup();
+    let mut hosts = HashMap::with_capacity(ids.len());
+    for piece in pieces(&ids) {
+        let mut select =
+            QueryBuilder::<Sqlite>::new("SELECT id, number, revoked_at IS NOT NULL FROM hosts WHERE id IN (");
+        bind_list(&mut select, piece.iter().map(|id| id.as_bytes().to_vec()));
+        for row in t.rows("looking for the hosts of an operation", select.build()).await? {
+            let mut fields = Fields::of(&row, "the hosts");
+            hosts.insert(fields.id()?, HostPlace { number: fields.get()?, revoked: fields.get()? });
+        }
+    }
+    Ok(hosts)
+}
+
+/// Binds `values` and closes the parenthesis.
+pub(super) fn bind_list(select: &mut QueryBuilder<Sqlite>, values: impl Iterator<Item = Vec<u8>>) {
+    let mut list = select.separated(", ");
+    for value in values {
+        list.push_bind(value);
+    }
+    select.push(")");
+}
+
+/// A new command, its host and its operation found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlacedCommand<'w> {
+    pub(super) command: &'w NewCommand,
+    pub(super) host: i64,
+    pub(super) operation: i64,
+}
+
+/// Inserts queued commands. Equal parameters of one call are stored once.
+pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedCommand<'_>]) -> Result<(), Failure> {
+    let mut texts: HashMap<&[u8], i64> = HashMap::new();
+    for placed in commands {
+        let text = placed.command.order.parameters.as_slice();
+        if texts.contains_key(text) {
+            continue;
+        }
+        let number = take(&mut t.numbers.parameters);
+        let body = t.cipher.seal(Place::PARAMETERS, number, text)?;
+        let insert = sqlx::query("INSERT INTO parameters (number, body) VALUES ($1, $2)").bind(number).bind(body);
+        t.run("storing parameters", insert).await?;
+        texts.insert(text, number);
+    }
+    for piece in pieces(commands) {
+        let mut rows = Vec::with_capacity(piece.len());
+        for placed in piece {
+            let parameters = texts[placed.command.order.parameters.as_slice()];
+            rows.push(CommandInsert::of(placed, take(&mut t.numbers.command), parameters)?);
+        }
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO commands (number, id, host, operation, status, action, app, sealed_last, fleet, proposed_at, \
+             deliver_by, start_within_ms, action_version, schema_sha256, requester, dry_run, parameters, sealed_refs, \
+             sealed_values) ",
+        );
+        insert.push_values(rows, |mut values, row| {
+            let order = &row.command.order;
+            values.push_bind(row.number).push_bind(order.command.as_bytes().to_vec());
+            values.push_bind(row.host).push_bind(row.operation).push_bind(CommandStatus::Queued.as_str());
+            values.push_bind(order.action.as_str()).push_bind(row.command.app.as_ref().map(|app| app.as_str()));
+            values.push_bind(0i64).push_bind(order.fleet.as_bytes().to_vec());
+            values.push_bind(row.proposed_at).push_bind(row.deliver_by).push_bind(row.start_within_ms);
+            values.push_bind(i64::from(order.action_version)).push_bind(order.schema_sha256.0.to_vec());
+            values.push_bind(order.requester.map(|key| key.as_bytes().to_vec())).push_bind(order.dry_run);
+            values.push_bind(row.parameters).push_bind(row.sealed_refs).push_bind(row.sealed_values);
+        });
+        t.run("storing commands", insert.build()).await?;
+    }
+    Ok(())
+}
+
+struct CommandInsert<'w> {
+    command: &'w NewCommand,
+    number: i64,
+    host: i64,
+    operation: i64,
+    parameters: i64,
+    proposed_at: i64,
+    deliver_by: i64,
+    start_within_ms: i64,
+    sealed_refs: Vec<u8>,
+    sealed_values: Vec<u8>,
+}
+
+impl<'w> CommandInsert<'w> {
+    fn of(placed: &PlacedCommand<'w>, number: i64, parameters: i64) -> Result<Self, Failure> {
+        let PlacedCommand { command, host, operation } = *placed;
+        let order = &command.order;
+        Ok(Self {
+            command,
+            number,
+            host,
+            operation,
+            parameters,
+            proposed_at: int(order.proposed_at.0)?,
+            deliver_by: int(order.deliver_by.0)?,
+            start_within_ms: int(order.start_within_ms)?,
+            sealed_refs: named_encode(order.sealed.iter().map(|one| (one.name.as_str(), one.sha256.0.as_slice()))),
+            sealed_values: named_encode(command.sealed.iter().map(|one| (one.name.as_str(), one.bytes.as_slice()))),
+        })
+    }
+}
+
+pub(super) async fn command_end(
+    t: &mut Transaction<'_>,
+    command: CommandId,
+    from: &[CommandStatus],
+    status: CommandStatus,
+    message: &str,
+    at: UnixMs,
+) -> Result<Written, Failure> {
+    let select = sqlx::query("SELECT number, status FROM commands WHERE id = $1").bind(&command.as_bytes()[..]);
+    let row = t.row("looking for a command", select).await?.ok_or_else(|| unknown("command", command))?;
+    let mut fields = Fields::of(&row, "the commands");
+    let (number, before): (i64, CommandStatus) = (fields.get()?, fields.word()?);
+    if !from.contains(&before) {
+        return Err(Failure::conflict(format!("command {command} is {before} by now")));
+    }
+    let event = match status {
+        CommandStatus::Cancelled => CommandEvent::CancelledBeforeSealing,
+        CommandStatus::Expired => CommandEvent::ExpiredUndelivered,
+        other => return Err(Failure::conflict(format!("only a report can make command {command} {other}"))),
+    };
+    let after = before.after(event).map_err(|error| Failure::conflict(format!("command {command}: {error}")))?;
+    let message = t.cipher.seal(Place::COMMAND_MESSAGE, number, message.as_bytes())?;
+    let update = sqlx::query("UPDATE commands SET status = $1, message = $2, settled_at = $3 WHERE number = $4")
+        .bind(after.as_str())
+        .bind(message)
+        .bind(int(at.0)?)
+        .bind(number);
+    t.run("ending a command", update).await?;
+    Ok(Written::Done)
+}

@@ -1,0 +1,211 @@
+//! The one task that writes. Callers queue and wait; it takes whatever waits, without a timer, so a
+//! lone write commits at once and a crowd shares one commit.
+
+use std::sync::Arc;
+
+use fleet::ports::{StoreError, Write, Written};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    audit::{AuditLog, AuditPosition},
+    cipher::Cipher,
+    fault::{Failure, Location},
+    limits,
+    lock::DatabaseLock,
+    rows::{Fields, int},
+    sqlite::connect,
+    write::{self, Numbers, Transaction},
+};
+
+type Answer = Result<Written, StoreError>;
+
+enum Job {
+    Write { write: Box<Write>, answer: oneshot::Sender<Answer> },
+    Close { done: oneshot::Sender<()> },
+}
+
+/// The queue's entrance.
+pub(crate) struct WriterHandle {
+    queue: mpsc::Sender<Job>,
+}
+
+impl WriterHandle {
+    pub(crate) async fn write(&self, write: Write) -> Answer {
+        let closed = || StoreError::Unavailable("the control plane is shutting down; try again in a moment".to_owned());
+        let (answer, wait) = oneshot::channel();
+        self.queue.send(Job::Write { write: Box::new(write), answer }).await.map_err(|_| closed())?;
+        wait.await.map_err(|_| closed())?
+    }
+
+    pub(crate) async fn close(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.queue.send(Job::Close { done }).await.is_ok() {
+            // An error means that the writer is gone already.
+            let _ = wait.await;
+        }
+    }
+}
+
+/// The writer's state between batches.
+pub(crate) struct Writer {
+    /// `None` after a failure that left the connection in an unknown state.
+    connection: Option<SqliteConnection>,
+    location: Location,
+    cipher: Arc<Cipher>,
+    numbers: Numbers,
+    log: AuditLog,
+    /// A commit failed, and what it left behind is not known.
+    doubtful: bool,
+    position: watch::Sender<AuditPosition>,
+    /// Last field: given up after the connection is closed.
+    lock: DatabaseLock,
+}
+
+impl Writer {
+    /// Reads what the writer holds in memory and starts it.
+    pub(crate) async fn start(
+        mut connection: SqliteConnection,
+        location: Location,
+        cipher: Arc<Cipher>,
+        lock: DatabaseLock,
+    ) -> Result<(WriterHandle, watch::Receiver<AuditPosition>), StoreError> {
+        let numbers = Numbers::load(&mut connection, &location).await?;
+        let log = AuditLog::load(&mut connection, &location).await?;
+        let (position, positions) = watch::channel(log.position());
+        let (queue, jobs) = mpsc::channel(limits::QUEUE_MAX);
+        let connection = Some(connection);
+        let writer = Self { connection, location, cipher, numbers, log, doubtful: false, position, lock };
+        tokio::spawn(writer.run(jobs));
+        Ok((WriterHandle { queue }, positions))
+    }
+
+    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut batch = Vec::with_capacity(limits::QUEUE_MAX);
+        let mut closing = Vec::new();
+        while jobs.recv_many(&mut batch, limits::QUEUE_MAX).await > 0 {
+            let mut writes = Vec::with_capacity(batch.len());
+            let mut waiting = Vec::with_capacity(batch.len());
+            for job in batch.drain(..) {
+                match job {
+                    Job::Write { write, answer } => {
+                        writes.push(write);
+                        waiting.push(answer);
+                    }
+                    Job::Close { done } => {
+                        // What is queued already is still done; then `recv_many` answers 0.
+                        jobs.close();
+                        closing.push(done);
+                    }
+                }
+            }
+            let writes: Vec<&Write> = writes.iter().map(|write| &**write).collect();
+            let answers = self.batch(&writes).await;
+            for (waiter, answer) in waiting.into_iter().zip(answers) {
+                // Whoever asked may have gone; the write stands all the same.
+                let _ = waiter.send(answer);
+            }
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "closing the database failed; nothing that was answered is lost");
+        }
+        drop(self.lock);
+        for done in closing {
+            let _ = done.send(());
+        }
+    }
+
+    /// One answer per write, in order.
+    async fn batch(&mut self, writes: &[&Write]) -> Vec<Answer> {
+        if writes.is_empty() {
+            return Vec::new();
+        }
+        match self.commit(writes).await {
+            Ok(answers) => answers,
+            // One of them broke a rule that only the engine knows. Each alone shows which.
+            Err(Failure::Refused(_)) if writes.len() > 1 => {
+                let mut answers = Vec::with_capacity(writes.len());
+                for write in writes {
+                    let alone = self.commit(core::slice::from_ref(write)).await;
+                    answers.push(alone.map_or_else(|error| Err(error.into_error()), |mut answers| answers.remove(0)));
+                }
+                answers
+            }
+            Err(failure) => {
+                let error = failure.into_error();
+                tracing::error!(%error, writes = writes.len(), "a transaction failed");
+                writes.iter().map(|_| Err(error.clone())).collect()
+            }
+        }
+    }
+
+    /// One transaction. After an error nothing of it stands, unless the engine failed at the commit
+    /// itself; then `doubtful` is set.
+    async fn commit(&mut self, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
+        self.recover().await.map_err(Failure::Engine)?;
+        let connection = self.connection.as_mut().expect("invariant: `recover` connects");
+        let (mut numbers, mut log) = (self.numbers, self.log.clone());
+        let mut transaction = Transaction {
+            connection,
+            location: &self.location,
+            cipher: &self.cipher,
+            numbers: &mut numbers,
+            log: &mut log,
+        };
+        let done = transact(&mut transaction, writes).await;
+        match done {
+            Ok(answers) => {
+                (self.numbers, self.log) = (numbers, log);
+                if let Some(position) = self.log.publish() {
+                    self.position.send_replace(position);
+                }
+                Ok(answers)
+            }
+            Err(failure) => {
+                self.doubtful |= matches!(failure, Failure::Engine(_));
+                // The engine may have rolled back already; then this fails and says nothing.
+                if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
+                    self.connection = None;
+                    self.doubtful = true;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Connects again after a failure, and makes sure that memory and file agree.
+    async fn recover(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(connect(&self.location).await?);
+        }
+        if !self.doubtful {
+            return Ok(());
+        }
+        let connection = self.connection.as_mut().expect("invariant: connected above");
+        self.numbers = Numbers::load(connection, &self.location).await?;
+        let row = sqlx::query("SELECT (SELECT count(*) FROM audit_leaves WHERE leaf = $1), (SELECT count(*) FROM audit_leaves WHERE leaf = $2)")
+            .bind(int(self.log.position().size)? - 1)
+            .bind(int(self.log.position().size)?)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.location.error("reading the audit log's end", &error))?;
+        let mut fields = Fields::of(&row, "the audit log");
+        let (last, beyond) = (fields.number()?, fields.number()?);
+        let expected_last = u64::from(self.log.position().size > 0);
+        if (last, beyond) != (expected_last, 0) {
+            self.log = AuditLog::load(connection, &self.location).await?;
+            self.position.send_replace(self.log.position());
+        }
+        self.doubtful = false;
+        Ok(())
+    }
+}
+
+async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
+    t.run("beginning", sqlx::query("BEGIN IMMEDIATE")).await?;
+    let answers = write::apply_all(t, writes).await?;
+    t.run("committing", sqlx::query("COMMIT")).await?;
+    Ok(answers)
+}
