@@ -7,7 +7,7 @@ set -euo pipefail
 image=serverflow-sample:1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=$(uname -m)-unknown-linux-gnu
-out=$root/target/sample
+out=${CARGO_TARGET_DIR:-$root/target}/sample
 mkdir -p "$out"
 
 # Tests may call this at the same time.

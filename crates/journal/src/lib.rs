@@ -16,7 +16,7 @@ use std::{
     path::Path,
 };
 
-use session::agent::{JournalState, JournalWrite};
+use session::agent::io::{JournalState, JournalWrite};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,6 +33,7 @@ pub struct Journal {
 pub(crate) enum Request {
     Write { write: JournalWrite, done: oneshot::Sender<Result<(), JournalError>> },
     RecordWrite { key: String, record: Option<Vec<u8>>, done: oneshot::Sender<Result<(), JournalError>> },
+    Close { done: oneshot::Sender<()> },
     RecordRead { key: String, done: oneshot::Sender<Result<Option<Vec<u8>>, JournalError>> },
 }
 
@@ -106,6 +107,15 @@ impl Journal {
         let (done, result) = oneshot::channel();
         self.requests.send(Request::Write { write, done }).await.map_err(|_| JournalError::Closed)?;
         Ok(Pending { result })
+    }
+
+    /// Writes what is queued, closes the file, and resolves when another process may open it. Every
+    /// later request through any handle fails with [`JournalError::Closed`].
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close { done }).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 
     /// Replaces an action's record (`None` removes it); resolves when it is durable.

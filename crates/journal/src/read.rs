@@ -5,7 +5,7 @@ use std::path::Path;
 use envelope::messages::{LogPosition, ReportPosition, SealedValue};
 use ids::{AuditLogId, BootId, BootMs, CommandId, QuarantineId, ReportSequence, Sequence, Sha256, UnixMs};
 use session::{
-    agent::{JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
+    agent::io::{JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
     frames::Stage,
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -106,7 +106,7 @@ impl Reader<'_> {
     }
 
     async fn ring(&mut self) -> Result<Vec<RingEntry>, JournalError> {
-        let rows = self.rows("SELECT command, sequence, order_sha256, stage FROM ring ORDER BY sequence").await?;
+        let rows = self.rows("SELECT command, sequence, order_sha256, stage FROM ring ORDER BY position").await?;
         let entry = |row: &SqliteRow| {
             Ok(RingEntry {
                 command: self.command(row, 0)?,
@@ -131,7 +131,12 @@ impl Reader<'_> {
                     values.push(SealedValue { name, bytes: self.blob(value, 2)? });
                 }
             }
-            open.push(OpenCommand { command: self.blob(row, 1)?, sealed: values, stage: self.stage(row, 2)? });
+            open.push(OpenCommand {
+                id: self.command(row, 0)?,
+                command: self.blob(row, 1)?,
+                sealed: values,
+                stage: self.stage(row, 2)?,
+            });
         }
         Ok(open)
     }

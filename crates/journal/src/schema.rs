@@ -12,7 +12,7 @@ const APPLICATION_ID: i64 = 0x5346_616a;
 /// One step per released version of the schema.
 const STEPS: &[&[&str]] = &[&[
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
-    "CREATE TABLE ring (command BLOB PRIMARY KEY, sequence INTEGER NOT NULL, order_sha256 BLOB NOT NULL, stage INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE ring (position INTEGER PRIMARY KEY AUTOINCREMENT, command BLOB NOT NULL UNIQUE, sequence INTEGER NOT NULL, order_sha256 BLOB NOT NULL, stage INTEGER NOT NULL) STRICT",
     "CREATE TABLE open_command (command BLOB PRIMARY KEY, sequence INTEGER NOT NULL, envelope BLOB NOT NULL, stage INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE sealed_value (command BLOB NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (command, position)) STRICT, WITHOUT ROWID",
     "CREATE TABLE report (sequence INTEGER PRIMARY KEY, command BLOB NOT NULL, sha256 BLOB NOT NULL, envelope BLOB NOT NULL, acknowledged INTEGER NOT NULL DEFAULT 0) STRICT",
@@ -23,8 +23,12 @@ const STEPS: &[&[&str]] = &[&[
 /// Checks what the file is and brings it to this version's schema.
 pub(crate) async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), JournalError> {
     let fail = |source| JournalError::open(path, source);
-    let check: String =
-        sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut *connection).await.map_err(fail)?.try_get(0).map_err(fail)?;
+    let check: String = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fail)?
+        .try_get(0)
+        .map_err(fail)?;
     if check != "ok" {
         return Err(JournalError::damaged(path, &check));
     }

@@ -8,7 +8,7 @@ use std::{
 use envelope::messages::SealedValue;
 use ids::{CommandId, Sequence};
 use session::{
-    agent::{JournalWrite, RingEntry, StoredReport},
+    agent::io::{JournalWrite, RingEntry, StoredReport},
     frames::Stage,
 };
 use sqlx::{Connection as _, Row as _, SqliteConnection};
@@ -29,8 +29,16 @@ pub(crate) async fn run(
     path: PathBuf,
 ) {
     let mut batch = Vec::new();
+    let mut closing = Vec::new();
     while queue.recv_many(&mut batch, limits::BATCH_MAX).await > 0 {
-        match apply(&mut connection, &mut batch).await {
+        let requests = batch.drain(..).filter_map(|request| match request {
+            Request::Close { done } => {
+                closing.push(done);
+                None
+            }
+            request => Some(request),
+        });
+        match apply(&mut connection, requests.collect()).await {
             Ok(written) => {
                 for done in written {
                     // The asker may be gone; what is durable stays durable.
@@ -43,19 +51,25 @@ pub(crate) async fn run(
                 break;
             }
         }
+        if !closing.is_empty() {
+            break;
+        }
     }
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, path = %Path::display(&path), "the journal did not close cleanly; it will recover at the next start");
     }
     drop(lock);
+    for done in closing {
+        let _ = done.send(());
+    }
 }
 
 /// Applies a batch in one transaction; gives back whom to tell. Reads are answered inside it, so
 /// they see every write queued before them.
-async fn apply(connection: &mut SqliteConnection, batch: &mut Vec<Request>) -> Result<Vec<Done>, sqlx::Error> {
+async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result<Vec<Done>, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut written = Vec::with_capacity(batch.len());
-    for request in batch.drain(..) {
+    for request in batch {
         match request {
             Request::Write { write, done } => {
                 apply_write(&mut transaction, write).await?;
@@ -69,6 +83,7 @@ async fn apply(connection: &mut SqliteConnection, batch: &mut Vec<Request>) -> R
                 let record = record_read(&mut transaction, &key).await?;
                 let _ = done.send(Ok(record));
             }
+            Request::Close { .. } => {}
         }
     }
     transaction.commit().await?;
@@ -93,7 +108,8 @@ async fn apply_write(connection: &mut SqliteConnection, write: JournalWrite) -> 
         }
         JournalWrite::Done { command, report } => {
             stage_set(connection, command, Stage::Done).await?;
-            for query in ["DELETE FROM open_command WHERE command = $1", "DELETE FROM sealed_value WHERE command = $1"] {
+            for query in ["DELETE FROM open_command WHERE command = $1", "DELETE FROM sealed_value WHERE command = $1"]
+            {
                 sqlx::query(query).bind(command.as_bytes().as_slice()).execute(&mut *connection).await?;
             }
             report_add(connection, &report).await
@@ -208,8 +224,7 @@ async fn record_write(
 ) -> Result<(), sqlx::Error> {
     let query = match record {
         Some(value) => {
-            let query =
-                "INSERT INTO record (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            let query = "INSERT INTO record (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
             sqlx::query(query).bind(key.to_owned()).bind(value)
         }
         None => sqlx::query("DELETE FROM record WHERE key = $1").bind(key.to_owned()),

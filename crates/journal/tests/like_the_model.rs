@@ -1,0 +1,170 @@
+//! The journal on disk means what `JournalState::apply` says, whatever is written in whatever order,
+//! and comes back the same when it is opened again.
+
+use envelope::messages::{LogPosition, SealedValue};
+use ids::{AuditLogId, BootId, BootMs, CommandId, QuarantineId, ReportSequence, RootVersion, Sequence, Sha256, UnixMs};
+use journal::{Journal, JournalError};
+use proptest::prelude::*;
+use session::{
+    agent::io::{JournalState, JournalWrite, RingEntry, StoredClock, StoredReport},
+    frames::Stage,
+};
+
+fn command(n: u8) -> CommandId {
+    CommandId::from_bytes([n; 16])
+}
+
+/// Turns arbitrary choices into writes that an agent could make: numbers rise, commands are known
+/// before they start and open before they end.
+#[derive(Default)]
+struct Script {
+    sequence: u64,
+    report: u64,
+    root: u64,
+    fresh: u8,
+    open: Vec<(u8, bool)>,
+    known: Vec<u8>,
+}
+
+impl Script {
+    fn report(&mut self, command_number: u8) -> StoredReport {
+        self.report += 1;
+        let sha256 = Sha256([self.report.to_be_bytes()[7]; 32]);
+        let envelope = vec![command_number; 40];
+        StoredReport { command: command(command_number), sequence: ReportSequence(self.report), sha256, envelope }
+    }
+
+    fn entry(&mut self, stage: Stage, late: bool) -> RingEntry {
+        self.fresh += 1;
+        self.sequence += 3;
+        // A late one is refused as unknown: its number is below the highest.
+        let sequence = Sequence(if late { self.sequence.saturating_sub(4) } else { self.sequence });
+        let entry = RingEntry { command: command(self.fresh), sequence, order_sha256: Sha256([self.fresh; 32]), stage };
+        self.known.push(self.fresh);
+        entry
+    }
+
+    fn evict(&mut self, choice: u8) -> Option<CommandId> {
+        let open: Vec<u8> = self.open.iter().map(|(number, _)| *number).collect();
+        let victim = self.known.iter().position(|number| choice.is_multiple_of(3) && !open.contains(number))?;
+        Some(command(self.known.remove(victim)))
+    }
+
+    fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
+        Some(match kind % 9 {
+            0 | 1 => {
+                let evict = self.evict(choice);
+                let entry = self.entry(Stage::Accepted, false);
+                self.open.push((self.fresh, false));
+                let value = |n: u8| SealedValue { name: format!("web/environment/{n}"), bytes: vec![n; 50] };
+                let sealed = (0..choice % 3).map(value).collect();
+                JournalWrite::Accept { entry, command: vec![choice; 60], sealed, evict }
+            }
+            2 => {
+                let evict = self.evict(choice);
+                let entry = self.entry(Stage::Done, choice.is_multiple_of(2));
+                let report = self.report(self.fresh);
+                JournalWrite::Refuse { entry, report, evict }
+            }
+            3 => {
+                let waiting = self.open.iter_mut().find(|(_, started)| !started)?;
+                waiting.1 = true;
+                JournalWrite::Start { command: command(waiting.0) }
+            }
+            4 => {
+                let index = usize::from(choice) % self.open.len().max(1);
+                let number = self.open.get(index)?.0;
+                self.open.remove(index);
+                JournalWrite::Done { command: command(number), report: self.report(number) }
+            }
+            5 => JournalWrite::Acknowledge {
+                sequence: ReportSequence(self.report.saturating_sub(u64::from(choice % 3))),
+            },
+            6 => {
+                self.root += 1;
+                JournalWrite::Root { version: RootVersion(self.root), envelope: vec![choice; 30] }
+            }
+            7 => {
+                let log = AuditLogId::from_bytes([choice; 16]);
+                JournalWrite::AuditHead {
+                    position: LogPosition { log, size: u64::from(choice), root: Sha256([choice; 32]) },
+                }
+            }
+            _ if choice < 16 => JournalWrite::Quarantine { id: QuarantineId::from_bytes([choice; 16]) },
+            _ => {
+                let boot = BootId::from_bytes([choice; 16]);
+                let (time, at) = (UnixMs(u64::from(choice)), BootMs(u64::from(choice) + 1));
+                JournalWrite::Clock { clock: StoredClock { boot, time, at } }
+            }
+        })
+    }
+}
+
+async fn check(choices: Vec<(u8, u8)>) -> Result<(), JournalError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("journal.db");
+    let mut model = JournalState::default();
+    let mut script = Script::default();
+    let writes: Vec<_> = choices.into_iter().filter_map(|(kind, choice)| script.write(kind, choice)).collect();
+    for (round, part) in writes.chunks(8).enumerate() {
+        let opened = Journal::open(&path).await?;
+        assert_eq!(opened.created, round == 0);
+        assert_eq!(opened.state, model, "round {round}");
+        let mut pending = Vec::new();
+        for write in part {
+            model.apply(write);
+            pending.push(opened.journal.queue(write.clone()).await?);
+        }
+        for write in pending {
+            write.durable().await?;
+        }
+        opened.journal.close().await;
+    }
+    assert_eq!(Journal::open(&path).await?.state, model);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+    #[test]
+    fn what_is_written_comes_back_as_the_model_says(choices in proptest::collection::vec(any::<(u8, u8)>(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(check(choices)).expect("the journal works");
+    }
+}
+
+#[tokio::test]
+async fn records_are_kept_until_removed() -> Result<(), JournalError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("journal.db");
+    let opened = Journal::open(&path).await?;
+    opened.journal.record_write("app/web", Some(b"one".to_vec())).await?;
+    opened.journal.record_write("app/web", Some(b"two".to_vec())).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, Some(b"two".to_vec()));
+    opened.journal.close().await;
+    let opened = Journal::open(&path).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, Some(b"two".to_vec()));
+    opened.journal.record_write("app/web", None).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_agent_is_held_off() -> Result<(), JournalError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("journal.db");
+    let opened = Journal::open(&path).await?;
+    assert!(matches!(Journal::open(&path).await, Err(JournalError::InUse { .. })));
+    opened.journal.close().await;
+    assert!(Journal::open(&path).await.is_ok());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_in_words() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("journal.db");
+    std::fs::write(&path, vec![0x5a; 8192]).expect("written");
+    let error = Journal::open(&path).await.expect_err("no journal").to_string();
+    assert!(error.contains("journal.db"), "{error}");
+}
