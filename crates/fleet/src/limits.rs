@@ -35,10 +35,8 @@ pub const SIGNED_WAITING_MAX: usize = 4;
 pub const FRAMES_WAITING_MAX: usize = 16;
 /// Transactions a session may have waiting that no frame count bounds.
 pub const WRITES_WAITING_MAX: usize = 64;
-/// Actions one agent may announce.
-pub const ACTIONS_MAX: usize = 512;
-/// Root metadata envelopes one agent may present in one session.
-pub const ROOT_CHAIN_MAX: usize = 64;
+/// Boot ids kept of a host: enough to see two of them take turns.
+pub const BOOTS_KEPT: usize = 2;
 
 /// Bytes of one progress text that is passed on; the rest is cut.
 pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;

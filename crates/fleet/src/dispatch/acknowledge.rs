@@ -1,45 +1,37 @@
-//! What the host says beside its reports: which actions it has, how far a command is, output for
-//! whoever watches, and newer root metadata.
+//! What a host says beside its reports: what its agent is, how far a command is, output for whoever
+//! watches, and newer root metadata.
 
 use std::sync::Arc;
 
 use envelope::{audit::AuditKind, root::TrustedRoot};
 use ids::{CommandId, Sequence, UnixMs};
-use session::frames::{ActionRef, RefusalCode, Stage};
+use session::{
+    control::{Authenticated, boots_after},
+    frames::{RefusalCode, Stage},
+};
 
 use super::{Effect, HostSession, Note, lane::After};
 use crate::{
     command::CommandEvent,
     limits,
-    model::{CommandStatus, HostStanding},
+    model::CommandStatus,
     ports::{Event, Write},
     record,
 };
 
 impl HostSession {
-    /// The agent listed its actions: stored when anything about it is new.
-    pub(super) fn actions(&mut self, mut actions: Vec<ActionRef>, _now: UnixMs) {
-        if actions.len() > session::limits::ACTIONS_COUNT_MAX {
-            return self.close(RefusalCode::LimitExceeded, "more actions than an agent may have");
-        }
-        actions.sort_unstable();
-        actions.dedup();
+    /// Stores what the agent is, when anything about it is new.
+    pub(super) fn seen(&mut self) {
         let Some(host) = &self.host else { return };
-        if host.standing != HostStanding::Active {
-            return;
-        }
-        let hello = &self.peer.hello;
-        let mut boots = host.boots.clone();
-        if boots.first() != Some(&hello.boot) {
-            boots.insert(0, hello.boot);
-            boots.truncate(2);
-        }
+        let Authenticated { hello, actions, .. } = &self.peer.authenticated;
+        let boots = boots_after(&host.boots, hello.boot, limits::BOOTS_KEPT);
         let (agent_version, root_version) = (hello.agent_version.clone(), hello.root_version);
         let same = (&host.actions, &host.agent_version, &host.boots, host.root_version)
-            == (&actions, &agent_version, &boots, root_version);
+            == (actions, &agent_version, &boots, root_version);
         if same {
             return;
         }
+        let actions = actions.clone();
         let write = Write::HostSeen {
             host: host.id,
             actions: actions.clone(),
@@ -82,7 +74,7 @@ impl HostSession {
                     self.stages.remove(&command);
                 }
                 Ok(status) => {
-                    let write = Write::CommandStage { command, host: self.peer.host, sequence, stage, at: now };
+                    let write = Write::CommandStage { command, host: self.host_id(), sequence, stage, at: now };
                     self.write(write, After::Staged { command, status, sequence });
                     return true;
                 }

@@ -1,9 +1,9 @@
 //! Commands that can no longer reach their host: a forgotten order never fires weeks later, and a
 //! person who looks sees how it ended.
 
-use ids::{Sequence, UnixMs};
+use ids::UnixMs;
 
-use super::{HostSession, Phase, lane::After, slot::Slot};
+use super::{HostSession, lane::After, slot::Slot};
 use crate::{
     command::CommandEvent,
     model::{Command, CommandStatus},
@@ -47,19 +47,11 @@ impl HostSession {
         match slot.command.status {
             CommandStatus::Queued => Some(slot.command.order.deliver_by),
             // Only a hello that can be believed says that a sealed command never arrived.
-            CommandStatus::Delivered if self.believes_hello() && slot.is_unsent(self.high_of_hello()) => {
+            CommandStatus::Delivered if self.takes_orders() && slot.is_unsent(self.high()) => {
                 Some(slot.undeliverable_after())
             }
             _ => None,
         }
-    }
-
-    fn believes_hello(&self) -> bool {
-        self.phase == Phase::Open && self.takes_orders()
-    }
-
-    fn high_of_hello(&self) -> Sequence {
-        self.peer.hello.high
     }
 
     /// Ends the first command whose time has passed. False when there is none.

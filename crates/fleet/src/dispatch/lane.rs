@@ -6,7 +6,7 @@ use envelope::{Verified, messages::Report, root::TrustedRoot};
 use ids::{CommandId, DurationMs, UnixMs};
 use session::frames::{ActionRef, ControlFrame, RefusalCode};
 
-use super::{Effect, Entropy, HostSession, Note, Phase, WriteId, reports::Settled, slot};
+use super::{Effect, Entropy, HostSession, Note, Phase, WriteId, opening, reports::Settled, slot};
 use crate::{
     limits,
     model::{Command, CommandStatus, Host, HostStanding, Seal},
@@ -102,7 +102,7 @@ impl HostSession {
             if self.lane.needs_load {
                 self.lane.needs_load = false;
                 self.lane.busy = Busy::Loading;
-                self.out.push(Effect::Load(self.peer.host));
+                self.out.push(Effect::Load(self.host_id()));
             } else if let Some((write, after)) = self.lane.first.pop_front() {
                 self.write(write, after);
             } else if !self.reports.is_empty() {
@@ -160,7 +160,7 @@ impl HostSession {
         };
         self.lane.retry.succeeded();
         if matches!(host.standing, HostStanding::Revoked { .. }) {
-            return self.close(RefusalCode::HostRefused, "this host was revoked; enrol the machine anew");
+            return self.close(RefusalCode::HostRefused, opening::REVOKED);
         }
         let first = self.host.is_none();
         self.slots = slot::merge(core::mem::take(&mut self.slots), commands);
@@ -200,7 +200,7 @@ impl HostSession {
                     (host.actions, host.agent_version) = (actions, agent_version);
                     (host.boots, host.root_version) = (boots, root_version);
                 }
-                self.out.push(Effect::Publish(Event::Host { host: self.peer.host }));
+                self.out.push(Effect::Publish(Event::Host { host: self.host_id() }));
             }
             After::Quarantined { why, close } => self.quarantined(why, close),
             After::Rooted(None) => {}

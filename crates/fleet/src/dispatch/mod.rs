@@ -29,12 +29,12 @@ mod types;
 use std::collections::{BTreeMap, VecDeque};
 
 use envelope::{VerifyingKey, keys::role};
-use ids::{CommandId, Sequence, UnixMs};
+use ids::{CommandId, DurationMs, HostId, Sequence, UnixMs};
 use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 
 pub use self::{
     expiry::expire_queued,
-    types::{Authenticated, Effect, Entropy, Input, Note, WriteId},
+    types::{Effect, Entropy, Established, Input, Note, WriteId},
 };
 use self::{
     lane::{Lane, Retry},
@@ -62,10 +62,12 @@ enum Phase {
 
 /// The machine for one stream of one host.
 pub struct HostSession {
-    peer: Authenticated,
+    peer: Established,
     phase: Phase,
     /// As stored, and as this session's own writes changed it since.
     host: Option<Host>,
+    /// Something in this session put the host into quarantine, whether or not that is stored yet.
+    quarantined: bool,
     /// The host's identity key, checked.
     identity: Option<VerifyingKey<role::Agent>>,
     /// Commands without an end, in order of proposal.
@@ -93,11 +95,12 @@ impl HostSession {
     /// Begins a session. The shell must have registered it with the notifier before carrying out
     /// the returned effects, so that no change of the queue falls between reading and hearing.
     #[must_use]
-    pub fn new(peer: Authenticated, now: UnixMs) -> (Self, Vec<Effect>) {
+    pub fn new(peer: Established, now: UnixMs) -> (Self, Vec<Effect>) {
         let mut session = Self {
             peer,
             phase: Phase::Loading,
             host: None,
+            quarantined: false,
             identity: None,
             slots: Vec::new(),
             early: VecDeque::new(),
@@ -115,7 +118,7 @@ impl HostSession {
             out: Vec::new(),
         };
         session.lane_next(now, &mut |_: &mut [u8]| {});
-        session.wake();
+        session.wake(now);
         let effects = core::mem::take(&mut session.out);
         (session, effects)
     }
@@ -134,7 +137,7 @@ impl HostSession {
         self.lane_next(now, entropy);
         self.ask_status();
         self.sign_next(now, entropy);
-        self.wake();
+        self.wake(now);
         core::mem::take(&mut self.out)
     }
 
@@ -154,13 +157,13 @@ impl HostSession {
     /// The transaction that notes when the host was last seen; for the end of the stream.
     #[must_use]
     pub fn left(&self, now: UnixMs) -> Write {
-        Write::HostLeft { host: self.peer.host, at: now }
+        Write::HostLeft { host: self.host_id(), at: now }
     }
 
     fn take(&mut self, input: Input, now: UnixMs, entropy: &mut dyn Entropy) {
         match input {
             Input::Loaded(answer) => self.loaded(answer, now),
-            Input::CommandLoaded(answer) => self.command_loaded(answer, now),
+            Input::CommandLoaded(answer) => self.command_loaded(answer, now, entropy),
             Input::OperationLoaded(answer) => self.operation_loaded(answer, now, entropy),
             Input::Written(id, answer) => self.written(id, answer, now),
             Input::OpenSigned(answer) => self.open_signed(answer),
@@ -169,10 +172,11 @@ impl HostSession {
             Input::QueueChanged => self.lane.needs_load = true,
             Input::AuditHead(envelope) => self.audit_head = Some(envelope),
             Input::RootChanged => self.close(RefusalCode::Unavailable, "newer root metadata is in force; dial again"),
-            Input::Revoked => self.close(RefusalCode::HostRefused, "this host was revoked; enrol the machine anew"),
+            Input::Revoked => self.close(RefusalCode::HostRefused, opening::REVOKED),
             Input::Superseded => self.close(RefusalCode::Superseded, "a newer session of this host took over"),
             Input::ShuttingDown => self.close(RefusalCode::Unavailable, "the control plane shuts down; dial again"),
-            Input::Tick => {}
+            // Whatever timer there was, it may be spent.
+            Input::Tick => self.wake_at = None,
         }
     }
 
@@ -190,13 +194,13 @@ impl HostSession {
 
     fn frame(&mut self, frame: AgentFrame, now: UnixMs) {
         match frame {
-            AgentFrame::Actions(actions) => self.actions(actions, now),
             AgentFrame::Accepted { command, sequence, stage } => self.accepted(command, sequence, stage),
             AgentFrame::Progress { command, text } => self.progress(command, text, now),
             AgentFrame::Report(envelope) => self.reports.push_back(envelope),
             AgentFrame::RootChain(chain) => self.root_chain(&chain, now),
             AgentFrame::Hello(_)
             | AgentFrame::Proof(_)
+            | AgentFrame::Actions(_)
             | AgentFrame::EnrolStart { .. }
             | AgentFrame::EnrolProof { .. }
             | AgentFrame::ReceiptRequest(_) => {
@@ -205,13 +209,24 @@ impl HostSession {
         }
     }
 
+    fn host_id(&self) -> HostId {
+        self.peer.authenticated.host
+    }
+
+    /// Highest sequence the host had when this session began.
+    fn high(&self) -> Sequence {
+        self.peer.authenticated.hello.high
+    }
+
     fn waiting(&self) -> usize {
         self.early.len() + self.reports.len()
     }
 
     /// Whether orders may go to this host now.
     fn takes_orders(&self) -> bool {
-        self.phase == Phase::Open && self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active)
+        !self.quarantined
+            && self.phase == Phase::Open
+            && self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active)
     }
 
     fn send(&mut self, frame: ControlFrame) {
@@ -229,15 +244,17 @@ impl HostSession {
         }
     }
 
-    /// Asks to be woken for the nearest deadline, if it is another than was asked for.
-    fn wake(&mut self) {
+    /// Asks to be woken for the nearest deadline to come, if it is another than was asked for. One
+    /// that has passed waits for an answer or a retry, not for time.
+    fn wake(&mut self, now: UnixMs) {
         if self.phase == Phase::Closed {
             return;
         }
         let deadlines = self.slots.iter().filter_map(|slot| self.expires_at(slot));
         let retries = [self.lane.retry.at(), self.sign_retry.at()].into_iter().flatten();
         let renewal = self.started_at.plus(session::limits::SESSION_MAX);
-        let at = deadlines.chain(retries).fold(renewal, UnixMs::min).plus(ids::DurationMs(1));
+        let to_come = deadlines.chain(retries).filter(|at| *at >= now);
+        let at = to_come.fold(renewal, UnixMs::min).plus(DurationMs(1));
         if self.wake_at != Some(at) {
             self.wake_at = Some(at);
             self.out.push(Effect::WakeAt(at));

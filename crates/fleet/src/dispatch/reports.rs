@@ -15,9 +15,12 @@ use envelope::{
     messages::{Report, ReportPosition, ReportStatus},
     verify,
 };
-use ids::{CommandId, OperationId, ReportSequence, UnixMs};
+use ids::{CommandId, OperationId, UnixMs};
 use serde::Deserialize;
-use session::frames::{ControlFrame, RefusalCode};
+use session::{
+    control::{ReportVerdict, judge_report},
+    frames::{ControlFrame, RefusalCode},
+};
 
 use super::{
     Effect, Entropy, HostSession, Note,
@@ -26,39 +29,24 @@ use super::{
 use crate::{
     command::CommandEvent,
     limits,
-    model::{Command, CommandStatus, HostStanding, Operation},
+    model::{Command, CommandStatus, Host, HostStanding, Operation, Seal},
     operation::{app_change, may_have_next, operation_next},
     ports::{AuditEntry, Event, KeptReport, Settlement, StoreError, Write},
     record,
 };
 
-/// Where a report belongs in its host's chain.
+/// Whether what is known of a command was read for this report, or with the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Next,
-    AfterGap,
-    Again,
-    /// Before the last: the stored report must be compared.
-    Earlier,
-    Fork,
-}
-
-fn place(last: ReportPosition, report: &Verified<Report>) -> Place {
-    let ReportPosition { sequence, sha256 } = last;
-    if report.sequence < sequence {
-        return Place::Earlier;
-    }
-    if report.sequence == sequence {
-        return if report.payload_sha256() == sha256 { Place::Again } else { Place::Fork };
-    }
-    if Some(report.sequence) != sequence.next() {
-        return Place::AfterGap;
-    }
-    if report.previous == sha256 { Place::Next } else { Place::Fork }
+enum Read {
+    Before,
+    Now,
 }
 
 /// What a stored report changes here.
 pub(super) struct Settled {
+    /// The report's own place.
+    acknowledged: ReportPosition,
+    /// Where the host's chain stands with it.
     position: ReportPosition,
     command_sequence: ids::Sequence,
     ended: Option<EndedCommand>,
@@ -111,27 +99,81 @@ impl HostSession {
                 return self.report_refused(format!("a report of host {} does not verify: {error}", host.name), now);
             }
         };
-        if (report.fleet, report.host, report.host_epoch) != (self.peer.fleet, host.id, host.host_epoch) {
+        if (report.fleet, report.host, report.host_epoch)
+            != (self.peer.authenticated.hello.fleet, host.id, host.host_epoch)
+        {
             return self
                 .report_refused(format!("host {} sent a report of another fleet, host or epoch", host.name), now);
         }
-        match place(host.last_report, &report) {
-            Place::Again => self.report_again(&report),
-            Place::Fork => self.report_fork(&report, now),
-            Place::Earlier => self.read_command(report),
-            Place::Next | Place::AfterGap => {
-                let known = self.slots.iter().find(|slot| slot.id() == report.command);
-                match known.map(|slot| slot.command.clone()) {
-                    Some(command) => self.report_of(report, command, now, entropy),
-                    None => self.read_command(report),
-                }
+        let known = self.slots.iter().find(|slot| slot.id() == report.command);
+        match known.map(|slot| slot.command.clone()) {
+            Some(command) if report.sequence >= host.last_report.sequence => {
+                self.report_placed(report, Some(command), Read::Before, now, entropy);
             }
+            // What is stored of it must be compared.
+            _ => self.read_command(report),
         }
     }
 
     fn read_command(&mut self, report: Verified<Report>) {
         self.out.push(Effect::LoadCommand(report.command));
         self.lane.busy = Busy::LoadingCommand(Box::new(report));
+    }
+
+    /// The command of the first report was read.
+    pub(super) fn command_loaded(
+        &mut self,
+        answer: Result<Option<Command>, StoreError>,
+        now: UnixMs,
+        entropy: &mut dyn Entropy,
+    ) {
+        if !matches!(self.lane.busy, Busy::LoadingCommand(_)) {
+            return;
+        }
+        let Busy::LoadingCommand(report) = core::mem::replace(&mut self.lane.busy, Busy::Idle) else { return };
+        match answer {
+            Err(error) => self.store_failed("reading a command", error, now),
+            Ok(command) => {
+                self.lane.retry.succeeded();
+                self.report_placed(*report, command, Read::Now, now, entropy);
+            }
+        }
+    }
+
+    /// A verified report, and what is stored of its command.
+    fn report_placed(
+        &mut self,
+        report: Verified<Report>,
+        command: Option<Command>,
+        read: Read,
+        now: UnixMs,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(host) = &self.host else { return };
+        let recorded = command.as_ref().and_then(|command| self.stored_position(command));
+        let recorded = recorded.filter(|stored| stored.sequence == report.sequence).map(|stored| stored.sha256);
+        let id = report.command;
+        match (judge_report(host.last_report, &report, report.payload_sha256(), recorded), command) {
+            (ReportVerdict::Duplicate, _) => self.report_again(&report),
+            (ReportVerdict::Fork, _) => self.report_fork(&report, now),
+            (_, Some(command)) if command.order.host == self.host_id() && !command.status.is_end() => {
+                self.report_of(report, command, read, now, entropy);
+            }
+            // Nothing depends on it any more, and the chain has gone on.
+            (ReportVerdict::Late, _) => self.report_again(&report),
+            (_, Some(command)) if command.order.host == self.host_id() => {
+                let why = format!("command {id} had ended as {} before its host reported on it", command.status);
+                self.report_keep(&report, Note::Report(why), None, now);
+            }
+            (_, Some(_)) => {
+                let why = format!("it reported on command {id}, which is another host's");
+                self.report_keep(&report, Note::Alarm(why.clone()), Some(why), now);
+            }
+            (_, None) => {
+                let why = format!("it reported on command {id}, which is unknown here");
+                self.report_keep(&report, Note::Alarm(why), None, now);
+            }
+        }
     }
 
     /// It was authentic as a session, and then said something that is not: recorded, and the end.
@@ -150,7 +192,7 @@ impl HostSession {
 
     fn report_again(&mut self, report: &Verified<Report>) {
         self.note(Note::Report(format!("report {} came again", report.sequence)));
-        self.acknowledge(position(report));
+        self.acknowledge(position_of(report));
     }
 
     fn report_fork(&mut self, report: &Verified<Report>, now: UnixMs) {
@@ -160,63 +202,28 @@ impl HostSession {
         self.quarantine_as(AuditKind::Fork, why, Some(RefusalCode::Quarantined), now);
     }
 
-    /// The command of the first report was read.
-    pub(super) fn command_loaded(&mut self, answer: Result<Option<Command>, StoreError>, now: UnixMs) {
-        if !matches!(self.lane.busy, Busy::LoadingCommand(_)) {
-            return;
-        }
-        let Busy::LoadingCommand(report) = core::mem::replace(&mut self.lane.busy, Busy::Idle) else { return };
-        let command = match answer {
-            Err(error) => return self.store_failed("reading a command", error, now),
-            Ok(command) => command,
-        };
-        self.lane.retry.succeeded();
-        let Some(host) = &self.host else { return };
-        if report.sequence <= host.last_report.sequence {
-            return match command.and_then(|command| self.stored_position(&command)) {
-                Some(stored) if stored.sequence == report.sequence && stored != position(&report) => {
-                    self.report_fork(&report, now);
-                }
-                // The same; or kept in the audit log alone, where nothing depends on it.
-                _ => self.report_again(&report),
-            };
-        }
-        let id = report.command;
-        match command {
-            Some(command) if command.order.host == self.peer.host && !command.status.is_end() => {
-                // It was proposed or sealed since the queue was read.
-                self.lane.needs_load = true;
-                if !self.slots.iter().any(|slot| slot.id() == id) {
-                    self.slots.push(super::slot::Slot::new(command));
-                }
-            }
-            Some(command) if command.order.host == self.peer.host => {
-                let why = format!("command {id} had ended as {} before its host reported on it", command.status);
-                self.report_keep(&report, Note::Report(why), None, now);
-            }
-            Some(_) => {
-                let why = format!("it reported on command {id}, which is another host's");
-                self.report_keep(&report, Note::Alarm(why.clone()), Some(why), now);
-            }
-            None => {
-                let why = format!("it reported on command {id}, which is unknown here");
-                self.report_keep(&report, Note::Alarm(why), None, now);
-            }
-        }
-    }
-
     /// Position of the report that a command was settled by.
     fn stored_position(&self, command: &Command) -> Option<ReportPosition> {
         let envelope = command.report.as_ref()?;
         let report = verify::<Report>(envelope, core::slice::from_ref(self.identity.as_ref()?)).ok()?;
-        Some(position(&report))
+        Some(position_of(&report))
     }
 
-    fn report_of(&mut self, report: Verified<Report>, command: Command, now: UnixMs, entropy: &mut dyn Entropy) {
-        let is_ours = |seal: &crate::model::Seal| {
-            seal.payload_sha256 == report.command_sha256 && seal.sequence == report.command_sequence
-        };
+    fn report_of(
+        &mut self,
+        report: Verified<Report>,
+        command: Command,
+        read: Read,
+        now: UnixMs,
+        entropy: &mut dyn Entropy,
+    ) {
+        let is_ours =
+            |seal: &Seal| seal.payload_sha256 == report.command_sha256 && seal.sequence == report.command_sequence;
         if !command.seals.iter().any(is_ours) {
+            if read == Read::Before {
+                // Before an alarm is raised, what is stored now is asked.
+                return self.read_command(report);
+            }
             let why =
                 format!("it reported on command {}, but on other signed bytes than were made here", report.command);
             return self.report_keep(&report, Note::Alarm(why.clone()), Some(why), now);
@@ -282,8 +289,9 @@ impl HostSession {
                 audit.push(record::proposal(operation, &follow_up, 2, record::CONTROL_PLANE.to_owned(), now));
             }
         }
-        let position = position(report);
+        let position = self.position_with(report, host);
         let settled = Settled {
+            acknowledged: position_of(report),
             position,
             command_sequence: report.command_sequence,
             ended: Some(EndedCommand {
@@ -318,12 +326,17 @@ impl HostSession {
     fn report_leaves(&self, report: &Verified<Report>, now: UnixMs) -> Vec<AuditEntry> {
         let Some(host) = &self.host else { return Vec::new() };
         let mut leaves = vec![record::report(report.command, &host.name, report.envelope().to_vec(), now)];
-        if place(host.last_report, report) == Place::AfterGap {
-            let first = host.last_report.sequence.next().unwrap_or(ReportSequence(u64::MAX));
-            let why = format!("reports {first} to before {} are missing here", report.sequence);
+        let verdict = judge_report(host.last_report, report, report.payload_sha256(), None);
+        if let ReportVerdict::Gap { first_missing } = verdict {
+            let why = format!("reports from {first_missing} to before {} are missing here", report.sequence);
             leaves.push(record::host_event(AuditKind::ReportGap, host.id, &host.name, &why, now));
         }
         leaves
+    }
+
+    /// Where the chain stands with this report: it never goes back.
+    fn position_with(&self, report: &Verified<Report>, host: &Host) -> ReportPosition {
+        if report.sequence < host.last_report.sequence { host.last_report } else { position_of(report) }
     }
 
     /// A report that ends nothing moves the chain on, and stays in the audit log.
@@ -333,7 +346,7 @@ impl HostSession {
         if let Note::Alarm(why) = &note {
             audit.push(record::host_event(AuditKind::Alarm, host.id, &host.name, why, now));
         }
-        let position = position(report);
+        let position = self.position_with(report, host);
         // Nothing was signed above what was allocated: a number beyond it is not believed.
         let sequence = report.command_sequence.min(host.allocated);
         let kept = KeptReport {
@@ -345,6 +358,7 @@ impl HostSession {
             audit,
         };
         let settled = Settled {
+            acknowledged: position_of(report),
             position,
             command_sequence: sequence,
             ended: None,
@@ -357,28 +371,27 @@ impl HostSession {
 
     /// A report is durable: now it is acknowledged.
     pub(super) fn settled(&mut self, settled: Settled, now: UnixMs) {
-        let Settled { position, command_sequence, ended, has_follow_up, note, quarantine } = settled;
+        let Settled { acknowledged, position, command_sequence, ended, has_follow_up, note, quarantine } = settled;
         if let Some(host) = &mut self.host {
             host.last_report = position;
             host.acknowledged = host.acknowledged.max(command_sequence);
         }
-        self.acknowledge(position);
+        self.acknowledge(acknowledged);
         if let Some(note) = note {
             self.note(note);
         }
         if let Some(EndedCommand { command, operation, status, message }) = ended {
             self.slot_remove(command);
-            let host = self.peer.host;
+            let host = self.host_id();
             self.out.push(Effect::Publish(Event::Command { command, operation, host, status, message }));
         }
         self.lane.needs_load |= has_follow_up;
-        let is_active = self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active);
-        if let Some(why) = quarantine.filter(|_| is_active) {
+        if let Some(why) = quarantine {
             self.quarantine(why, Some(RefusalCode::Quarantined), now);
         }
     }
 }
 
-fn position(report: &Verified<Report>) -> ReportPosition {
+fn position_of(report: &Verified<Report>) -> ReportPosition {
     ReportPosition { sequence: report.sequence, sha256: report.payload_sha256() }
 }

@@ -60,10 +60,6 @@ impl Sealing {
 }
 
 impl HostSession {
-    fn high(&self) -> Sequence {
-        self.peer.hello.high
-    }
-
     /// Asks the host where it stands with the commands it got in earlier sessions, by sending their
     /// stored bytes again.
     pub(super) fn ask_status(&mut self) {

@@ -3,31 +3,26 @@
 use std::sync::Arc;
 
 use envelope::{
-    messages::{AgentHello, Command as CommandMessage, SessionOpen},
+    messages::{Command as CommandMessage, SessionOpen},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
-use ids::{CommandId, FleetId, HostId, OperationId, Sha256, TlsExporter, UnixMs};
-use session::frames::{AgentFrame, ControlFrame, RefusalCode};
+use ids::{CommandId, HostId, OperationId, UnixMs};
+use session::{
+    control::Authenticated,
+    frames::{AgentFrame, ControlFrame, RefusalCode},
+};
 
 use crate::{
     model::{Command, Host, Operation},
     ports::{Event, StoreError, Write, Written},
 };
 
-/// What the handshake established, and the session starts from.
+/// What a session starts from.
 #[derive(Clone, Debug)]
-pub struct Authenticated {
-    /// The fleet.
-    pub fleet: FleetId,
-    /// The host whose identity key signed the proof.
-    pub host: HostId,
-    /// Its hello, bound by the proof.
-    pub hello: AgentHello,
-    /// The channel.
-    pub exporter: TlsExporter,
-    /// SHA-256 of the proof's payload bytes.
-    pub proof_sha256: Sha256,
+pub struct Established {
+    /// What `session::control::Handshake` established.
+    pub authenticated: Authenticated,
     /// Root metadata in force, by which the handshake was judged.
     pub root: Arc<TrustedRoot>,
 }
@@ -47,7 +42,8 @@ pub enum Input {
     OpenSigned(Result<Vec<u8>, SignError>),
     /// Answer to [`Effect::SignCommand`].
     CommandSigned(Result<SignedCommand, SignError>),
-    /// A frame came in. Only while [`super::HostSession::is_reading`] says so.
+    /// A frame came in. Only while [`super::HostSession::is_reading`] says so. Root metadata that the
+    /// handshake handed out comes first, in this form.
     Received(AgentFrame),
     /// The host's queue in the store may have changed.
     QueueChanged,
