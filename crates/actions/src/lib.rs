@@ -14,9 +14,11 @@ mod registry;
 pub mod release;
 pub mod spec;
 
+mod container;
 mod engine;
 mod spec_check;
 mod spec_read;
+mod stop;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
@@ -29,5 +31,8 @@ pub mod app_remove;
 pub mod command_cancel;
 pub mod docker_containers;
 pub mod host_facts;
+
+#[cfg(test)]
+mod tests;
 
 pub use registry::{ActionInfo, Class, DecodeError, Lock, OnRestart, Request, actions, find, latest};

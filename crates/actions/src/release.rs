@@ -113,10 +113,12 @@ pub(crate) struct ImageTag {
 pub(crate) enum Pending {
     /// A deploy.
     Deploy(Box<PendingDeploy>),
-    /// A removal; it only ever goes on.
+    /// A removal.
     Remove {
         /// The order.
         command: CommandId,
+        /// Names of the containers that ran before it.
+        ran: Vec<String>,
     },
 }
 

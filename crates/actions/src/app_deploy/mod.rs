@@ -3,6 +3,13 @@
 //! Read [`deploy::run`] first: the whole operation is one straight line there, and each step is a
 //! file beside it.
 
+mod commit;
+mod deploy;
+mod health;
+mod put_back;
+mod settle;
+mod switch;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ids::{AppName, DurationMs, ServiceName};
@@ -17,6 +24,8 @@ use crate::{
     spec::{AppSpec, PinnedImage, SecretName},
     spec_check, spec_read,
 };
+
+pub(crate) use settle::{Settled, settle_earlier};
 
 /// Makes a release of an app the one that runs, waits until it is healthy, or puts everything back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +100,6 @@ impl Action for AppDeploy {
     }
 
     async fn run<P: ActionPort>(&self, context: &ActionContext, port: &mut P) -> Outcome {
-        Outcome::failed("not built yet")
+        deploy::run(self, context, port).await
     }
 }

@@ -1,6 +1,9 @@
 //! `app.plan`: resolves images and says what a deploy would change.
 
+mod compare;
+pub(crate) mod decide;
 mod render;
+pub(crate) mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +136,11 @@ impl Action for AppPlan {
     }
 
     async fn run<P: ActionPort>(&self, context: &ActionContext, port: &mut P) -> Outcome {
-        Outcome::failed("not built yet")
+        let mut engine = Engine::patient(port, limits::PLAN_TIMEOUT);
+        match resolve::plan(&self.spec, context, &mut engine).await {
+            Ok(plan) => plan.into_outcome(),
+            Err(stop) => stop.untouched(&format!("{} cannot be planned", self.spec.app)),
+        }
     }
 }
 

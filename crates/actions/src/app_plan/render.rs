@@ -27,7 +27,7 @@ pub(super) fn summary(plan: &PlanResult) -> String {
 /// The plan as lines for a person, ending with a newline.
 #[must_use]
 pub fn render_plan(plan: &PlanResult) -> String {
-    let mut lines = vec![format!("{}: {}", plan.app, summary(plan))];
+    let mut lines = vec![summary(plan)];
     let width = plan.changes.iter().map(|entry| entry.service.len()).max().unwrap_or(0);
     for entry in &plan.changes {
         let (sign, word) = match entry.change {

@@ -1,5 +1,7 @@
 //! `app.remove`: takes an app off the host, and keeps its volumes.
 
+mod remove;
+
 use ids::AppName;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,8 @@ use crate::{
     port::{ActionContext, ActionPort},
     registry::{Action, ActionInfo, Class, Lock, OnRestart},
 };
+
+pub(crate) use remove::remove_pending;
 
 /// Stops and removes an app's containers and networks, and forgets its releases. Volumes stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,6 @@ impl Action for AppRemove {
     }
 
     async fn run<P: ActionPort>(&self, context: &ActionContext, port: &mut P) -> Outcome {
-        Outcome::failed("not built yet")
+        remove::run(&self.app, context, port).await
     }
 }

@@ -10,6 +10,8 @@ mod demand;
 mod file;
 pub mod image;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use ids::ActionName;
 

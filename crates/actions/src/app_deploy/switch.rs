@@ -1,0 +1,176 @@
+//! The way forward: networks and volumes, then service by service in starting order, the old
+//! container stopped and renamed, the new one made, started and waited for.
+//!
+//! Every step looks at what is there and does only what is missing, because after a crash all of
+//! this runs again.
+
+use std::collections::BTreeMap;
+
+use ids::{DurationMs, ServiceName};
+
+use super::{
+    deploy::{Deploy, release_record},
+    health::{self, Goal, Health},
+};
+use crate::{
+    app_plan::Change,
+    effect::{AppState, Effect, EffectError, EffectErrorKind, RunState},
+    engine::Engine,
+    limits,
+    port::ActionPort,
+    release::{Before, Book, Pending, PendingDeploy, parked_name},
+    spec_read,
+    stop::Stop,
+};
+
+/// Makes the new release run, and waits until all of it is healthy.
+pub(super) async fn switch<P: ActionPort>(
+    deploy: &Deploy<'_>,
+    book: &Book,
+    engine: &mut Engine<'_, P>,
+) -> Result<Health, Stop> {
+    let Some(Pending::Deploy(pending)) = &book.record.pending else {
+        return Err(Stop::fault("the agent lost track of this deploy; deploy again"));
+    };
+    book.release_write(engine, &release_record(deploy, engine)).await?;
+    tag_images(deploy, pending, engine).await?;
+    networks_and_volumes(deploy, engine).await?;
+    let before: BTreeMap<&str, &Before> = pending.before.iter().map(|b| (b.id.as_str(), b)).collect();
+    let early = deploy.decision.early.iter().filter_map(|name| deploy.decision.old.get(name));
+    for id in deploy.decision.orphans.iter().chain(early) {
+        park(deploy, &before, id, engine).await?;
+    }
+    let mut watch = health::Watch::new(deploy);
+    for name in &deploy.decision.order {
+        if engine.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        service_switch(deploy, &before, name, &mut watch, engine).await?;
+    }
+    watch.until(Goal::All, engine).await
+}
+
+async fn service_switch<P: ActionPort>(
+    deploy: &Deploy<'_>,
+    before: &BTreeMap<&str, &Before>,
+    name: &ServiceName,
+    watch: &mut health::Watch<'_>,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
+    let change = deploy.decision.changes.get(name).copied().unwrap_or(Change::Unchanged);
+    if change == Change::Unchanged {
+        return Ok(());
+    }
+    let service = &deploy.order.spec.services[name];
+    for (dependency, condition) in spec_read::dependencies(&deploy.order.spec, service) {
+        watch.until(Goal::Dependency { of: name.clone(), dependency, condition }, engine).await?;
+    }
+    let container = &deploy.desired[name];
+    if matches!(change, Change::Create | Change::Replace) {
+        if let Some(old) = deploy.decision.old.get(name) {
+            engine.progress(format!("{name}: stopping the old container"));
+            park(deploy, before, old, engine).await?;
+        }
+        engine.progress(format!("{name}: creating {}", container.name));
+        engine
+            .done(Effect::ContainerCreate(Box::new(container.clone())))
+            .await
+            .map_err(|error| refused(name, &container.name, "could not be created", error))?;
+    }
+    engine.progress(format!("{name}: starting {}", container.name));
+    engine
+        .done(Effect::ContainerStart { name: container.name.clone() })
+        .await
+        .map_err(|error| refused(name, &container.name, "could not be started", error))?;
+    watch.started(name.clone());
+    Ok(())
+}
+
+fn refused(service: &ServiceName, container: &str, what: &str, error: EffectError) -> Stop {
+    if matches!(error.kind, EffectErrorKind::Journal | EffectErrorKind::EngineUnreachable) {
+        return error.into();
+    }
+    Stop::failing(
+        service.as_str(),
+        container,
+        format!("service {service}: container {container} {what}: {}", error.message),
+    )
+}
+
+async fn tag_images<P: ActionPort>(
+    deploy: &Deploy<'_>,
+    pending: &PendingDeploy,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
+    // Tags were made from the same map, so they come in the same order.
+    for (image, tag) in deploy.order.images.values().zip(&pending.tags) {
+        let effect =
+            Effect::ImageTag { image: image.pinned.clone(), repository: tag.repository.clone(), tag: tag.tag.clone() };
+        engine.done(effect).await?;
+    }
+    Ok(())
+}
+
+async fn networks_and_volumes<P: ActionPort>(deploy: &Deploy<'_>, engine: &mut Engine<'_, P>) -> Result<(), Stop> {
+    let spec = &deploy.order.spec;
+    for (file_name, name) in &deploy.decision.networks_create {
+        let settings = spec_read::network_spec(spec, file_name);
+        engine.progress(format!("creating network {name}"));
+        engine
+            .done(Effect::NetworkCreate {
+                app: spec.app.clone(),
+                name: name.clone(),
+                file_name: file_name.clone(),
+                internal: settings.internal,
+                labels: settings.labels,
+            })
+            .await?;
+    }
+    for (file_name, name) in &deploy.decision.volumes_create {
+        let settings = spec.volumes.get(file_name).cloned().unwrap_or_default();
+        engine.progress(format!("creating volume {name}"));
+        engine
+            .done(Effect::VolumeCreate {
+                app: spec.app.clone(),
+                name: name.clone(),
+                file_name: file_name.to_string(),
+                driver_opts: settings.driver_opts,
+                labels: settings.labels,
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Stops a container of the release before and renames it out of the way. It must still be there.
+async fn park<P: ActionPort>(
+    deploy: &Deploy<'_>,
+    before: &BTreeMap<&str, &Before>,
+    id: &str,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
+    let Some(old) = before.get(id) else {
+        return Err(Stop::fault("the agent lost track of an old container; deploy again"));
+    };
+    let state: AppState = engine.observe(&deploy.order.spec.app).await?;
+    let Some(current) = state.containers.iter().find(|container| container.id == id) else {
+        return Err(Stop::fault(format!("container {} disappeared while it was being replaced", old.name)));
+    };
+    if !matches!(current.run, RunState::Created | RunState::Exited { .. } | RunState::Dead) {
+        let grace = grace_of(deploy, &old.service);
+        engine.done(Effect::ContainerStop { name: current.name.clone(), grace_ms: grace.0 }).await?;
+    }
+    let names: Vec<&str> = before.values().map(|other| other.name.as_str()).collect();
+    let parked = parked_name(&old.name, &names);
+    if current.name == old.name {
+        engine.rename(id, &old.name, &parked).await?;
+    }
+    Ok(())
+}
+
+/// How long the old container may take to end: as its own release said.
+fn grace_of(deploy: &Deploy<'_>, service: &str) -> DurationMs {
+    let services = deploy.from_record.iter().flat_map(|record| &record.spec.services);
+    let old = services.into_iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
+    old.and_then(|service| service.stop_grace_period_ms).map_or(limits::STOP_GRACE_DEFAULT, DurationMs)
+}

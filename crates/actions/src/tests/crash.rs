@@ -1,0 +1,174 @@
+//! Kills the process before and after every effect and every record write, resumes, and looks at
+//! what is on the host: exactly one release or the other, and the end says which.
+
+use super::scene::{context, deploy, ends, picture, remove, shop_with, world};
+use crate::{
+    Request,
+    outcome::{Outcome, OutcomeStatus},
+    port::ActionContext,
+    simulated::{Death, Point, SimulatedPort, SimulatedWorld, drive},
+};
+
+/// One operation that is interrupted everywhere.
+struct Case {
+    prepared: fn() -> SimulatedWorld,
+    order: Request,
+    /// How it ends, and what is there then.
+    end: OutcomeStatus,
+    /// Ends that are right when the order is only allowed to go back.
+    end_backwards: &'static [OutcomeStatus],
+}
+
+fn nothing() -> SimulatedWorld {
+    world()
+}
+
+fn first_release() -> SimulatedWorld {
+    let mut world = world();
+    ends(&mut world, &deploy(shop_with("web:1")), 1, OutcomeStatus::Succeeded);
+    world
+}
+
+/// As many releases as are kept, so that the next one drops the oldest.
+fn many_releases() -> SimulatedWorld {
+    let mut world = world();
+    for n in 1..=5 {
+        let web = if n % 2 == 0 { "web:2" } else { "web:1" };
+        ends(&mut world, &deploy(shop_with(web)), n, OutcomeStatus::Succeeded);
+    }
+    world
+}
+
+fn resumed(backwards_only: bool) -> ActionContext {
+    ActionContext { resumed: true, backwards_only, ..context(9) }
+}
+
+/// Runs with a death, then again without; says whether the death happened.
+fn interrupted(case: &Case, death: Death, backwards_only: bool) -> (bool, SimulatedWorld, Outcome) {
+    let mut world = (case.prepared)();
+    let context = context(9);
+    let mut port = SimulatedPort::new(&mut world);
+    port.death = Some(death);
+    let first = drive(case.order.run(&context, &mut port));
+    let died = first.is_none();
+    let mut port = SimulatedPort::new(&mut world);
+    let outcome = drive(case.order.run(&resumed(backwards_only), &mut port)).expect("the second run lives");
+    (died, world, outcome)
+}
+
+fn enumerate(case: &Case) {
+    let mut clean = (case.prepared)();
+    let old = picture(&clean);
+    let context = context(9);
+    let mut port = SimulatedPort::new(&mut clean);
+    let outcome = drive(case.order.run(&context, &mut port)).unwrap();
+    let points = port.points();
+    assert_eq!(outcome.status, case.end, "{}", outcome.message);
+    let new = picture(&clean);
+    assert!(points > 8, "only {points} points");
+    for point in (0..points).map(Point) {
+        for death in [Death::Before(point), Death::After(point)] {
+            let (died, world, outcome) = interrupted(case, death, false);
+            assert!(died, "{death:?} of {points} was not visited");
+            assert_eq!(outcome.status, case.end, "{death:?}: {}", outcome.message);
+            assert_eq!(picture(&world), new, "{death:?}: {}", outcome.message);
+
+            let (died, world, outcome) = interrupted(case, death, true);
+            assert!(died, "{death:?} of {points} was not visited");
+            backwards(case, death, &picture(&world), &outcome, &old, &new);
+        }
+    }
+}
+
+/// An order that became void only goes back, or ends as it had ended already.
+fn backwards(case: &Case, death: Death, now: &str, outcome: &Outcome, old: &str, new: &str) {
+    let without_record = |text: &str| text.replace("record app/shop\n", "");
+    match outcome.status {
+        // A removal that is left off: whatever is still there runs.
+        OutcomeStatus::Failed if outcome.result["started_again"].is_array() => {
+            let idle = now.lines().find(|line| line.starts_with("container") && !line.contains("Running"));
+            assert_eq!(idle, None, "{death:?} backwards: {}", outcome.message);
+        }
+        OutcomeStatus::Succeeded => assert_eq!(now, new, "{death:?} backwards: {}", outcome.message),
+        status => {
+            assert!(case.end_backwards.contains(&status), "{death:?} backwards: {status:?} {}", outcome.message);
+            // A first deploy that went back leaves its volumes, and its record says how it ended.
+            let volumes_too = |text: &str| without_record(text).replace("volume shop_data\n", "");
+            assert_eq!(volumes_too(now), volumes_too(old), "{death:?} backwards: {}", outcome.message);
+        }
+    }
+}
+
+const BACK: &[OutcomeStatus] = &[OutcomeStatus::RolledBack, OutcomeStatus::Failed];
+
+#[test]
+fn first_deploy() {
+    let order = deploy(shop_with("web:1"));
+    enumerate(&Case { prepared: nothing, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn second_deploy() {
+    let order = deploy(shop_with("web:2"));
+    enumerate(&Case { prepared: first_release, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn deploy_that_drops_the_oldest_release() {
+    let order = deploy(shop_with("web:2"));
+    enumerate(&Case { prepared: many_releases, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn deploy_that_is_rolled_back() {
+    let order = deploy(shop_with("web:sick"));
+    enumerate(&Case { prepared: first_release, order, end: OutcomeStatus::RolledBack, end_backwards: BACK });
+}
+
+#[test]
+fn first_deploy_that_is_rolled_back_to_nothing() {
+    let order = deploy(shop_with("web:crash"));
+    enumerate(&Case { prepared: nothing, order, end: OutcomeStatus::RolledBack, end_backwards: BACK });
+}
+
+#[test]
+fn deploy_that_drops_a_service() {
+    let order = deploy(super::scene::shop(serde_json::json!({ "web": super::scene::service("web:2") })));
+    enumerate(&Case { prepared: first_release, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn removal() {
+    let order = remove();
+    enumerate(&Case { prepared: first_release, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+/// Two deaths in a row, the second while the first is being made good.
+#[test]
+fn death_while_resuming() {
+    let order = deploy(shop_with("web:sick"));
+    let old = picture(&first_release());
+    let mut visited = 0;
+    for first in (0..60).map(Point) {
+        for second in (0..60).step_by(3).map(Point) {
+            let mut world = first_release();
+            let context = context(9);
+            let mut port = SimulatedPort::new(&mut world);
+            port.death = Some(Death::After(first));
+            if drive(order.run(&context, &mut port)).is_some() {
+                break;
+            }
+            let mut port = SimulatedPort::new(&mut world);
+            port.death = Some(Death::After(second));
+            if drive(order.run(&resumed(false), &mut port)).is_some() {
+                break;
+            }
+            visited += 1;
+            let mut port = SimulatedPort::new(&mut world);
+            let outcome = drive(order.run(&resumed(false), &mut port)).unwrap();
+            assert_eq!(outcome.status, OutcomeStatus::RolledBack, "{first:?} {second:?}: {}", outcome.message);
+            assert_eq!(picture(&world), old, "{first:?} {second:?}");
+        }
+    }
+    assert!(visited > 100, "only {visited} pairs were visited");
+}
