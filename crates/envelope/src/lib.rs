@@ -10,6 +10,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod audit_verify;
 mod convert;
 mod decode;
 mod envelope;

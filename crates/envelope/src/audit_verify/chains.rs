@@ -1,0 +1,238 @@
+//! Orders and reports of an export: each signed by whom it must be, each order given out once and
+//! in sequence, each report following the last of its host and answering an order of this log.
+
+use std::collections::BTreeMap;
+
+use ids::{AuditLogId, CommandId, FleetId, HostId, KeyId, Sequence, Sha256, UnixMs};
+
+use super::{AuditFault, Claims, ExportedEntry, Outstanding, Trust};
+use crate::{
+    Verified, VerifyError,
+    audit::AuditKind,
+    envelope::verify,
+    keys::{VerifyingKey, role},
+    messages::{Command, EnrolReceipt, Report, ReportPosition},
+};
+
+/// What is known of the log up to some entry.
+pub(super) struct Chains<'a> {
+    fleet: FleetId,
+    log: AuditLogId,
+    trust: &'a Trust,
+    host_keys: Vec<VerifyingKey<role::Agent>>,
+    hosts: BTreeMap<HostId, HostChain>,
+    orders: BTreeMap<CommandId, OrderState>,
+    order_count: u64,
+    report_count: u64,
+    gap_count: u64,
+    /// Records of orders or reports are missing, so what they held cannot be demanded.
+    orders_pruned: bool,
+    reports_pruned: bool,
+}
+
+struct HostChain {
+    key: KeyId,
+    allocated: Sequence,
+    last_report: ReportPosition,
+}
+
+struct OrderState {
+    host: HostId,
+    order_sha256: Sha256,
+    deliver_by: UnixMs,
+    index: u64,
+    /// Payload hash and sequence of each sealed version.
+    seals: Vec<(Sha256, Sequence)>,
+    reported: bool,
+}
+
+impl<'a> Chains<'a> {
+    pub(super) fn new(
+        fleet: FleetId,
+        log: AuditLogId,
+        trust: &'a Trust,
+        receipts: &[Vec<u8>],
+    ) -> Result<Self, AuditFault> {
+        let mut chains = Self {
+            fleet,
+            log,
+            trust,
+            host_keys: Vec::new(),
+            hosts: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            order_count: 0,
+            report_count: 0,
+            gap_count: 0,
+            orders_pruned: false,
+            reports_pruned: false,
+        };
+        for (number, envelope) in receipts.iter().enumerate() {
+            chains.receipt(number, envelope)?;
+        }
+        Ok(chains)
+    }
+
+    fn receipt(&mut self, number: usize, envelope: &[u8]) -> Result<(), AuditFault> {
+        let refused = |source| AuditFault::Receipt { number, source };
+        let receipt = verify::<EnrolReceipt>(envelope, &self.trust.session).map_err(refused)?;
+        let identity = receipt.identity_key;
+        let key = VerifyingKey::try_from(identity).map_err(|source| refused(VerifyError::Key { source }))?;
+        let id = key.key_id();
+        let start = HostChain { key: id, allocated: Sequence(0), last_report: ReportPosition::START };
+        if self.hosts.entry(receipt.host).or_insert(start).key != id {
+            return Err(AuditFault::TwoKeys { host: receipt.host });
+        }
+        self.host_keys.push(key);
+        Ok(())
+    }
+
+    /// One entry; `next` is the kind of the one after it.
+    pub(super) fn entry(
+        &mut self,
+        entry: &ExportedEntry,
+        next: Option<AuditKind>,
+        claims: &mut Claims,
+    ) -> Result<(), AuditFault> {
+        match (entry.kind, &entry.record) {
+            (AuditKind::Command, Some(record)) => self.order(entry.index, record),
+            (AuditKind::Command, None) => {
+                self.orders_pruned = true;
+                Ok(())
+            }
+            (AuditKind::Report, Some(record)) => self.report(entry.index, record, next, claims),
+            (AuditKind::Report, None) => {
+                self.reports_pruned = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn order(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
+        let command =
+            verify::<Command>(record, &self.trust.command).map_err(|source| AuditFault::Order { index, source })?;
+        if command.order.fleet != self.fleet {
+            return Err(AuditFault::OrderElsewhere { index });
+        }
+        let (host, sequence) = (command.order.host, command.sequence);
+        if let Some(chain) = self.hosts.get_mut(&host) {
+            if sequence <= chain.allocated {
+                return Err(AuditFault::Sequence { index, host, sequence, before: chain.allocated });
+            }
+            chain.allocated = sequence;
+        }
+        let order_sha256 = command.order.sha256();
+        let state = self.orders.entry(command.order.command).or_insert_with(|| OrderState {
+            host,
+            order_sha256,
+            deliver_by: command.order.deliver_by,
+            index,
+            seals: Vec::new(),
+            reported: false,
+        });
+        if state.order_sha256 != order_sha256 {
+            return Err(AuditFault::OrderChanged { index, command: command.order.command });
+        }
+        state.index = index;
+        state.seals.push((command.payload_sha256(), sequence));
+        self.order_count += 1;
+        Ok(())
+    }
+
+    fn report(
+        &mut self,
+        index: u64,
+        record: &[u8],
+        next: Option<AuditKind>,
+        claims: &mut Claims,
+    ) -> Result<(), AuditFault> {
+        let report =
+            verify::<Report>(record, &self.host_keys).map_err(|source| AuditFault::Report { index, source })?;
+        let host = report.host;
+        let signer = self.hosts.get(&host).map(|chain| chain.key);
+        if signer != Some(report.key_id()) || report.fleet != self.fleet {
+            return Err(AuditFault::ReportSigner { index, host });
+        }
+        self.follows(index, &report, next)?;
+        self.answers(index, &report)?;
+        if let Some(head) = report.audit_head {
+            if head.log == self.log {
+                // It was shown before it was reported, so it cannot cover the report itself.
+                if head.size > index {
+                    let what = format!("the head named by the report in entry {index}");
+                    return Err(AuditFault::Truncated { what, size: head.size, entries: index });
+                }
+                claims.add(format!("the head named by the report in entry {index}"), head);
+            } else if !self.trust.earlier_logs.contains(&head.log) {
+                return Err(AuditFault::UnknownLog { index, log: head.log });
+            }
+        }
+        self.report_count += 1;
+        Ok(())
+    }
+
+    /// Whether a report follows from the last of its host.
+    fn follows(&mut self, index: u64, report: &Verified<Report>, next: Option<AuditKind>) -> Result<(), AuditFault> {
+        let (host, sequence) = (report.host, report.sequence);
+        let Some(chain) = self.hosts.get_mut(&host) else { return Err(AuditFault::ReportSigner { index, host }) };
+        let last = chain.last_report;
+        let is_next = last.sequence.next() == Some(sequence);
+        if sequence <= last.sequence || (is_next && report.previous != last.sha256) {
+            return Err(AuditFault::ReportFork { index, host, sequence });
+        }
+        if !is_next {
+            // A control plane that lost reports records it right behind the report that showed it.
+            let is_recorded = next == Some(AuditKind::ReportGap);
+            if !is_recorded && !self.reports_pruned {
+                return Err(AuditFault::ReportGap { index, host, sequence });
+            }
+            self.gap_count += u64::from(is_recorded);
+        }
+        chain.last_report = ReportPosition { sequence, sha256: report.payload_sha256() };
+        Ok(())
+    }
+
+    /// Whether a report answers an order that the log holds before it.
+    fn answers(&mut self, index: u64, report: &Verified<Report>) -> Result<(), AuditFault> {
+        let answered = (report.command_sha256, report.command_sequence);
+        match self.orders.get_mut(&report.command) {
+            Some(order) if order.host == report.host && order.seals.contains(&answered) => {
+                order.reported = true;
+                Ok(())
+            }
+            _ if self.orders_pruned => Ok(()),
+            _ => Err(AuditFault::NoOrder { index, command: report.command }),
+        }
+    }
+
+    pub(super) fn host_count(&self) -> u64 {
+        self.hosts.len() as u64
+    }
+
+    pub(super) const fn order_count(&self) -> u64 {
+        self.order_count
+    }
+
+    pub(super) const fn report_count(&self) -> u64 {
+        self.report_count
+    }
+
+    pub(super) const fn gap_count(&self) -> u64 {
+        self.gap_count
+    }
+
+    /// Orders without a report whose time had passed at `at`, by entry.
+    pub(super) fn outstanding(&self, at: UnixMs) -> Vec<Outstanding> {
+        let open = self.orders.iter().filter(|(_, order)| !order.reported && order.deliver_by < at);
+        let mut outstanding: Vec<Outstanding> = open
+            .map(|(&command, order)| Outstanding {
+                command,
+                host: order.host,
+                deliver_by: order.deliver_by,
+                index: order.index,
+            })
+            .collect();
+        outstanding.sort_unstable_by_key(|order| order.index);
+        outstanding
+    }
+}
