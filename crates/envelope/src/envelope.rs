@@ -136,7 +136,7 @@ pub(crate) fn assemble(payload_type: &str, payload: Vec<u8>, signatures: &[(KeyI
 }
 
 /// A message just signed, with its envelope.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Signed<T> {
     value: T,
     envelope: Vec<u8>,
@@ -186,7 +186,7 @@ impl<R: KeyRole> SigningKey<R> {
 }
 
 /// A message whose envelope was verified: the only thing later rooms act upon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Verified<T> {
     value: T,
     envelope: Vec<u8>,
@@ -214,6 +214,19 @@ impl<T> Verified<T> {
     #[must_use]
     pub fn into_value(self) -> T {
         self.value
+    }
+}
+
+// The envelope repeats the value, so it is left out.
+impl<T: fmt::Debug> fmt::Debug for Signed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed").field("value", &self.value).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Verified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").field("value", &self.value).field("key", &self.key).finish_non_exhaustive()
     }
 }
 

@@ -6,13 +6,39 @@ use ids::{
     OperationId, QuarantineId, ReportSequence, Role, RootVersion, Sequence, Sha256, TlsExporter, TokenId, UnixMs,
 };
 
-/// 32 bytes of an Ed25519 public key, checked (canonical, not weak, torsion-free) when decoded.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// 32 bytes of an Ed25519 public key (RFC 8032). Checked (canonical, not weak, torsion-free) when
+/// decoded from a message; by itself only bytes. Text form: hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKeyBytes(pub [u8; 32]);
 
-/// 32 bytes of an X25519 public key (RFC 7748).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// 32 bytes of an X25519 public key (RFC 7748). Checked (canonical, not of small order) when decoded
+/// from a message; by itself only bytes. Text form: hexadecimal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SealingKeyBytes(pub [u8; 32]);
+
+macro_rules! key_text {
+    ($($key:ident)*) => {$(
+        impl core::fmt::Display for $key {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(&ids::hex(&self.0))
+            }
+        }
+        impl core::fmt::Debug for $key {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                core::fmt::Display::fmt(self, f)
+            }
+        }
+        impl core::str::FromStr for $key {
+            type Err = &'static str;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok();
+                let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+                bytes.map(Self).ok_or("expected a public key: 64 hexadecimal digits")
+            }
+        }
+    )*};
+}
+key_text! { PublicKeyBytes SealingKeyBytes }
 
 /// Root metadata: who may sign what in this fleet. Signed by the root keys of its own version and
 /// of the version before.

@@ -215,3 +215,6 @@ impl<R: KeyRole> fmt::Debug for VerifyingKey<R> {
         write!(f, "{}({})", R::NAME, self.id)
     }
 }
+
+#[cfg(test)]
+mod vectors;

@@ -1,0 +1,13 @@
+//! The room's promises, tested from outside: what a later room, or an attacker, can do with bytes.
+
+mod canonical;
+mod golden;
+mod guard;
+mod merkle;
+mod properties;
+mod root;
+mod samples;
+mod seal;
+mod tamper;
+mod token;
+mod wire;
