@@ -55,6 +55,21 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
 }
 
+impl std::fmt::Display for Config {
+    /// As a configuration file would have it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        writeln!(f, "data_dir = {:?}", self.data_dir)?;
+        writeln!(f, "agent_listen = \"{}\"", self.agent_listen)?;
+        writeln!(f, "http_listen = \"{}\"", self.http_listen)?;
+        writeln!(f, "log_level = {:?}", self.log_level)?;
+        writeln!(f, "log_format = \"{format}\"")
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -73,7 +88,9 @@ pub(crate) enum ConfigError {
     UnknownVariable { name: String, known: String },
     #[error("the environment variable {name} is wrong: {message}")]
     Variable { name: String, message: String },
-    #[error("http_listen is {address}: plain HTTP is served on loopback only; use 127.0.0.1 or [::1] and put a TLS proxy in front")]
+    #[error(
+        "http_listen is {address}: plain HTTP is served on loopback only; use 127.0.0.1 or [::1] and put a TLS proxy in front"
+    )]
     NotLoopback { address: SocketAddr },
 }
 
@@ -96,8 +113,10 @@ impl Settings {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        toml::from_str(&text)
-            .map_err(|error| ConfigError::File { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })
+        toml::from_str(&text).map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })
     }
 
     fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
@@ -159,7 +178,8 @@ mod tests {
     fn flags_win_over_environment_over_file_over_defaults() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("config.toml");
-        std::fs::write(&path, "log_level = 'file'\nhttp_listen = '127.0.0.1:1'\nagent_listen = '127.0.0.1:2'").expect("written");
+        std::fs::write(&path, "log_level = 'file'\nhttp_listen = '127.0.0.1:1'\nagent_listen = '127.0.0.1:2'")
+            .expect("written");
         let environment = [
             ("SERVERFLOW_CONTROL_PLANE_LOG_LEVEL".to_owned(), "environment".to_owned()),
             ("SERVERFLOW_CONTROL_PLANE_HTTP_LISTEN".to_owned(), "127.0.0.1:3".to_owned()),
@@ -181,7 +201,8 @@ mod tests {
         assert!(error.contains("http_lisen") && error.contains("line 2"), "{error}");
 
         let variable = ("SERVERFLOW_CONTROL_PLANE_HTTP_LISEN".to_owned(), String::new());
-        let error = load(None, [variable].into_iter(), Settings::default()).expect_err("an unknown variable").to_string();
+        let error =
+            load(None, [variable].into_iter(), Settings::default()).expect_err("an unknown variable").to_string();
         assert!(error.contains("SERVERFLOW_CONTROL_PLANE_HTTP_LISEN is not known"), "{error}");
     }
 

@@ -44,12 +44,12 @@ pub(crate) struct InitArgs {
     admin: UserName,
     /// Print one JSON document on standard output and nothing else
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 }
 
 /// What `init` made. Shown once: it holds a password and a passphrase.
 #[derive(Serialize)]
-pub(crate) struct Initialised {
+struct Initialised {
     fleet_id: FleetId,
     admin: Admin,
     /// Where the root key lies until it is taken away.
@@ -79,7 +79,9 @@ fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Re
 /// Why there is no new fleet.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InitError {
-    #[error("{path} exists already: this control plane was initialised before. To start a new fleet choose another --data-dir")]
+    #[error(
+        "{path} exists already: this control plane was initialised before. To start a new fleet choose another --data-dir"
+    )]
     Exists { path: PathBuf },
     #[error("cannot {what} {path}: check the owner and the free space of its disk")]
     Io {
@@ -96,6 +98,8 @@ pub(crate) enum InitError {
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Signer(#[from] signer::StateError),
     #[error("the administrator's credentials could not be made")]
     Credentials(#[from] web::credentials::CredentialError),
 }
@@ -111,13 +115,28 @@ struct Keys {
     data: Zeroizing<[u8; 32]>,
 }
 
+/// Makes the fleet and prints what was made.
+///
+/// # Errors
+/// See [`init`].
+pub(crate) async fn run(data_dir: PathBuf, args: InitArgs) -> Result<(), InitError> {
+    let made = init(&data_dir, &args).await?;
+    if args.json {
+        // Printing cannot fail on a value of strings; a closed pipe ends the process as ever.
+        println!("{}", serde_json::json!(made));
+    } else {
+        made.print();
+    }
+    Ok(())
+}
+
 /// Makes the fleet.
 ///
 /// # Errors
 /// See [`InitError`]; the data directory is untouched then.
-pub(crate) async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError> {
+async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError> {
     for address in &args.agent_address {
-        if envelope::address::check(address).is_err() {
+        if !envelope::address::is_valid(address) {
             return Err(InitError::Address { address: address.clone() });
         }
     }
@@ -183,6 +202,7 @@ async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<In
         expires: now.plus(ADMIN_TOKEN_LIFETIME),
     };
     write_database(files, keys.data, envelope, user, session, &root, now).await?;
+    signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
     keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
 
     Ok(Initialised {
@@ -258,7 +278,7 @@ async fn write_database(
     metadata: &RootMetadata,
     now: UnixMs,
 ) -> Result<(), InitError> {
-    let store = SqliteStore::open(StoreConfig::new(files.database(), data_key, metadata.audit_log)).await?;
+    let store = SqliteStore::open(StoreConfig { path: files.database(), data_key }).await?;
     let entry = |kind, subject: String, record: serde_json::Value| AuditEntry {
         time: now,
         kind,
@@ -285,7 +305,7 @@ async fn write_database(
 
 impl Initialised {
     /// For people.
-    pub(crate) fn print(&self) {
+    fn print(&self) {
         println!("Fleet {} is ready.", self.fleet_id);
         println!();
         println!("Administrator     {}", self.admin.name);

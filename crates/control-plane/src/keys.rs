@@ -34,4 +34,3 @@ pub(crate) fn load(files: &Files) -> Result<Keys, KeysError> {
         data: keyfile::read_symmetric(&files.data_key())?,
     })
 }
-

@@ -1,1 +1,127 @@
-fn main() {}
+//! `serverflow-control-plane`: makes a fleet (`init`), runs it (`serve`), checks its configuration.
+//!
+//! This program is the control plane's shell: it brings clocks, randomness, sockets and files to the
+//! machines of `session` and `fleet`, and holds the wiring between the rooms. It decides nothing.
+
+mod agents;
+mod chores;
+mod clock;
+mod config;
+mod enrolment;
+mod files;
+mod hub;
+mod init;
+mod keys;
+mod limits;
+mod listener;
+mod random;
+mod serve;
+mod session_task;
+mod tls;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat, Settings};
+
+/// Exit code for usage and invalid input.
+const EXIT_INVALID: u8 = 2;
+
+/// The ServerFlow control plane: one place that orders, hosts that verify.
+#[derive(Debug, Parser)]
+#[command(name = "serverflow-control-plane", version, propagate_version = true)]
+struct Arguments {
+    /// Configuration file (TOML); environment and flags win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new fleet: keys, root metadata, database, first administrator
+    ///
+    /// Example: serverflow-control-plane init --data-dir /var/lib/serverflow --agent-address control.example.org:7443
+    Init(init::InitArgs),
+    /// Run the control plane until it is asked to end (SIGTERM, SIGINT)
+    ///
+    /// Example: serverflow-control-plane serve --data-dir /var/lib/serverflow --agent-listen 0.0.0.0:7443
+    Serve,
+    /// Work with the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Check file, environment and flags, and print what is in force
+    ///
+    /// Example: serverflow-control-plane config check --config /etc/serverflow/control-plane.toml
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match config::load(arguments.config.as_deref(), environment(), arguments.settings) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_INVALID),
+    };
+    match arguments.command {
+        Command::Config { command: ConfigCommand::Check } => {
+            print!("{config}");
+            ExitCode::SUCCESS
+        }
+        Command::Init(args) => run(init::run(config.data_dir, args)),
+        Command::Serve => {
+            if let Err(error) = log_to_standard_error(&config) {
+                return fail(error.as_ref(), EXIT_INVALID);
+            }
+            run(serve::serve(config))
+        }
+    }
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // A variable that is not UTF-8 cannot be one of ours.
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn run<E: Error>(task: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    match runtime.block_on(task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Prints an error and what it came from, each once.
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    eprintln!("serverflow-control-plane: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprintln!("  because: {cause}");
+        source = cause.source();
+    }
+    ExitCode::from(code)
+}
+
+fn log_to_standard_error(config: &Config) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_new(&config.log_level)
+        .map_err(|error| format!("log_level {:?} is no level and no filter: {error}", config.log_level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The gRPC service agents call: hands each stream to its task.
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use envelope::{
+    keys::{SigningKey, role},
+    root::TrustedRoot,
+    signer_port::Signer,
+};
+use fleet::ports::Store;
+use ids::{FleetId, UnixMs};
+use session::frames::{AgentFrame, ControlFrame};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use wire::v1::{self, agent_link_server::AgentLink};
+
+use crate::{clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, session_task};
+
+/// What every agent's stream needs.
+pub(crate) struct Agents {
+    pub(crate) fleet: FleetId,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) session_key: SigningKey<role::Session>,
+    pub(crate) hub: Arc<Hub>,
+    root: RwLock<Arc<TrustedRoot>>,
+    strangers: AtomicU64,
+}
+
+impl Agents {
+    pub(crate) fn new(
+        root: Arc<TrustedRoot>,
+        store: Arc<dyn Store>,
+        signer: Arc<dyn Signer>,
+        session_key: SigningKey<role::Session>,
+        hub: Arc<Hub>,
+    ) -> Self {
+        let fleet = root.current().fleet;
+        Self { fleet, store, signer, session_key, hub, root: RwLock::new(root), strangers: AtomicU64::new(0) }
+    }
+
+    /// Root metadata in force.
+    pub(crate) fn root(&self) -> Arc<TrustedRoot> {
+        self.root.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Newer root metadata is durable: from now on everything is judged by it.
+    pub(crate) fn root_advance(&self, root: Arc<TrustedRoot>) {
+        let mut current = self.root.write().unwrap_or_else(PoisonError::into_inner);
+        if root.version() > current.version() {
+            *current = root;
+            drop(current);
+            self.hub.root_changed();
+        }
+    }
+
+    /// Someone who is nobody was refused. Counted, not logged one by one: strangers are many.
+    pub(crate) fn stranger_refused(&self) {
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Strangers refused since last asked.
+    pub(crate) fn strangers_take(&self) -> u64 {
+        self.strangers.swap(0, Ordering::Relaxed)
+    }
+
+    pub(crate) fn now(&self) -> UnixMs {
+        clock::now()
+    }
+}
+
+/// The two directions of one stream.
+pub(crate) struct Stream {
+    pub(crate) info: ConnectionInfo,
+    incoming: Streaming<v1::AgentFrame>,
+    outgoing: mpsc::Sender<Result<v1::ControlFrame, Status>>,
+}
+
+/// Why a stream cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error("the agent closed the stream")]
+    Closed,
+    #[error("the connection ended: {0}")]
+    Cut(String),
+    #[error("the agent sent a malformed frame: {0}")]
+    Frame(#[from] wire::FrameError),
+    #[error("the agent takes nothing any more")]
+    Stuck,
+}
+
+impl Stream {
+    /// Waits for the next frame. Cancel-safe.
+    pub(crate) async fn receive(&mut self) -> Result<AgentFrame, StreamError> {
+        match self.incoming.message().await {
+            Ok(Some(frame)) => Ok(frame.try_into()?),
+            Ok(None) => Err(StreamError::Closed),
+            Err(status) => Err(StreamError::Cut(status.message().to_owned())),
+        }
+    }
+
+    /// Sends a frame; an agent that takes nothing for [`limits::SEND_TIMEOUT`] is given up.
+    pub(crate) async fn send(&self, frame: ControlFrame) -> Result<(), StreamError> {
+        match timeout(limits::SEND_TIMEOUT, self.outgoing.send(Ok(frame.into()))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(StreamError::Closed),
+            Err(_) => Err(StreamError::Stuck),
+        }
+    }
+}
+
+/// The service, as tonic wants it.
+pub(crate) struct AgentService(pub(crate) Arc<Agents>);
+
+type Frames = ReceiverStream<Result<v1::ControlFrame, Status>>;
+
+fn open(request: Request<Streaming<v1::AgentFrame>>) -> Result<(Stream, Response<Frames>), Status> {
+    let info = request.extensions().get::<ConnectionInfo>().cloned();
+    let info = info.ok_or_else(|| Status::internal("the connection has no channel binding"))?;
+    let (outgoing, frames) = mpsc::channel(limits::SEND_QUEUE_MAX);
+    let stream = Stream { info, incoming: request.into_inner(), outgoing };
+    Ok((stream, Response::new(ReceiverStream::new(frames))))
+}
+
+#[tonic::async_trait]
+impl AgentLink for AgentService {
+    type EnrolStream = Frames;
+    type SessionStream = Frames;
+
+    async fn enrol(&self, request: Request<Streaming<v1::AgentFrame>>) -> Result<Response<Frames>, Status> {
+        let (stream, response) = open(request)?;
+        tokio::spawn(enrolment::run(self.0.clone(), stream));
+        Ok(response)
+    }
+
+    async fn session(&self, request: Request<Streaming<v1::AgentFrame>>) -> Result<Response<Frames>, Status> {
+        let (stream, response) = open(request)?;
+        tokio::spawn(session_task::run(self.0.clone(), stream));
+        Ok(response)
+    }
+}

@@ -1,0 +1,118 @@
+//! What the control plane does by the clock: heads of the audit log, orders that waited too long,
+//! the count of strangers.
+
+use std::sync::Arc;
+
+use envelope::{
+    audit::AuditKind,
+    keys::{SigningKey, role},
+    messages::{AuditHead, LogPosition},
+};
+use fleet::{
+    dispatch::expire_queued,
+    model::{Command, CommandFilter, CommandStatus, HostStanding},
+    ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
+};
+use store::SqliteStore;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::{agents::Agents, limits};
+
+/// Signs a head whenever the log has grown, at most every [`limits::HEAD_INTERVAL`].
+pub(crate) async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningKey<role::Audit>) {
+    let mut positions = store.audit_positions();
+    positions.mark_changed();
+    loop {
+        if positions.changed().await.is_err() {
+            return;
+        }
+        let next = Instant::now() + limits::HEAD_INTERVAL;
+        let position = *positions.borrow_and_update();
+        let log = agents.root().current().audit_log;
+        let position = LogPosition { log, size: position.size, root: position.root };
+        let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
+        let envelope = key.sign(&head).into_envelope();
+        match store.write(Write::AuditHead { position, envelope: envelope.clone() }).await {
+            Ok(_) => agents.hub.audit_head(&envelope.into()),
+            // An older head than the stored one: after a restart, or when a write raced; the next one comes.
+            Err(StoreError::Conflict(why)) => tracing::debug!(why, "an audit head was not needed"),
+            Err(error) => tracing::error!(%error, "an audit head could not be stored"),
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Ends queued commands whose time has passed at hosts that have no session; sessions end their own.
+pub(crate) async fn expiry(agents: Arc<Agents>) {
+    let mut ticks = interval(limits::EXPIRY_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = expire_once(&agents).await {
+            tracing::warn!(%error, "commands that waited too long could not be ended; trying again");
+        }
+    }
+}
+
+async fn expire_once(agents: &Agents) -> Result<(), StoreError> {
+    let mut before = None;
+    loop {
+        let limit = fleet::limits::LIST_MAX;
+        let filter = CommandFilter { status: Some(CommandStatus::Queued), before, limit, ..CommandFilter::default() };
+        let queued = agents.store.commands(filter).await?;
+        expire_page(agents, &queued).await?;
+        match queued.last() {
+            Some(oldest) if queued.len() == limit as usize => before = Some(oldest.order.command),
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn expire_page(agents: &Agents, queued: &[Command]) -> Result<(), StoreError> {
+    for write in expire_queued(agents.now(), queued) {
+        let Write::CommandEnd { command, status, message, .. } = &write else { continue };
+        let (command, status, message) = (*command, *status, message.clone());
+        let Some(ended) = queued.iter().find(|queued| queued.order.command == command) else { continue };
+        match agents.store.write(write).await {
+            Ok(_) => {
+                let (operation, host) = (ended.order.operation, ended.order.host);
+                agents.hub.publish(Event::Command { command, operation, host, status, message });
+                agents.hub.host_changed(host, HostChange::Queue);
+            }
+            // A session or a person was first.
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// One leaf a minute with the number of strangers refused, if there were any.
+pub(crate) async fn strangers(agents: Arc<Agents>) {
+    let mut ticks = interval(limits::STRANGERS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let count = agents.strangers_take();
+        if count == 0 {
+            continue;
+        }
+        let entry = AuditEntry {
+            time: agents.now(),
+            kind: AuditKind::RefusalCount,
+            actor: "strangers".to_owned(),
+            subject: "the agents' listener".to_owned(),
+            record: AuditRecord::Inline(serde_json::json!({ "refused": count }).to_string().into_bytes()),
+        };
+        tracing::warn!(count, "connections to the agents' listener were refused");
+        if let Err(error) = agents.store.write(Write::Audit(entry)).await {
+            tracing::error!(%error, "refusals could not be recorded");
+        }
+    }
+}
+
+/// Hosts known and not revoked, for the log at start.
+pub(crate) async fn host_count(agents: &Agents) -> Result<usize, StoreError> {
+    let hosts = agents.store.hosts().await?;
+    Ok(hosts.iter().filter(|host| !matches!(host.standing, HostStanding::Revoked { .. })).count())
+}

@@ -1,0 +1,216 @@
+//! Who is connected, and who wants to know. Everything here is memory and may be lost: state is in
+//! the store, and a session that opens reads it there.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fleet::ports::{Event, HostChange, Notifier};
+use ids::{HostId, UnixMs};
+use tokio::sync::{Notify, broadcast};
+
+use crate::limits;
+
+/// The registry of open sessions and the stream of events.
+pub(crate) struct Hub {
+    sessions: Mutex<Sessions>,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    open: HashMap<HostId, Open>,
+    /// Numbers registrations, so that an old one never removes a newer.
+    last: u64,
+    shutting_down: bool,
+}
+
+struct Open {
+    number: u64,
+    since: UnixMs,
+    mailbox: Arc<Mailbox>,
+}
+
+/// What a session is told. Flags, not a queue: nothing is lost, nothing piles up.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    news: Mutex<News>,
+    arrived: Notify,
+}
+
+/// What has come since the session last looked.
+#[derive(Default)]
+pub(crate) struct News {
+    pub(crate) queue_changed: bool,
+    pub(crate) revoked: bool,
+    pub(crate) superseded: bool,
+    pub(crate) root_changed: bool,
+    pub(crate) shutting_down: bool,
+    pub(crate) audit_head: Option<Arc<[u8]>>,
+}
+
+impl Mailbox {
+    /// Waits for news. Cancel-safe: what is not taken stays.
+    pub(crate) async fn take(&self) -> News {
+        loop {
+            let arrived = self.arrived.notified();
+            let news = std::mem::take(&mut *lock(&self.news));
+            if news.any() {
+                return news;
+            }
+            arrived.await;
+        }
+    }
+
+    fn put(&self, change: impl FnOnce(&mut News)) {
+        change(&mut lock(&self.news));
+        self.arrived.notify_one();
+    }
+}
+
+impl News {
+    const fn any(&self) -> bool {
+        self.queue_changed
+            || self.revoked
+            || self.superseded
+            || self.root_changed
+            || self.shutting_down
+            || self.audit_head.is_some()
+    }
+}
+
+/// A panic elsewhere leaves these maps whole: each change is one insertion or removal.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An open session's entry; dropping it takes the entry away.
+pub(crate) struct Registration {
+    hub: Arc<Hub>,
+    host: HostId,
+    number: u64,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.hub.sessions);
+        if sessions.open.get(&self.host).is_some_and(|open| open.number == self.number) {
+            sessions.open.remove(&self.host);
+            drop(sessions);
+            self.hub.publish(Event::Host { host: self.host });
+        }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { sessions: Mutex::default(), events: broadcast::channel(limits::EVENTS_MAX).0 })
+    }
+
+    /// A host has proved who it is: its session takes over from an older one.
+    pub(crate) fn register(self: &Arc<Self>, host: HostId, now: UnixMs) -> Registration {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut sessions = lock(&self.sessions);
+        sessions.last += 1;
+        let number = sessions.last;
+        if sessions.shutting_down {
+            mailbox.put(|news| news.shutting_down = true);
+        }
+        let open = Open { number, since: now, mailbox: mailbox.clone() };
+        if let Some(older) = sessions.open.insert(host, open) {
+            older.mailbox.put(|news| news.superseded = true);
+        }
+        drop(sessions);
+        self.publish(Event::Host { host });
+        Registration { hub: self.clone(), host, number, mailbox }
+    }
+
+    /// A newer audit head is signed and stored.
+    pub(crate) fn audit_head(&self, envelope: &Arc<[u8]>) {
+        self.tell_all(|news| news.audit_head = Some(envelope.clone()));
+    }
+
+    /// Newer root metadata is in force.
+    pub(crate) fn root_changed(&self) {
+        self.tell_all(|news| news.root_changed = true);
+    }
+
+    /// Every session, and every one that still comes, should end.
+    pub(crate) fn shut_down(&self) {
+        lock(&self.sessions).shutting_down = true;
+        self.tell_all(|news| news.shutting_down = true);
+    }
+
+    /// Sessions open now.
+    pub(crate) fn open_count(&self) -> usize {
+        lock(&self.sessions).open.len()
+    }
+
+    /// The stream of events, for the people's side.
+    pub(crate) fn events(&self) -> broadcast::Sender<Event> {
+        self.events.clone()
+    }
+
+    fn tell_all(&self, change: impl Fn(&mut News)) {
+        for open in lock(&self.sessions).open.values() {
+            open.mailbox.put(&change);
+        }
+    }
+}
+
+impl Notifier for Hub {
+    fn host_changed(&self, host: HostId, change: HostChange) {
+        if let Some(open) = lock(&self.sessions).open.get(&host) {
+            open.mailbox.put(|news| match change {
+                HostChange::Queue => news.queue_changed = true,
+                HostChange::Revoked => news.revoked = true,
+            });
+        }
+    }
+
+    fn publish(&self, event: Event) {
+        // Nobody watching is fine.
+        let _ = self.events.send(event);
+    }
+
+    fn connected(&self, host: HostId) -> Option<UnixMs> {
+        lock(&self.sessions).open.get(&host).map(|open| open.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> HostId {
+        HostId::from_bytes([1; 16])
+    }
+
+    #[tokio::test]
+    async fn a_newer_session_supersedes_and_an_older_one_takes_nothing_away() {
+        let hub = Hub::new();
+        let first = hub.register(host(), UnixMs(1));
+        let second = hub.register(host(), UnixMs(2));
+        assert!(first.mailbox.take().await.superseded);
+        drop(first);
+        assert_eq!(hub.connected(host()), Some(UnixMs(2)));
+        drop(second);
+        assert_eq!(hub.connected(host()), None);
+    }
+
+    #[tokio::test]
+    async fn news_is_kept_until_taken() {
+        let hub = Hub::new();
+        let session = hub.register(host(), UnixMs(1));
+        hub.host_changed(host(), HostChange::Queue);
+        hub.host_changed(host(), HostChange::Revoked);
+        let news = session.mailbox.take().await;
+        assert!(news.queue_changed && news.revoked && !news.superseded);
+        hub.shut_down();
+        assert!(session.mailbox.take().await.shutting_down);
+        let late = hub.register(HostId::from_bytes([2; 16]), UnixMs(2));
+        assert!(late.mailbox.take().await.shutting_down);
+    }
+}

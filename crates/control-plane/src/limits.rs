@@ -1,0 +1,38 @@
+//! Limits of the control plane's shell.
+
+use std::time::Duration;
+
+/// Connections in TLS handshake at a time; more wait in the kernel's backlog.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
+/// Agents' connections at a time.
+pub(crate) const CONNECTIONS_MAX: usize = 20_000;
+/// Time for a TLS handshake.
+pub(crate) const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from the first byte of a stream until both sides have proved themselves.
+pub(crate) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often an idle agent's connection is probed by an HTTP/2 PING.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(45);
+/// How long a PING may stay unanswered.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// HTTP/2 streams per agent's connection: one session, and one to spare.
+pub(crate) const STREAMS_MAX: u32 = 2;
+/// HTTP/2 flow-control window per stream and connection, in bytes: bounds what an agent can have in flight.
+pub(crate) const WINDOW_BYTES: u32 = 256 * 1024;
+/// Frames waiting to be sent to one agent.
+pub(crate) const SEND_QUEUE_MAX: usize = 4;
+/// An agent that takes no frame for so long is cut off.
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Events kept for people who watch and read slowly.
+pub(crate) const EVENTS_MAX: usize = 4096;
+/// How often a new audit head is looked for.
+pub(crate) const HEAD_INTERVAL: Duration = Duration::from_millis(500);
+/// How often commands that waited too long are looked for.
+pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often refused strangers are recorded.
+pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before its expiry root metadata is warned about.
+pub(crate) const ROOT_EXPIRY_WARNING: ids::DurationMs = ids::DurationMs::from_days(60);
+/// Time given to sessions and requests to end at shutdown.
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,216 @@
+//! `serve`: opens everything, listens on both sides, and drains at the end.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use envelope::root::{RootError, TrustedRoot};
+use fleet::ports::{Store as _, StoreError};
+use signer::{LocalSigner, SignerConfig, StateError};
+use store::{SqliteStore, StoreConfig};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::Server;
+use wire::v1::agent_link_server::AgentLinkServer;
+
+use crate::{
+    agents::{AgentService, Agents},
+    chores, clock,
+    config::Config,
+    files::Files,
+    hub::Hub,
+    keys, limits, listener,
+};
+
+/// Why the control plane does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("{path} does not hold a control plane: run `serverflow-control-plane init --data-dir {path}` first")]
+    NotInitialised { path: PathBuf },
+    #[error("{0}")]
+    Keys(#[from] keys::KeysError),
+    #[error("{0}")]
+    Tls(#[from] crate::tls::TlsError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the stored root metadata does not verify: {0}")]
+    Root(#[from] RootError),
+    #[error("the {what} in {path} is not the one that root metadata lists; restore the right key file from a backup")]
+    WrongKey { what: &'static str, path: PathBuf },
+    #[error("{0}")]
+    Signer(#[from] StateError),
+    #[error(
+        "cannot listen on {address} for {whom}: {source}. Another program may have that port; choose another with {flag}"
+    )]
+    Listen { address: SocketAddr, whom: &'static str, flag: &'static str, source: std::io::Error },
+    #[error("the {whom} listener failed")]
+    Server {
+        whom: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("signals cannot be awaited")]
+    Signal(#[source] std::io::Error),
+}
+
+/// Runs until it is asked to end.
+///
+/// # Errors
+/// See [`ServeError`]; each says what to do.
+pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
+    let files = Files::new(&config.data_dir);
+    if !files.database().exists() {
+        return Err(ServeError::NotInitialised { path: config.data_dir });
+    }
+    let agent_listener = listen(config.agent_listen, "agents", "--agent-listen").await?;
+    let people_listener = listen(config.http_listen, "people", "--http-listen").await?;
+
+    let keys = keys::load(&files)?;
+    let store = Arc::new(SqliteStore::open(StoreConfig { path: files.database(), data_key: keys.data }).await?);
+    let root = Arc::new(TrustedRoot::from_stored(&store.root_chain().await?)?);
+    check_keys(&files, &root, &keys.session, &keys.command, &keys.audit, &keys.tls)?;
+    let signer = Arc::new(LocalSigner::open(SignerConfig {
+        command_key: keys.command,
+        fleet: root.current().fleet,
+        state_path: files.signer_state(),
+        clock: Arc::new(clock::now),
+    })?);
+    let hub = Hub::new();
+    let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer, keys.session, hub.clone()));
+    let hosts = chores::host_count(&agents).await?;
+    tracing::info!(
+        fleet = %root.current().fleet, hosts, agents = %config.agent_listen, people = %config.http_listen,
+        "the control plane is ready"
+    );
+    warn_of_expiry(&root);
+
+    let (stop, stopping) = watch::channel(false);
+    let chores = [
+        tokio::spawn(chores::audit_heads(agents.clone(), store.clone(), keys.audit)),
+        tokio::spawn(chores::expiry(agents.clone())),
+        tokio::spawn(chores::strangers(agents.clone())),
+    ];
+    let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
+    let agents_side = tokio::spawn(serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone()));
+    let state = people(&agents, &store, &hub, keys.tls.pin(), &config);
+    let people_side = tokio::spawn(web::serve(people_listener, state, stopped(stopping)));
+
+    let reason = asked_to_end().await?;
+    tracing::info!(reason, "ending: sessions are closed, what was accepted stays stored");
+    hub.shut_down();
+    stop.send_replace(true);
+    let drained = timeout(limits::SHUTDOWN_TIMEOUT, async {
+        join("agents", agents_side).await?;
+        join("people", people_side).await
+    });
+    let result = drained.await.unwrap_or_else(|_| {
+        tracing::warn!("some connections did not end in time and are cut");
+        Ok(())
+    });
+    for chore in chores {
+        chore.abort();
+    }
+    store.close().await;
+    result
+}
+
+async fn listen(address: SocketAddr, whom: &'static str, flag: &'static str) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, whom, flag, source })
+}
+
+/// A control plane with keys that root metadata does not list would be refused by every agent; better
+/// to say so here.
+fn check_keys(
+    files: &Files,
+    root: &TrustedRoot,
+    session: &envelope::keys::SigningKey<envelope::keys::role::Session>,
+    command: &envelope::keys::SigningKey<envelope::keys::role::Command>,
+    audit: &envelope::keys::SigningKey<envelope::keys::role::Audit>,
+    tls: &crate::tls::TlsKey,
+) -> Result<(), ServeError> {
+    let metadata = root.current();
+    let checks = [
+        ("session key", files.session_key(), metadata.session_keys.contains(&session.public())),
+        ("command key", files.command_key(), metadata.command_keys.contains(&command.public())),
+        ("audit key", files.audit_key(), metadata.audit_key == audit.public()),
+        ("TLS key", files.tls_key(), metadata.tls_pins.contains(&tls.pin())),
+    ];
+    match checks.into_iter().find(|(_, _, is_listed)| !is_listed) {
+        Some((what, path, _)) => Err(ServeError::WrongKey { what, path }),
+        None => Ok(()),
+    }
+}
+
+fn warn_of_expiry(root: &TrustedRoot) {
+    let left = root.current().expires.since(clock::now());
+    if left < limits::ROOT_EXPIRY_WARNING {
+        tracing::warn!(%left, "root metadata expires soon: past that, hosts take no orders but reads");
+    }
+}
+
+fn people(
+    agents: &Arc<Agents>,
+    store: &Arc<SqliteStore>,
+    hub: &Arc<Hub>,
+    tls_pin: ids::Sha256,
+    config: &Config,
+) -> web::WebState {
+    let roots = agents.clone();
+    web::WebState::new(web::WebConfig {
+        store: store.clone(),
+        notifier: hub.clone(),
+        events: hub.events(),
+        root: Arc::new(move || roots.root()),
+        tls_pin,
+        clock: Arc::new(clock::now),
+        listen: config.http_listen,
+    })
+}
+
+async fn serve_agents(
+    agents: Arc<Agents>,
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let service = AgentLinkServer::new(AgentService(agents))
+        .max_decoding_message_size(wire::limits::FRAME_BYTES_MAX)
+        .max_encoding_message_size(wire::limits::FRAME_BYTES_MAX);
+    Server::builder()
+        .http2_keepalive_interval(Some(limits::PING_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::PING_TIMEOUT))
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .initial_stream_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(limits::WINDOW_BYTES)
+        .add_service(service)
+        .serve_with_incoming_shutdown(listener::accept(listener, tls), stopped(stopping))
+        .await
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the end as well.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn asked_to_end() -> Result<&'static str, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+async fn join<E: std::error::Error + Send + Sync + 'static>(
+    whom: &'static str,
+    task: tokio::task::JoinHandle<Result<(), E>>,
+) -> Result<(), ServeError> {
+    match task.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(source)) => Err(ServeError::Server { whom, source: Box::new(source) }),
+        Err(source) => Err(ServeError::Server { whom, source: Box::new(source) }),
+    }
+}

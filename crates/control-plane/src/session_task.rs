@@ -1,0 +1,262 @@
+//! One host's stream: the handshake, then [`HostSession`] with its effects carried out.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use fleet::{
+    dispatch::{Effect, Established, HostSession, Input, Note},
+    model::HostStanding,
+    ports::{Notifier as _, StoreError},
+};
+use ids::{Challenge, HostId, UnixMs};
+use session::{
+    control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
+    frames::{AgentFrame, ControlFrame},
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::Instrument as _;
+
+use crate::{
+    agents::{Agents, Stream, StreamError},
+    hub::{News, Registration},
+    limits, random,
+};
+
+/// An answer the machine waits for.
+type Answering = Pin<Box<dyn Future<Output = Input> + Send>>;
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Unauthenticated {
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("{0}")]
+    Stream(#[from] StreamError),
+    #[error("the host could not be looked up: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Serves one stream to its end.
+pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
+    let peer = stream.info.peer;
+    match timeout(limits::AUTHENTICATION_TIMEOUT, authenticate(&agents, &mut stream)).await {
+        Ok(Ok((established, chains))) => {
+            let host = established.authenticated.host;
+            let span = tracing::info_span!("session", %host, %peer);
+            serve(agents, stream, established, chains).instrument(span).await;
+        }
+        Ok(Err(error)) => {
+            agents.stranger_refused();
+            tracing::debug!(%peer, %error, "a session was refused");
+            if let Unauthenticated::Handshake(error) = error {
+                let _ = stream.send(error.frame()).await;
+            }
+        }
+        Err(_) => {
+            agents.stranger_refused();
+            tracing::debug!(%peer, "a handshake took too long");
+        }
+    }
+}
+
+/// The handshake; also the root metadata the agent brought.
+async fn authenticate(
+    agents: &Agents,
+    stream: &mut Stream,
+) -> Result<(Established, Vec<Vec<Vec<u8>>>), Unauthenticated> {
+    let root = agents.root();
+    let mut handshake = Handshake::new(agents.fleet, stream.info.exporter);
+    let mut chains = Vec::new();
+    loop {
+        match handshake.receive(stream.receive().await?)? {
+            HandshakeStep::LookUp(hello) => {
+                let host = agents.store.host(hello.host).await?;
+                let allowed = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
+                let answer = Answer {
+                    identity_key: allowed.map(|host| host.identity_key),
+                    root: &root,
+                    session_key: &agents.session_key,
+                    nonce: Challenge(random::bytes()),
+                    time: agents.now(),
+                };
+                for frame in handshake.answer(&answer)? {
+                    stream.send(frame).await?;
+                }
+            }
+            HandshakeStep::RootChain(chain) => chains.push(chain),
+            HandshakeStep::Wait => {}
+            HandshakeStep::Authenticated(authenticated) => {
+                let authenticated: Authenticated = *authenticated;
+                return Ok((Established { authenticated, root }, chains));
+            }
+        }
+    }
+}
+
+async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, chains: Vec<Vec<Vec<u8>>>) {
+    let host = established.authenticated.host;
+    let registration = agents.hub.register(host, agents.now());
+    let (machine, effects) = HostSession::new(established, agents.now());
+    let mut driver = Driver { agents, stream, machine, store: None, sign: None, wake: far_future() };
+    let ended = driver.run(effects, chains, &registration).await;
+    match ended {
+        Ok(()) => tracing::info!("session closed"),
+        Err(error) => tracing::info!(%error, "session ended"),
+    }
+    let left = driver.machine.left(driver.agents.now());
+    if let Err(error) = driver.agents.store.write(left).await {
+        tracing::warn!(%error, "when the host was last seen could not be stored");
+    }
+}
+
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_secs(24 * 3600)
+}
+
+/// Carries out what the machine asks for.
+struct Driver {
+    agents: Arc<Agents>,
+    stream: Stream,
+    machine: HostSession,
+    /// The one read or write under way.
+    store: Option<Answering>,
+    /// The one signature under way.
+    sign: Option<Answering>,
+    wake: Instant,
+}
+
+impl Driver {
+    async fn run(
+        &mut self,
+        effects: Vec<Effect>,
+        chains: Vec<Vec<Vec<u8>>>,
+        registration: &Registration,
+    ) -> Result<(), StreamError> {
+        self.perform(effects).await?;
+        for chain in chains {
+            self.step(Input::Received(AgentFrame::RootChain(chain))).await?;
+        }
+        while !self.machine.is_closed() {
+            let reading = self.machine.is_reading();
+            let input = tokio::select! {
+                frame = self.stream.receive(), if reading => Input::Received(frame?),
+                input = answer(&mut self.store) => input,
+                input = answer(&mut self.sign) => input,
+                news = registration.mailbox.take() => {
+                    self.hear(news).await?;
+                    continue;
+                }
+                () = sleep_until(self.wake) => {
+                    self.wake = far_future();
+                    Input::Tick
+                }
+            };
+            self.step(input).await?;
+        }
+        Ok(())
+    }
+
+    /// News in the order of how much they end.
+    async fn hear(&mut self, news: News) -> Result<(), StreamError> {
+        let News { queue_changed, revoked, superseded, root_changed, shutting_down, audit_head } = news;
+        let told = [
+            (revoked, Input::Revoked),
+            (superseded, Input::Superseded),
+            (shutting_down, Input::ShuttingDown),
+            (root_changed, Input::RootChanged),
+            (queue_changed, Input::QueueChanged),
+        ];
+        for (_, input) in told.into_iter().filter(|(is_new, _)| *is_new) {
+            self.step(input).await?;
+        }
+        if let Some(envelope) = audit_head {
+            self.step(Input::AuditHead(envelope.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, input: Input) -> Result<(), StreamError> {
+        let effects = self.machine.handle(input, self.agents.now(), &mut random::fill);
+        self.perform(effects).await
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), StreamError> {
+        for effect in effects {
+            match effect {
+                Effect::Send(frame) => self.stream.send(frame).await?,
+                Effect::Close { code, message } => {
+                    tracing::info!(?code, message, "closing the session");
+                    self.stream.send(ControlFrame::Refused { reason: code, message }).await?;
+                }
+                Effect::Publish(event) => self.agents.hub.publish(event),
+                Effect::Note(note) => log(&note),
+                Effect::RootAdvanced(root) => self.agents.root_advance(root),
+                Effect::WakeAt(at) => self.wake = Instant::now() + until(at, self.agents.now()),
+                Effect::SignOpen(_) | Effect::SignCommand(_) => self.sign = Some(signing(&self.agents, effect)),
+                Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..) => {
+                    self.store = Some(storing(&self.agents, effect));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Resolves when the answer is in; never when none is awaited.
+async fn answer(slot: &mut Option<Answering>) -> Input {
+    match slot {
+        Some(answering) => {
+            let input = answering.await;
+            *slot = None;
+            input
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn until(at: UnixMs, now: UnixMs) -> Duration {
+    Duration::from_millis(at.since(now).0).min(Duration::from_secs(24 * 3600))
+}
+
+fn signing(agents: &Arc<Agents>, effect: Effect) -> Answering {
+    let signer = agents.signer.clone();
+    Box::pin(async move {
+        match effect {
+            Effect::SignOpen(open) => Input::OpenSigned(signer.sign_open(open).await),
+            Effect::SignCommand(command) => Input::CommandSigned(signer.sign_command(*command).await),
+            _ => Input::Tick,
+        }
+    })
+}
+
+fn storing(agents: &Arc<Agents>, effect: Effect) -> Answering {
+    let agents = agents.clone();
+    Box::pin(async move {
+        match effect {
+            Effect::Load(host) => Input::Loaded(load(&agents, host).await),
+            Effect::LoadCommand(command) => Input::CommandLoaded(agents.store.command(command).await),
+            Effect::LoadOperation(operation) => Input::OperationLoaded(agents.store.operation(operation).await),
+            Effect::Write(id, write) => Input::Written(id, agents.store.write(*write).await),
+            _ => Input::Tick,
+        }
+    })
+}
+
+async fn load(
+    agents: &Agents,
+    host: HostId,
+) -> Result<Option<(fleet::model::Host, Vec<fleet::model::Command>)>, StoreError> {
+    // Two reads are not one snapshot; whatever changes between them also says `QueueChanged`, or
+    // makes a later write of this session conflict and read again.
+    let Some(host) = agents.store.host(host).await? else { return Ok(None) };
+    let commands = agents.store.commands_open(host.id).await?;
+    Ok(Some((host, commands)))
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Open => tracing::info!("session open"),
+        Note::Quarantined(_) | Note::Alarm(_) => tracing::error!("{note}"),
+        Note::StoreFailed { .. } | Note::SignFailed { .. } => tracing::warn!("{note}"),
+        Note::Dropped(_) | Note::Report(_) => tracing::info!("{note}"),
+    }
+}
