@@ -67,3 +67,6 @@ pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Characters a value must have to be masked: shorter ones (`1`, `yes`, `dev`) would blot out
 /// ordinary text without hiding anything.
 pub const MASK_CHARS_MIN: usize = 4;
+/// From so many characters on a value is hidden wherever it occurs; shorter ones only where they
+/// stand by themselves, so that digests and names stay readable.
+pub const MASK_ANYWHERE_CHARS_MIN: usize = 8;

@@ -11,6 +11,25 @@ use crate::limits;
 /// What stands where a value stood.
 pub const MASKED: &str = "***";
 
+/// Members of results that are left as they are.
+pub const STRUCTURAL: [&str; 15] = [
+    "app",
+    "change",
+    "command_id",
+    "container",
+    "from",
+    "image",
+    "name",
+    "pinned",
+    "plan_sha256",
+    "reference",
+    "release",
+    "release_from",
+    "service",
+    "state",
+    "strategy",
+];
+
 /// Values to hide.
 #[derive(Default)]
 pub struct Masker {
@@ -34,28 +53,38 @@ impl Masker {
         Self { values }
     }
 
+    /// Leaves out the values that stand in `text` already, because whoever sees the output sees that
+    /// too: an app's name, a port, a tag. For the open part of the order itself.
+    #[must_use]
+    pub fn except_open(mut self, text: &str) -> Self {
+        self.values.retain(|value| places(text, value).next().is_none());
+        self
+    }
+
     /// `text` with every known value replaced by [`MASKED`].
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let mut masked = text.to_owned();
         for value in &self.values {
-            if masked.contains(value.as_str()) {
-                masked = masked.replace(value.as_str(), MASKED);
+            let found: Vec<usize> = places(&masked, value).collect();
+            for at in found.into_iter().rev() {
+                masked.replace_range(at..at + value.len(), MASKED);
             }
         }
         masked
     }
 
-    /// Masks every string in `value`, keys of objects included.
+    /// Masks the strings and numbers in `value`. Left alone are names of members and the members in
+    /// [`STRUCTURAL`]: they are made of the open part of the order, and machines read them.
     pub fn mask_json(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.mask(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
             Value::Object(members) => {
-                let taken = core::mem::take(members);
-                for (key, mut member) in taken {
-                    self.mask_json(&mut member);
-                    members.insert(self.mask(&key), member);
+                for (key, member) in members.iter_mut() {
+                    if !(STRUCTURAL.contains(&key.as_str()) && (member.is_string() || member.is_number())) {
+                        self.mask_json(member);
+                    }
                 }
             }
             // A number may be a secret's digits (`12345`): its text decides.
@@ -68,6 +97,20 @@ impl Masker {
             Value::Null | Value::Bool(_) => {}
         }
     }
+}
+
+/// Where `value` stands in `text`, from left to right, without overlaps. A short value counts only
+/// where it stands by itself: `1234` is not in `sha256:ab1234cd`.
+fn places(text: &str, value: &str) -> impl Iterator<Item = usize> {
+    let by_itself = value.chars().count() < limits::MASK_ANYWHERE_CHARS_MIN;
+    text.match_indices(value).map(|(at, _)| at).filter(move |at| {
+        let before = text[..*at].chars().next_back();
+        let after = text[at + value.len()..].chars().next();
+        let inside = |inner: Option<char>, outer: Option<char>| {
+            inner.is_some_and(char::is_alphanumeric) && outer.is_some_and(char::is_alphanumeric)
+        };
+        !(by_itself && (inside(value.chars().next(), before) || inside(value.chars().next_back(), after)))
+    })
 }
 
 /// The value as JSON and most log formats write it.
@@ -102,11 +145,23 @@ mod tests {
     }
 
     #[test]
-    fn hides_in_every_place_of_a_document() {
-        let masker = Masker::new(["hunter22", "12345"]);
-        let mut value = json!({ "hunter22": ["x hunter22", { "n": 12345, "m": 123 }], "b": true });
+    fn hides_in_a_document_but_not_in_what_machines_read() {
+        let masker = Masker::new(["hunter22", "12345", "create"]);
+        let mut value = json!({ "why": ["x hunter22", { "n": 12345, "m": 123 }], "b": true, "change": "create" });
         masker.mask_json(&mut value);
-        assert_eq!(value, json!({ "***": ["x ***", { "n": "***", "m": 123 }], "b": true }));
+        assert_eq!(value, json!({ "why": ["x ***", { "n": "***", "m": 123 }], "b": true, "change": "create" }));
+    }
+
+    #[test]
+    fn short_values_count_only_by_themselves() {
+        let masker = Masker::new(["1234"]);
+        assert_eq!(masker.mask("sha256:ab1234cd, pin 1234."), "sha256:ab1234cd, pin ***.");
+    }
+
+    #[test]
+    fn what_the_order_says_in_the_open_is_not_hidden() {
+        let masker = Masker::new(["shop", "hunter22"]).except_open(r#"{"app":"shop"}"#);
+        assert_eq!(masker.mask("shop-web-1: hunter22"), "shop-web-1: ***");
     }
 
     #[test]

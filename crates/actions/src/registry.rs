@@ -165,10 +165,17 @@ fn decode_as<A: Action>(name: &ActionName, json: &[u8]) -> Result<A, DecodeError
         .map_err(|e| fault(".".to_owned(), format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parameters: A = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|e| fault(e.path().to_string(), e.inner().to_string()))?;
+        .map_err(|e| fault(e.path().to_string(), words(e.inner())))?;
     deserializer.end().map_err(|e| fault(".".to_owned(), e.to_string()))?;
     parameters.check().map_err(|e| fault(e.path, e.message))?;
     Ok(parameters)
+}
+
+/// What is wrong, without the place in the text where the path says it better.
+fn words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    if error.is_data() { text.strip_suffix(&place).unwrap_or(&text).to_owned() } else { text }
 }
 
 macro_rules! registry {

@@ -84,7 +84,7 @@ fn volume_demands(app: &AppName, name: &ServiceName, volume: &VolumeSpec) -> Vec
     if volume.driver_opts.is_empty() {
         return Vec::new();
     }
-    let options = volume.driver_opts.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let options = volume.driver_opts.keys().cloned().collect();
     let mut demands = vec![Demand::DriverOpts { volume: name.clone(), options }];
     let device = volume.driver_opts.get("device").map(String::as_str).unwrap_or_default();
     let binds = volume.driver_opts.get("o").is_some_and(|o| o.split(',').any(|word| word == "bind" || word == "rbind"));

@@ -2,7 +2,9 @@
 
 mod crash;
 mod decode;
+mod demands;
 mod deploy;
 mod reads;
+mod removal;
 mod scene;
 mod schema;

@@ -167,7 +167,8 @@ fn recorded(
 
 /// Hides the order's secrets in what will be written down and reported.
 pub(super) fn masked(context: &ActionContext, mut end: RecordedEnd) -> RecordedEnd {
-    let masker = Masker::new(context.secrets.values().map(|value| value.as_str()));
+    let app = end.result["app"].to_string();
+    let masker = Masker::new(context.secrets.values().map(|value| value.as_str())).except_open(&app);
     end.message = masker.mask(&end.message);
     masker.mask_json(&mut end.result);
     end

@@ -42,8 +42,8 @@ fn errors_name_the_place() {
         error("app.unknown", &json!({})),
     ];
     expect![[r#"
-        parameters of app.plan: spec.services.web.imgae: unknown field `imgae`, expected one of `image`, `command`, `entrypoint`, `environment`, `ports`, `mounts`, `healthcheck`, `restart`, `labels`, `user`, `working_dir`, `read_only`, `init`, `depends_on`, `networks`, `logging`, `stop_signal`, `stop_grace_period_ms`, `mem_limit_bytes`, `cpus_milli`, `privileged`, `cap_add`, `devices`, `network_mode`, `pid`, `ipc` at line 1 column 291
-        parameters of app.plan: spec.services.web.ports[0].host_ip: invalid IP address syntax at line 1 column 330
+        parameters of app.plan: spec.services.web.imgae: unknown field `imgae`, expected one of `image`, `command`, `entrypoint`, `environment`, `ports`, `mounts`, `healthcheck`, `restart`, `labels`, `user`, `working_dir`, `read_only`, `init`, `depends_on`, `networks`, `logging`, `stop_signal`, `stop_grace_period_ms`, `mem_limit_bytes`, `cpus_milli`, `privileged`, `cap_add`, `devices`, `network_mode`, `pid`, `ipc`
+        parameters of app.plan: spec.services.web.ports[0].host_ip: invalid IP address syntax
         parameters of app.plan: spec.services.web.ports[0]: ports go from 1 to 65535
         parameters of app.plan: spec.services.web.image: "Not An Image" is not an image reference (names have lower-case letters, digits, and single . _ - between them); write it like nginx:1.27 or ghcr.io/owner/name:tag
         parameters of app.plan: spec.services.web.environment.KEY: environment values are sealed: send them as secrets beside the order, and a reference here
@@ -55,9 +55,9 @@ fn errors_name_the_place() {
         parameters of app.plan: spec.services.web.network_mode: "bridge" is none of host, none, service:NAME, container:NAME
         parameters of app.plan: spec.services.web.labels: the label "io.serverflow.fleet" is ServerFlow's own
         parameters of app.plan: spec.services: an app has at least one service
-        parameters of app.plan: spec.app: "No Name" is not a app name: use 1 to 48 lower-case letters, digits, hyphens and underscores, beginning and ending with a letter or digit at line 1 column 24
+        parameters of app.plan: spec.app: "No Name" is not a app name: use 1 to 48 lower-case letters, digits, hyphens and underscores, beginning and ending with a letter or digit
         parameters of app.logs: tail: 100000 lines: ask for 1 to 2000
-        parameters of app.remove: .: missing field `app` at line 1 column 2
+        parameters of app.remove: .: missing field `app`
         this program has no action app.unknown version 1; see `serverflow action list` for those it has, or upgrade it"#]].assert_eq(&errors.join("\n"));
 }
 
@@ -84,7 +84,8 @@ fn images_of_a_deploy_are_held_against_the_specification() {
         parameters of app.deploy: images.web: is for "web:2", but the service names "web:1"
         parameters of app.deploy: images.other: no such service in the specification
         parameters of app.deploy: timeout_ms: between 1000 and 1200000 milliseconds
-        parameters of app.deploy: min_healthy_ms: at most 120000 milliseconds, and not above timeout_ms"#]].assert_eq(&errors.join("\n"));
+        parameters of app.deploy: min_healthy_ms: at most 120000 milliseconds, and not above timeout_ms"#]]
+    .assert_eq(&errors.join("\n"));
 }
 
 #[test]

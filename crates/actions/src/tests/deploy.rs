@@ -443,26 +443,6 @@ fn waiting_for_the_health_of_what_has_no_probe_is_refused_before_anything_is_tou
 }
 
 #[test]
-fn removing_keeps_volumes_and_nothing_else() {
-    let mut world = world();
-    ends(&mut world, &deploy(shop_with("web:1")), 1, Succeeded);
-    ends(&mut world, &deploy(shop_with("web:2")), 2, Succeeded);
-    let outcome = ends(&mut world, &remove(), 3, Succeeded);
-    assert_eq!(outcome.result["removed"], json!(["shop-web-1", "shop-db-1"]));
-    assert_eq!(outcome.result["volumes_kept"], json!(["shop_data"]));
-    assert_eq!(picture(&world), "volume shop_data\n");
-    let outcome = ends(&mut world, &remove(), 4, Succeeded);
-    assert!(outcome.message.starts_with("nothing to remove"), "{}", outcome.message);
-}
-
-#[test]
-fn removing_an_app_that_never_was_is_a_mistake() {
-    let mut world = world();
-    let outcome = ends(&mut world, &remove(), 1, Failed);
-    assert!(outcome.message.contains("no app named shop"), "{}", outcome.message);
-}
-
-#[test]
 fn a_dry_run_changes_nothing() {
     let mut world = world();
     ends(&mut world, &deploy(shop_with("web:1")), 1, Succeeded);

@@ -4,23 +4,30 @@ use ids::ActionName;
 
 use crate::{actions, find, latest};
 
-fn check<T: schemars::JsonSchema>(folder: &str) {
+fn check<T: schemars::JsonSchema>(folder: &str, readme: &str) {
     let settings = schemars::generate::SchemaSettings::draft2020_12();
     let schema = settings.into_generator().into_root_schema_for::<T>();
     let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
     let path = format!("{}/src/{folder}/schema.v1.json", env!("CARGO_MANIFEST_DIR"));
     expect_test::expect_file![path].assert_eq(&text);
+    assert!(readme.starts_with(&format!("# {}\n", folder.replace('_', "."))), "{folder}/README.md");
+    for property in schema.get("properties").and_then(|all| all.as_object()).into_iter().flat_map(|all| all.keys()) {
+        assert!(readme.contains(&format!("`{property}`")), "{folder}/README.md does not explain {property}");
+    }
 }
 
 #[test]
 fn schema_files_agree_with_the_types() {
-    check::<crate::app_deploy::AppDeploy>("app_deploy");
-    check::<crate::app_logs::AppLogs>("app_logs");
-    check::<crate::app_plan::AppPlan>("app_plan");
-    check::<crate::app_remove::AppRemove>("app_remove");
-    check::<crate::command_cancel::CommandCancel>("command_cancel");
-    check::<crate::docker_containers::DockerContainers>("docker_containers");
-    check::<crate::host_facts::HostFacts>("host_facts");
+    check::<crate::app_deploy::AppDeploy>("app_deploy", include_str!("../app_deploy/README.md"));
+    check::<crate::app_logs::AppLogs>("app_logs", include_str!("../app_logs/README.md"));
+    check::<crate::app_plan::AppPlan>("app_plan", include_str!("../app_plan/README.md"));
+    check::<crate::app_remove::AppRemove>("app_remove", include_str!("../app_remove/README.md"));
+    check::<crate::command_cancel::CommandCancel>("command_cancel", include_str!("../command_cancel/README.md"));
+    check::<crate::docker_containers::DockerContainers>(
+        "docker_containers",
+        include_str!("../docker_containers/README.md"),
+    );
+    check::<crate::host_facts::HostFacts>("host_facts", include_str!("../host_facts/README.md"));
 }
 
 #[test]
@@ -36,7 +43,5 @@ fn every_action_is_described_and_found() {
         for (property, entry) in schema["properties"].as_object().into_iter().flatten() {
             assert!(entry["description"].is_string(), "{}: {property} has no description", info.name);
         }
-        let folder = format!("{}/src/{}", env!("CARGO_MANIFEST_DIR"), info.name.replace('.', "_"));
-        assert!(std::path::Path::new(&folder).join("README.md").is_file(), "{folder} has no README.md");
     }
 }

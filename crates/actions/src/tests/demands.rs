@@ -1,0 +1,66 @@
+//! What specifications demand, and that the default policy refuses the ways out of a container.
+
+use ids::ActionName;
+use serde_json::{Value, json};
+
+use super::scene::{request, shop_with};
+use crate::policy::Policy;
+
+/// The refusal of the shop with one thing in it changed, if there is one.
+fn refused(change: impl FnOnce(&mut Value)) -> Option<String> {
+    let mut spec = shop_with("web:1");
+    change(&mut spec);
+    let request = request("app.plan", &json!({ "spec": spec }));
+    let policy = Policy::parse(Policy::default_text()).unwrap();
+    let name: ActionName = request.info().name.parse().unwrap();
+    policy.judge(&name, request.info().class, &request.demands()).err().map(|refusal| refusal.line)
+}
+
+#[test]
+fn a_plain_app_demands_nothing_special() {
+    assert_eq!(refused(|_| {}), None);
+}
+
+#[test]
+fn ways_out_of_a_container_are_refused_by_their_line() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 13] = [
+        (|s| s["services"]["web"]["ports"][0]["host_ip"] = json!("0.0.0.0"), "[ports] publish = [\"0.0.0.0:8080\"]"),
+        (|s| s["services"]["web"]["ports"][0]["host_ip"] = json!("::"), "[ports] publish = [\"[::]:8080\"]"),
+        (|s| s["services"]["web"]["privileged"] = json!(true), "[containers] privileged = true"),
+        (|s| s["services"]["web"]["network_mode"] = json!("host"), "[containers] host_network = true"),
+        (|s| s["services"]["web"]["network_mode"] = json!("container:other"), "[containers] host_network = true"),
+        (|s| s["services"]["web"]["pid"] = json!("host"), "[containers] host_pid = true"),
+        (|s| s["services"]["web"]["ipc"] = json!("host"), "[containers] host_ipc = true"),
+        (|s| s["services"]["web"]["cap_add"] = json!(["SYS_ADMIN"]), "[containers] capabilities = [\"SYS_ADMIN\"]"),
+        (
+            |s| s["services"]["web"]["devices"] = json!(["/dev/sda:/dev/sda:rwm"]),
+            "[containers] devices = [\"/dev/sda\"]",
+        ),
+        (|s| s["services"]["web"]["image"] = json!("evil.example/web:1"), "[images] registries = [\"evil.example\"]"),
+        (
+            |s| s["volumes"]["data"]["driver_opts"] = json!({ "o": "bind", "device": "/" }),
+            "[volumes] driver_opts = true",
+        ),
+        (|s| s["volumes"]["data"]["driver_opts"] = json!({ "type": "tmpfs" }), "[volumes] driver_opts = true"),
+        // A volume that nobody mounts is judged as well.
+        (|s| s["volumes"]["idle"] = json!({ "driver_opts": { "device": "/etc" } }), "[volumes] driver_opts = true"),
+    ];
+    for (change, line) in cases {
+        assert_eq!(refused(change).as_deref(), Some(line));
+    }
+}
+
+#[test]
+fn driver_options_that_bind_need_their_root_too() {
+    let policy = Policy::parse("actions = [\"app.*\"]\n[images]\nregistries = [\"docker.io\"]\n[ports]\npublish = [\"127.0.0.1:*\"]\n[volumes]\ndriver_opts = true\n[binds]\nroots = [\"/srv\"]\n").unwrap();
+    for (device, allowed) in [("/srv/shop/data", true), ("/srv/other", false), ("/", false), ("/srv/shop/../..", false)]
+    {
+        let mut spec = shop_with("web:1");
+        spec["volumes"]["data"]["driver_opts"] = json!({ "type": "none", "o": "rw,bind", "device": device });
+        let request = request("app.plan", &json!({ "spec": spec }));
+        let name: ActionName = "app.plan".parse().unwrap();
+        let answer = policy.judge(&name, request.info().class, &request.demands());
+        assert_eq!(answer.is_ok(), allowed, "{device}: {answer:?}");
+    }
+}
