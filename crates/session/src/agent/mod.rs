@@ -250,10 +250,11 @@ impl AgentLoop {
 
     /// Frames that must wait go behind those that wait already; others are handled at once.
     fn receive(&mut self, turn: &Turn<'_, impl Admission>, frame: ControlFrame) {
-        let Some(connection) = &mut self.connection else { return };
+        let Some(connection) = &self.connection else { return };
         let urgent = matches!(frame, ControlFrame::ReportAcknowledged { .. } | ControlFrame::Refused { .. });
         let blocked = !connection.held.is_empty() || self.roots_next.is_some();
-        if blocked && !urgent {
+        if !urgent && (blocked || self.must_wait(&frame, 0)) {
+            let Some(connection) = &mut self.connection else { return };
             if connection.held.len() >= limits::HELD_FRAMES_MAX {
                 self.close(true, CloseReason::TooManyHeld { max: limits::HELD_FRAMES_MAX });
             } else {
@@ -269,7 +270,8 @@ impl AgentLoop {
         while self.roots_next.is_none() {
             let Some(connection) = &mut self.connection else { return };
             let Some(frame) = connection.held.pop_front() else { return };
-            if self.must_wait(&frame) {
+            // What has waited once waits for ordinary room, so as not to be refused for want of it.
+            if self.must_wait(&frame, limits::OUTBOX_PLACES_RESERVED) {
                 if let Some(connection) = &mut self.connection {
                     connection.held.push_front(frame);
                 }
@@ -279,18 +281,13 @@ impl AgentLoop {
         }
     }
 
-    /// A delivery when there is no place left, not even for its refusal.
-    fn must_wait(&self, frame: &ControlFrame) -> bool {
-        matches!(frame, ControlFrame::Deliver { .. }) && (self.places_free() == 0 || self.ring_room() == Room::Full)
+    /// A delivery when there are not more than `places` left for reports: at zero not even a refusal fits.
+    fn must_wait(&self, frame: &ControlFrame, places: usize) -> bool {
+        matches!(frame, ControlFrame::Deliver { .. })
+            && (self.places_free() <= places || self.ring_room() == Room::Full)
     }
 
     fn dispatch(&mut self, turn: &Turn<'_, impl Admission>, frame: ControlFrame) {
-        if self.must_wait(&frame) {
-            if let Some(connection) = &mut self.connection {
-                connection.held.push_back(frame);
-            }
-            return;
-        }
         let Some(connection) = &self.connection else { return };
         match (&connection.phase, frame) {
             (_, ControlFrame::Refused { reason, message }) => self.refused(reason, message),

@@ -11,5 +11,5 @@ pub use self::{
     enrolment::{Enrolment, EnrolmentError, EnrolmentStep, ReceiptWanted, Redemption, token_refused},
     handshake::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
     report_chain::{ReportVerdict, judge_report},
-    standing::{HostRecord, Standing, boots_after, judge},
+    standing::{HostRecord, Standing, acknowledged_after, boots_after, judge},
 };

@@ -70,6 +70,14 @@ pub fn judge(hello: &AgentHello, record: &HostRecord<'_>) -> Standing {
     Standing::Fit
 }
 
+/// The highest acknowledged sequence after an `Accepted` frame or a report that names `sequence`.
+/// Numbers never given out here do not count: a command that a thief of the command key signed is
+/// refused by its host with a report that names them.
+#[must_use]
+pub fn acknowledged_after(record: &HostRecord<'_>, sequence: Sequence) -> Sequence {
+    if sequence <= record.allocated { record.acknowledged.max(sequence) } else { record.acknowledged }
+}
+
 /// The boot ids to keep after a session of `boot`: latest first, at most `max`.
 #[must_use]
 pub fn boots_after(boots: &[BootId], boot: BootId, max: usize) -> Vec<BootId> {
@@ -139,6 +147,13 @@ mod tests {
         check(|h| h.quarantine = Some(QuarantineId::from_bytes([1; 16])), "quarantined");
         check(|h| h.boot = BootId::from_bytes([3; 16]), "fit");
         check(|h| h.boot = BOOTS[1], "quarantined");
+    }
+
+    #[test]
+    fn only_numbers_given_out_are_acknowledged() {
+        assert_eq!(acknowledged_after(&record(), Sequence(8)), Sequence(8));
+        assert_eq!(acknowledged_after(&record(), Sequence(3)), Sequence(5));
+        assert_eq!(acknowledged_after(&record(), Sequence(u64::MAX)), Sequence(5));
     }
 
     #[test]
