@@ -1,0 +1,151 @@
+//! Tokens, enrolment, standing.
+
+use envelope::{audit::AuditKind, messages::LogPosition};
+use fleet::{
+    model::{CommandStatus, HostStanding},
+    ports::{Store, StoreError, Write},
+};
+use ids::{AuditLogId, BootId, HostId, RootVersion, TokenId, UnixMs, sha256};
+use session::frames::{ActionRef, Stage};
+
+use super::fixtures::*;
+
+fn create(token: &fleet::model::JoinTokenRecord) -> Write {
+    Write::TokenCreate { token: token.clone(), audit: entry(AuditKind::TokenIssued, "token") }
+}
+
+fn revoke(host: HostId) -> Write {
+    Write::HostRevoke { host, at: NOW, audit: entry(AuditKind::HostRevoked, "host") }
+}
+
+pub(crate) async fn a_token_becomes_one_host(store: &dyn Store) {
+    let (token, mut host) = (token("web-1", b"secret"), host("web-1"));
+    host.audit_head = Some(LogPosition { log: AuditLogId::from_bytes([3; 16]), size: 4, root: sha256(b"root") });
+    done(store, create(&token)).await;
+    assert_eq!(store.join_token(token.id).await, Ok(Some(token.clone())));
+    done(store, enrol_write(&token, b"secret", &host)).await;
+    assert_eq!(store.host(host.id).await, Ok(Some(host.clone())));
+    assert_eq!(store.host_by_name(host.name.clone()).await, Ok(Some(host.clone())));
+    let spent = store.join_token(token.id).await.unwrap().unwrap();
+    assert_eq!(spent.spent_by, Some(host.id));
+    let again = fleet::model::Host { id: HostId::from_bytes(fresh()), ..host };
+    assert_eq!(store.write(enrol_write(&token, b"secret", &again)).await, Err(StoreError::TokenRefused));
+    assert_eq!(audit_kinds(store).await, [AuditKind::TokenIssued, AuditKind::Enrolment]);
+}
+
+pub(crate) async fn bad_tokens_get_one_answer(store: &dyn Store) {
+    let (good, host) = (token("web-1", b"secret"), host("web-1"));
+    done(store, create(&good)).await;
+    let mut expired = enrol_write(&good, b"secret", &host);
+    if let Write::Enrol { now, .. } = &mut expired {
+        *now = good.expires;
+    }
+    let mut unknown = good.clone();
+    unknown.id = TokenId::from_bytes(fresh());
+    let other_name = super::fixtures::host("web-2");
+    let mut other_roles = host.clone();
+    other_roles.roles.pop();
+    let bad = [
+        expired,
+        enrol_write(&unknown, b"secret", &host),
+        enrol_write(&good, b"other", &host),
+        enrol_write(&good, b"secret", &other_name),
+        enrol_write(&good, b"secret", &other_roles),
+    ];
+    for write in bad {
+        assert_eq!(store.write(write).await, Err(StoreError::TokenRefused));
+    }
+    assert_eq!(store.hosts().await, Ok(vec![]));
+    // The token is as good as before.
+    done(store, enrol_write(&good, b"secret", &host)).await;
+}
+
+pub(crate) async fn names_are_unique_among_living_hosts(store: &dyn Store) {
+    let early = token("web-1", b"early");
+    done(store, create(&early)).await;
+    let first = enrolled(store, "web-1").await;
+    conflicts(store, create(&token("web-1", b"late")), "a host named web-1 exists").await;
+    let second = host("web-1");
+    conflicts(store, enrol_write(&early, b"early", &second), "a host named web-1 exists").await;
+    done(store, revoke(first.id)).await;
+    assert_eq!(store.host_by_name(first.name.clone()).await, Ok(None));
+    done(store, enrol_write(&early, b"early", &second)).await;
+    assert_eq!(store.host_by_name(first.name.clone()).await, Ok(Some(second.clone())));
+    enrolled(store, "alpha").await;
+    let names: Vec<_> = store.hosts().await.unwrap().into_iter().map(|host| (host.name.to_string(), host.id)).collect();
+    let expected = [("alpha", None), ("web-1", Some(second.id)), ("web-1", Some(first.id))];
+    for ((name, id), (expected_name, expected_id)) in names.iter().zip(expected) {
+        assert_eq!(name, expected_name, "the living by name, then the revoked");
+        assert!(expected_id.is_none_or(|expected| expected == *id));
+    }
+}
+
+pub(crate) async fn what_a_session_shows_is_kept(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let action = |name: &str| ActionRef { name: name.parse().unwrap(), version: 2, schema_sha256: sha256(b"s") };
+    let seen = |host: HostId| Write::HostSeen {
+        host,
+        actions: vec![action("app.deploy"), action("host.facts")],
+        agent_version: "0.2.0".to_owned(),
+        boots: vec![BootId::from_bytes([9; 16]), BootId::from_bytes([1; 16])],
+        root_version: RootVersion(3),
+    };
+    done(store, seen(host.id)).await;
+    done(store, Write::HostLeft { host: host.id, at: UnixMs(NOW.0 + 9) }).await;
+    done(store, Write::HostLeft { host: host.id, at: UnixMs(NOW.0 + 5) }).await;
+    let now = host_now(store, &host).await;
+    assert_eq!(now.actions, [action("app.deploy"), action("host.facts")]);
+    assert_eq!((now.agent_version.as_str(), now.root_version), ("0.2.0", RootVersion(3)));
+    assert_eq!(now.boots, [BootId::from_bytes([9; 16]), BootId::from_bytes([1; 16])]);
+    assert_eq!(now.last_seen, Some(UnixMs(NOW.0 + 9)), "the latest stands");
+    conflicts(store, seen(HostId::from_bytes(fresh())), "not known").await;
+}
+
+pub(crate) async fn quarantine_stops_orders_and_not_reports(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let (first, second) = (queued(store, &host).await, queued(store, &host).await);
+    done(store, seal_write(&first, 0, 1)).await;
+    let quarantine = Write::HostQuarantine {
+        host: host.id,
+        why: "its state is an old copy".to_owned(),
+        audit: entry(AuditKind::Quarantine, "web-1"),
+    };
+    done(store, quarantine).await;
+    let standing = host_now(store, &host).await.standing;
+    assert_eq!(standing, HostStanding::Quarantined { why: "its state is an old copy".to_owned() });
+    conflicts(store, seal_write(&second, 1, 2), "quarantined").await;
+    done(store, Write::CommandSettle(Box::new(settlement(&first, 1, 1)))).await;
+    assert_eq!(command(store, &first).await.status, CommandStatus::Succeeded);
+}
+
+pub(crate) async fn revocation_ends_what_is_open(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let mut commands = Vec::new();
+    for _ in 0..4 {
+        commands.push(queued(store, &host).await);
+    }
+    for (index, command) in commands.iter().enumerate().skip(1) {
+        done(store, seal_write(command, index as u64 - 1, index as u64)).await;
+    }
+    done(store, stage_write(&commands[2], 2, Stage::Started)).await;
+    done(store, Write::CommandSettle(Box::new(settlement(&commands[3], 3, 1)))).await;
+    done(store, revoke(host.id)).await;
+
+    assert_eq!(host_now(store, &host).await.standing, HostStanding::Revoked { at: NOW });
+    let expected = [CommandStatus::Cancelled, CommandStatus::Unknown, CommandStatus::Unknown, CommandStatus::Succeeded];
+    for (new, expected) in commands.iter().zip(expected) {
+        let now = command(store, new).await;
+        assert_eq!(now.status, expected);
+        assert_eq!(now.settled_at, Some(NOW));
+        assert!(!now.message.is_empty());
+    }
+    assert_eq!(store.commands_open(host.id).await, Ok(vec![]));
+    conflicts(store, revoke(host.id), "revoked before").await;
+    conflicts(store, seal_write(&commands[0], 3, 4), "revoked").await;
+    let operation = operation(fleet::model::OperationKind::Single);
+    let order = new_command(&operation, &host, "host.facts");
+    conflicts(store, propose_write(&operation, &[order]), "was revoked").await;
+    let quarantine =
+        Write::HostQuarantine { host: host.id, why: "x".to_owned(), audit: entry(AuditKind::Quarantine, "x") };
+    conflicts(store, quarantine, "was revoked").await;
+}

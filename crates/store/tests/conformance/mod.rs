@@ -1,0 +1,48 @@
+//! What every store must do, whatever engine is below it: each function takes an empty store behind
+//! the port and drives it through the port alone.
+
+mod audit;
+pub(crate) mod commands;
+pub(crate) mod fixtures;
+mod hosts;
+pub(crate) mod model;
+mod people;
+
+use fleet::ports::Store;
+
+/// One case: its name and itself.
+pub(crate) type Case = (&'static str, for<'s> fn(&'s dyn Store) -> fleet::ports::Later<'s, ()>);
+
+macro_rules! cases {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        /// Every case.
+        pub(crate) const CASES: &[Case] = &[$((stringify!($name), |store| Box::pin($module::$name(store)))),*];
+    };
+}
+
+cases! {
+    people::a_fleet_is_made_once,
+    people::root_metadata_follows_in_order,
+    people::sessions_live_until_they_end,
+    people::a_new_password_ends_all_sessions,
+    hosts::a_token_becomes_one_host,
+    hosts::bad_tokens_get_one_answer,
+    hosts::names_are_unique_among_living_hosts,
+    hosts::what_a_session_shows_is_kept,
+    hosts::quarantine_stops_orders_and_not_reports,
+    hosts::revocation_ends_what_is_open,
+    commands::a_proposal_is_read_back_whole,
+    commands::a_proposal_is_idempotent_by_its_request,
+    commands::a_refused_proposal_leaves_nothing,
+    commands::sealing_compares_and_sets,
+    commands::stages_move_forward_only,
+    commands::a_report_settles_and_its_position_is_compared,
+    commands::a_deploy_has_stages_and_an_instance,
+    commands::a_kept_report_moves_the_chain_only,
+    commands::only_what_never_arrived_is_ended_without_a_report,
+    commands::lists_are_filtered_newest_first,
+    commands::many_hosts_in_one_operation,
+    audit::records_are_read_back_in_order,
+    audit::refused_writes_leave_no_leaf,
+    audit::heads_are_kept_ascending,
+}
