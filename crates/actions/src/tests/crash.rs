@@ -6,7 +6,7 @@ use crate::{
     Request,
     outcome::{Outcome, OutcomeStatus},
     port::ActionContext,
-    simulated::{Death, Point, SimulatedPort, SimulatedWorld, drive},
+    simulated::{Behaviour, Death, Point, SimulatedImage, SimulatedPort, SimulatedWorld, drive},
 };
 
 /// One operation that is interrupted everywhere.
@@ -171,4 +171,37 @@ fn death_while_resuming() {
         }
     }
     assert!(visited > 100, "only {visited} pairs were visited");
+}
+
+/// The app heals while the agent is away. An order that had turned back by then, or had ended, says
+/// so and does not try again; one that had not goes on and succeeds.
+#[test]
+fn once_it_goes_back_it_stays_back() {
+    let order = deploy(shop_with("web:sick"));
+    let old = picture(&first_release());
+    let (mut back, mut forward) = (0, 0);
+    for point in (0..).map(Point) {
+        let mut world = first_release();
+        let context = context(9);
+        let mut port = SimulatedPort::new(&mut world);
+        port.death = Some(Death::After(point));
+        if drive(order.run(&context, &mut port)).is_some() {
+            break;
+        }
+        let record: serde_json::Value = serde_json::from_slice(&world.records["app/shop"]).unwrap();
+        // Once it has turned back, every later point must know that.
+        let turned = back > 0 || record["pending"]["deploy"]["phase"]["back"].is_object();
+        world.engine.image_add("web:sick", SimulatedImage::local("web:sick", Behaviour::Healthy { after_ms: 10 }));
+        let mut port = SimulatedPort::new(&mut world);
+        let outcome = drive(order.run(&resumed(false), &mut port)).unwrap();
+        if turned {
+            back += 1;
+            assert_eq!(outcome.status, OutcomeStatus::RolledBack, "{point:?}: {}", outcome.message);
+            assert_eq!(picture(&world), old, "{point:?}");
+        } else {
+            forward += 1;
+            assert_eq!(outcome.status, OutcomeStatus::Succeeded, "{point:?}: {}", outcome.message);
+        }
+    }
+    assert!(back > 5 && forward > 10, "{back} back, {forward} forward");
 }
