@@ -1,4 +1,4 @@
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 
 use super::*;
 
@@ -94,5 +94,5 @@ fn words_round_trip() {
 
 #[test]
 fn the_published_table() {
-    expect![[r""]].assert_eq(&transitions_markdown());
+    expect_file!["table.md"].assert_eq(&transitions_markdown());
 }

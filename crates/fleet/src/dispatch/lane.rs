@@ -74,6 +74,12 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
     }
 
+    /// It may be tried now. How long the next wait is, is not forgotten: reads that succeed say
+    /// nothing of writes.
+    pub(super) fn ready(&mut self) {
+        self.at = None;
+    }
+
     pub(super) fn succeeded(&mut self) {
         *self = Self::default();
     }
@@ -158,7 +164,7 @@ impl HostSession {
             Ok(None) => return self.close(RefusalCode::HostRefused, "no such host; enrol the machine anew"),
             Ok(Some(read)) => read,
         };
-        self.lane.retry.succeeded();
+        self.lane.retry.ready();
         if matches!(host.standing, HostStanding::Revoked { .. }) {
             return self.close(RefusalCode::HostRefused, opening::REVOKED);
         }

@@ -23,7 +23,7 @@ mod reports;
 mod sealing;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     command::CommandEvent,
     limits,
-    model::{Command, CommandStatus, Host, HostStanding, Operation, Seal},
+    model::{Command, CommandStatus, Host, Operation, Seal},
     operation::{app_change, may_have_next, operation_next},
     ports::{AuditEntry, Event, KeptReport, Settlement, StoreError, Write},
     record,
@@ -134,7 +134,7 @@ impl HostSession {
         match answer {
             Err(error) => self.store_failed("reading a command", error, now),
             Ok(command) => {
-                self.lane.retry.succeeded();
+                self.lane.retry.ready();
                 self.report_placed(*report, command, Read::Now, now, entropy);
             }
         }

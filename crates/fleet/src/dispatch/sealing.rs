@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use envelope::{
     messages::{Command as CommandMessage, SealedValue},
+    root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
+    verify,
 };
 use ids::{CommandId, Nonce, Sequence, UnixMs};
 use session::frames::ControlFrame;
@@ -74,6 +76,11 @@ impl HostSession {
                 break;
             }
             let Some(seal) = slot.seal_to_ask(high) else { continue };
+            // Signed under a key or an epoch that is void by now, it would only end the session; the
+            // host ends the command by itself.
+            if !is_in_force(&seal.envelope, &self.peer.root) {
+                continue;
+            }
             let (sequence, command) = (seal.sequence, seal.envelope.clone());
             frames.push(deliver(command, slot.command.sealed.clone()));
             slot.sent = Some(sequence);
@@ -213,6 +220,11 @@ impl HostSession {
         self.send(deliver(envelope, sealed));
         self.publish_command(&stored, stored.status, stored.message.clone());
     }
+}
+
+fn is_in_force(envelope: &[u8], root: &TrustedRoot) -> bool {
+    let epoch = root.current().epoch;
+    verify::<CommandMessage>(envelope, root.command_keys()).is_ok_and(|command| command.epoch == epoch)
 }
 
 fn deliver(command: Vec<u8>, sealed: Vec<SealedValue>) -> ControlFrame {

@@ -1,0 +1,165 @@
+//! The real agent loop, on a disk that can lose what was not synced.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use actions::Request;
+use envelope::{
+    keys::SigningKey,
+    messages::{Order, ReportStatus},
+};
+use ids::*;
+use serde_json::Value;
+use session::{
+    agent::{AgentIdentity, AgentLoop, end_message, io::*},
+    frames::{ActionRef, AgentFrame},
+};
+
+use super::world::{AGENT_SEED, FLEET, HOST, START};
+
+/// Judges by the real registry; a policy may forbid one action.
+#[derive(Clone, Default)]
+pub(crate) struct Registry {
+    pub(crate) forbidden: Option<&'static str>,
+}
+
+impl Admission for Registry {
+    fn judge(&self, order: &Order) -> Result<Admitted, Rejection> {
+        if self.forbidden == Some(order.action.as_str()) {
+            return Err(Rejection { message: "policy.toml line 3 does not allow it".to_owned() });
+        }
+        self.declared(order).ok_or_else(|| Rejection { message: format!("{} is not registered", order.action) })
+    }
+
+    fn declared(&self, order: &Order) -> Option<Admitted> {
+        let request = Request::decode(&order.action, order.action_version, &order.parameters).ok()?;
+        let kind = match (&request, request.lock()) {
+            (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
+            (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
+            (_, actions::Lock::None) => AdmittedKind::Free,
+        };
+        Some(Admitted { class: Class::Change, on_restart: OnRestart::Rerun, kind })
+    }
+}
+
+pub(crate) fn actions_here() -> Vec<ActionRef> {
+    let refs = actions::actions().iter().map(|info| ActionRef {
+        name: info.name.parse().expect("a registered name"),
+        version: info.version,
+        schema_sha256: info.schema_sha256(),
+    });
+    let mut refs: Vec<ActionRef> = refs.collect();
+    refs.sort();
+    refs
+}
+
+pub(crate) struct Agent {
+    machine: AgentLoop,
+    pub(crate) disk: JournalState,
+    unsynced: VecDeque<(WriteId, JournalWrite)>,
+    pub(crate) running: Vec<CommandId>,
+    /// Starts that did not say they were resumed: each command's must stay at one.
+    pub(crate) fresh_starts: BTreeMap<CommandId, usize>,
+    pub(crate) stopped: Vec<CommandId>,
+    pub(crate) closed: Vec<CloseReason>,
+    pub(crate) registry: Registry,
+    pub(crate) now: Clocks,
+    pub(crate) boot: BootId,
+    root_sha256: Sha256,
+}
+
+impl Agent {
+    pub(crate) fn new(disk: JournalState, root_sha256: Sha256) -> Self {
+        let now = Clocks { boot: BootMs(1_000), wall: START };
+        let boot = BootId::from_bytes([0xb0; 16]);
+        let registry = Registry::default();
+        let machine = load(boot, root_sha256, &disk, now, &registry).0;
+        Self {
+            machine,
+            disk,
+            unsynced: VecDeque::new(),
+            running: Vec::new(),
+            fresh_starts: BTreeMap::new(),
+            stopped: Vec::new(),
+            closed: Vec::new(),
+            registry,
+            now,
+            boot,
+            root_sha256,
+        }
+    }
+
+    pub(crate) fn input(&mut self, input: Input) -> Vec<AgentFrame> {
+        let effects = self.machine.handle(self.now, input, &self.registry);
+        self.perform(effects)
+    }
+
+    /// Makes everything durable, and gives what that releases.
+    pub(crate) fn sync(&mut self) -> Vec<AgentFrame> {
+        let mut sent = Vec::new();
+        while let Some((id, write)) = self.unsynced.pop_front() {
+            self.disk.apply(&write);
+            sent.extend(self.input(Input::Persisted(id)));
+        }
+        sent
+    }
+
+    /// Everything that runs ends.
+    pub(crate) fn finish(&mut self, status: ReportStatus, result: &Value) -> Vec<AgentFrame> {
+        let running = core::mem::take(&mut self.running);
+        running
+            .into_iter()
+            .flat_map(|command| self.input(Input::Finished { command, end: end_message(status, "done", result) }))
+            .collect()
+    }
+
+    /// Dies, and comes back from its disk, in the state `disk` if one is given (a restored copy).
+    pub(crate) fn restart(&mut self, disk: Option<JournalState>) {
+        self.unsynced.clear();
+        self.running.clear();
+        self.disk = disk.unwrap_or_else(|| self.disk.clone());
+        let (machine, effects) = load(self.boot, self.root_sha256, &self.disk, self.now, &self.registry);
+        self.machine = machine;
+        let sent = self.perform(effects);
+        assert!(sent.is_empty(), "nobody is connected");
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) -> Vec<AgentFrame> {
+        let mut sent = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Send(frame) => sent.push(frame),
+                Effect::Close { why, .. } => self.closed.push(why),
+                Effect::Persist(id, write) => self.unsynced.push_back((id, write)),
+                Effect::Start(start) => {
+                    let id = start.command.order.command;
+                    *self.fresh_starts.entry(id).or_default() += usize::from(!start.resumed);
+                    assert!(self.fresh_starts[&id] <= 1, "command {id} was started twice");
+                    self.running.push(id);
+                }
+                Effect::Cancel(command) => self.stopped.push(command),
+                Effect::WakeAt(_) | Effect::Event(_) => {}
+            }
+        }
+        sent
+    }
+}
+
+fn load(
+    boot: BootId,
+    root_sha256: Sha256,
+    disk: &JournalState,
+    now: Clocks,
+    registry: &Registry,
+) -> (AgentLoop, Vec<Effect>) {
+    let identity = AgentIdentity {
+        fleet: FLEET,
+        host: HOST,
+        host_epoch: HostEpoch(1),
+        identity: SigningKey::from_seed(&AGENT_SEED),
+        boot,
+        agent_version: "0.1.0".to_owned(),
+        actions: actions_here(),
+        root_sha256,
+    };
+    AgentLoop::new(identity, disk.clone(), false, now, registry).expect("its own state loads")
+}

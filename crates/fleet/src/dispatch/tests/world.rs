@@ -1,0 +1,459 @@
+//! One host and its control plane in memory: the real machines of both ends, a store that checks
+//! every precondition, and wires that can be cut. What must hold of each effect is checked here.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use envelope::{
+    keys::{SigningKey, role},
+    messages::*,
+    root::{TrustedRoot, sign_root},
+    signer_port::{SignError, SignedCommand},
+};
+use ids::*;
+use serde_json::Value;
+use session::{
+    agent::io::{Input as AgentInput, JournalState},
+    control::{Answer, Handshake, HandshakeStep},
+    frames::{AgentFrame, ControlFrame, RefusalCode},
+};
+
+use super::{
+    super::{Effect, Established, HostSession, Input, Note},
+    agent::{Agent, actions_here},
+    store::MemoryStore,
+};
+use crate::{
+    model::*,
+    operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
+    ports::{Event, StoreError},
+};
+
+pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
+pub(crate) const FLEET: FleetId = FleetId::from_bytes([0xf1; 16]);
+pub(crate) const HOST: HostId = HostId::from_bytes([0xa1; 16]);
+pub(crate) const AGENT_SEED: [u8; 32] = [5; 32];
+
+pub(crate) struct Keys {
+    pub(crate) root: SigningKey<role::Root>,
+    pub(crate) session: SigningKey<role::Session>,
+    pub(crate) command: SigningKey<role::Command>,
+}
+
+pub(crate) fn keys() -> Keys {
+    Keys {
+        root: SigningKey::from_seed(&[1; 32]),
+        session: SigningKey::from_seed(&[2; 32]),
+        command: SigningKey::from_seed(&[3; 32]),
+    }
+}
+
+pub(crate) fn metadata(keys: &Keys) -> RootMetadata {
+    RootMetadata {
+        version: RootVersion(1),
+        issued: START.minus(DurationMs::from_days(1)),
+        expires: START.plus(DurationMs::from_days(300)),
+        fleet: FLEET,
+        root_keys: vec![keys.root.public()],
+        root_threshold: 1,
+        addresses: vec!["control.example:7443".to_owned()],
+        recovery_keys: Vec::new(),
+        session_keys: vec![keys.session.public()],
+        command_keys: vec![keys.command.public()],
+        approver_keys: Vec::new(),
+        approvals: ApprovalThresholds::default(),
+        audit_key: SigningKey::<role::Audit>::from_seed(&[4; 32]).public(),
+        audit_log: AuditLogId::from_bytes([0x10; 16]),
+        restored_log: None,
+        tls_pins: vec![Sha256([1; 32]), Sha256([2; 32])],
+        protocol_min: 1,
+        epoch: Epoch(1),
+    }
+}
+
+pub(crate) fn host_record() -> Host {
+    Host {
+        id: HOST,
+        name: "web-1".parse().expect("a host name"),
+        roles: Vec::new(),
+        identity_key: SigningKey::<role::Agent>::from_seed(&AGENT_SEED).public(),
+        sealing_key: SealingKeyBytes([9; 32]),
+        host_epoch: HostEpoch(1),
+        standing: HostStanding::Active,
+        allocated: Sequence(0),
+        acknowledged: Sequence(0),
+        last_report: ReportPosition::START,
+        audit_head: None,
+        boots: Vec::new(),
+        actions: actions_here(),
+        agent_version: String::new(),
+        root_version: RootVersion(1),
+        enrolled_at: START,
+        last_seen: None,
+        receipt: Vec::new(),
+    }
+}
+
+pub(crate) fn session_of(role: UserRole) -> UserSession {
+    UserSession {
+        token_sha256: Sha256::ZERO,
+        user: UserId::from_bytes([7; 16]),
+        user_name: "ada".parse().expect("a user name"),
+        role,
+        created_at: START,
+        expires: START.plus(DurationMs::from_days(1)),
+    }
+}
+
+/// How the store treats a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Applied,
+    Lost,
+    /// It was applied, but the answer says that nobody knows.
+    AppliedUnknown,
+}
+
+pub(crate) struct World {
+    pub(crate) keys: Keys,
+    pub(crate) root: Arc<TrustedRoot>,
+    pub(crate) store: MemoryStore,
+    pub(crate) agent: Agent,
+    handshake: Option<Handshake>,
+    pub(crate) session: Option<HostSession>,
+    /// What the session asked for and is not done.
+    pub(crate) work: VecDeque<Effect>,
+    pub(crate) to_control: VecDeque<AgentFrame>,
+    pub(crate) to_agent: VecDeque<ControlFrame>,
+    /// Fates of the next transactions; applied when empty.
+    pub(crate) fates: VecDeque<Fate>,
+    pub(crate) signer_down: bool,
+    pub(crate) now: UnixMs,
+    counter: u64,
+    /// Highest sequence newly delivered in this session.
+    delivered: Sequence,
+    pub(crate) delivered_count: usize,
+    pub(crate) acknowledged_count: usize,
+    pub(crate) closes: Vec<RefusalCode>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) opened: usize,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let keys = keys();
+        let root =
+            TrustedRoot::pin_key(&sign_root(&[&keys.root], &metadata(&keys)), keys.root.public()).expect("valid");
+        let disk = JournalState { root_chain: root.chain().to_vec(), ..JournalState::default() };
+        let agent = Agent::new(disk, root.payload_sha256());
+        Self {
+            keys,
+            root: Arc::new(root),
+            store: MemoryStore::new(host_record()),
+            agent,
+            handshake: None,
+            session: None,
+            work: VecDeque::new(),
+            to_control: VecDeque::new(),
+            to_agent: VecDeque::new(),
+            fates: VecDeque::new(),
+            signer_down: false,
+            now: START,
+            counter: 0,
+            delivered: Sequence(0),
+            delivered_count: 0,
+            acknowledged_count: 0,
+            closes: Vec::new(),
+            notes: Vec::new(),
+            events: Vec::new(),
+            opened: 0,
+        }
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    pub(crate) fn fresh_bytes(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[8..].copy_from_slice(&self.fresh().to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn advance(&mut self, span: DurationMs) {
+        self.now = self.now.plus(span);
+        self.agent.now.boot = self.agent.now.boot.plus(span);
+        self.agent.now.wall = self.agent.now.wall.plus(span);
+    }
+
+    // What people do.
+
+    pub(crate) fn request(&mut self, action: &str, parameters: &str) -> OperationRequest {
+        OperationRequest {
+            id: OperationId::from_bytes(self.fresh_bytes()),
+            work: Work::Action {
+                action: action.parse().expect("an action name"),
+                version: None,
+                parameters: parameters.as_bytes().to_vec(),
+            },
+            targets: vec![Target { host: HOST, sealed: Vec::new() }],
+            queue_for: None,
+            dry_run: false,
+        }
+    }
+
+    pub(crate) fn propose(&mut self, request: OperationRequest) -> CommandId {
+        let id = CommandId::from_bytes(self.fresh_bytes());
+        let hosts = [self.store.host.clone()];
+        let actor = session_of(UserRole::Admin);
+        let proposed = operation_propose(FLEET, request, &actor, &hosts, self.now, &mut || id).expect("it is granted");
+        self.store.apply(proposed.into_write()).expect("it is stored");
+        self.tell(Input::QueueChanged);
+        id
+    }
+
+    pub(crate) fn order(&mut self, action: &str, parameters: &str) -> CommandId {
+        let request = self.request(action, parameters);
+        self.propose(request)
+    }
+
+    pub(crate) fn facts(&mut self) -> CommandId {
+        self.order("host.facts", "{}")
+    }
+
+    pub(crate) fn remove(&mut self) -> CommandId {
+        self.order("app.remove", r#"{"app":"shop"}"#)
+    }
+
+    pub(crate) fn cancel(&mut self, command: CommandId) {
+        let operation = OperationId::from_bytes(self.fresh_bytes());
+        let id = CommandId::from_bytes(self.fresh_bytes());
+        let actor = session_of(UserRole::Operator);
+        let origin = CancelOrigin { fleet: FLEET, operation, actor: &actor, now: self.now };
+        let stored = self.store.command(command).expect("it is stored").clone();
+        match command_cancel(origin, &stored, &self.store.host.clone(), &mut || id).expect("it can be cancelled") {
+            CancelDecision::End(write) => self.store.apply(*write),
+            CancelDecision::Order(proposed) => self.store.apply(proposed.into_write()),
+        }
+        .expect("it is stored");
+        self.tell(Input::QueueChanged);
+    }
+
+    // The wires.
+
+    /// A new connection, the handshake under way; the old one is gone.
+    pub(crate) fn dial(&mut self) {
+        self.cut();
+        let n = self.fresh();
+        let exporter = TlsExporter([n as u8; 32]);
+        self.handshake = Some(Handshake::new(FLEET, exporter));
+        let nonce = Challenge([n as u8; 32]);
+        let quarantine = QuarantineId::from_bytes(self.fresh_bytes());
+        let sent = self.agent.input(AgentInput::Connected { exporter, nonce, quarantine });
+        self.to_control.extend(sent);
+    }
+
+    /// The connection breaks: what is under way is lost, and the session's machine with it. What it
+    /// asked of the store last is done all the same.
+    pub(crate) fn cut(&mut self) {
+        self.to_control.clear();
+        self.to_agent.clear();
+        self.handshake = None;
+        self.session = None;
+        for effect in core::mem::take(&mut self.work) {
+            if let Effect::Write(_, write) = effect {
+                let _ = self.store.apply(*write);
+            }
+        }
+        let sent = self.agent.input(AgentInput::Disconnected);
+        assert!(sent.is_empty(), "nobody is connected");
+        self.delivered = Sequence(0);
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.dial();
+        self.settle();
+    }
+
+    pub(crate) fn tell(&mut self, input: Input) {
+        let Some(mut session) = self.session.take() else { return };
+        let mut counter = self.counter;
+        let effects = session.handle(input, self.now, &mut |bytes: &mut [u8]| {
+            counter += 1;
+            bytes[..8].copy_from_slice(&counter.to_be_bytes());
+        });
+        self.counter = counter;
+        self.session = Some(session);
+        self.take(effects);
+    }
+
+    /// Effects that need no answer are done at once, and checked.
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(frame) => {
+                    self.check_sent(&frame);
+                    self.to_agent.push_back(frame);
+                }
+                Effect::Publish(event) => self.events.push(event),
+                Effect::Note(note) => self.notes.push(note),
+                Effect::RootAdvanced(root) => self.root = root,
+                Effect::Close { code, message } => {
+                    self.closes.push(code);
+                    self.to_agent.push_back(ControlFrame::Refused { reason: code, message });
+                }
+                Effect::WakeAt(at) => assert!(at >= self.now, "a wake-up in the past"),
+                work => self.work.push_back(work),
+            }
+        }
+        let signing =
+            self.work.iter().filter(|work| matches!(work, Effect::SignCommand(_) | Effect::SignOpen(_))).count();
+        assert!(signing <= 1, "one signature at a time");
+        assert!(self.work.len() - signing <= 1, "one read or write at a time: {:?}", self.work);
+    }
+
+    /// What is sent rests on what is stored.
+    fn check_sent(&mut self, frame: &ControlFrame) {
+        match frame {
+            ControlFrame::Deliver { command, .. } => {
+                let sealed = self.store.commands.iter().flat_map(|stored| &stored.seals);
+                let seal = sealed.into_iter().find(|seal| seal.envelope == *command).expect("stored before it is sent");
+                assert!(self.store.has_envelope(command), "its audit leaf is durable before it is sent");
+                let hello = self.agent.disk.high;
+                if seal.sequence > hello {
+                    assert!(seal.sequence > self.delivered, "sent in order of number");
+                    self.delivered = seal.sequence;
+                }
+                self.delivered_count += 1;
+            }
+            ControlFrame::ReportAcknowledged { sequence, .. } => {
+                assert!(self.store.host.last_report.sequence >= *sequence, "durable before it is acknowledged");
+                self.acknowledged_count += 1;
+            }
+            ControlFrame::Open(_) => self.opened += 1,
+            _ => {}
+        }
+    }
+
+    /// Does the first piece of work the session asked for. False when there is none.
+    pub(crate) fn step_work(&mut self) -> bool {
+        let Some(work) = self.work.pop_front() else { return false };
+        let input = match work {
+            Effect::Load(host) => Input::Loaded(Ok(self.store.load(host))),
+            Effect::LoadCommand(id) => Input::CommandLoaded(Ok(self.store.command(id).cloned())),
+            Effect::LoadOperation(id) => Input::OperationLoaded(Ok(self.store.operations.get(&id).cloned())),
+            Effect::Write(id, write) => {
+                let lost = || Err(StoreError::Unavailable("the disk is full".to_owned()));
+                let answer = match self.fates.pop_front().unwrap_or(Fate::Applied) {
+                    Fate::Applied => self.store.apply(*write),
+                    Fate::Lost => lost(),
+                    Fate::AppliedUnknown => self.store.apply(*write).and_then(|_| lost()),
+                };
+                Input::Written(id, answer)
+            }
+            Effect::SignOpen(mut open) => {
+                open.time = self.now;
+                Input::OpenSigned(Ok(self.keys.command.sign(&open).into_envelope()))
+            }
+            Effect::SignCommand(_) if self.signer_down => {
+                Input::CommandSigned(Err(SignError::Unavailable("it is restarting".to_owned())))
+            }
+            Effect::SignCommand(command) => {
+                let signed = self.keys.command.sign(&*command);
+                let payload_sha256 = signed.payload_sha256();
+                Input::CommandSigned(Ok(SignedCommand { envelope: signed.into_envelope(), payload_sha256 }))
+            }
+            other => panic!("not work: {other:?}"),
+        };
+        self.tell(input);
+        true
+    }
+
+    /// One frame reaches the control plane.
+    pub(crate) fn step_control(&mut self) -> bool {
+        if self.session.as_ref().is_some_and(|session| !session.is_reading()) {
+            return false;
+        }
+        let Some(frame) = self.to_control.pop_front() else { return false };
+        if self.session.is_some() {
+            self.tell(Input::Received(frame));
+            return true;
+        }
+        let Some(handshake) = &mut self.handshake else { return true };
+        match handshake.receive(frame).expect("an honest handshake") {
+            HandshakeStep::LookUp(_) => {
+                let identity_key = match self.store.host.standing {
+                    HostStanding::Revoked { .. } => None,
+                    _ => Some(self.store.host.identity_key),
+                };
+                let nonce = Challenge([0xcc; 32]);
+                let answer =
+                    Answer { identity_key, root: &self.root, session_key: &self.keys.session, nonce, time: self.now };
+                match handshake.answer(&answer) {
+                    Ok(frames) => self.to_agent.extend(frames),
+                    Err(error) => self.to_agent.push_back(error.frame()),
+                }
+            }
+            HandshakeStep::Authenticated(authenticated) => {
+                let established = Established { authenticated: *authenticated, root: Arc::clone(&self.root) };
+                let (session, effects) = HostSession::new(established, self.now);
+                self.session = Some(session);
+                self.take(effects);
+            }
+            HandshakeStep::RootChain(_) | HandshakeStep::Wait => {}
+        }
+        true
+    }
+
+    /// One frame reaches the agent.
+    pub(crate) fn step_agent(&mut self) -> bool {
+        let Some(frame) = self.to_agent.pop_front() else { return false };
+        let sent = self.agent.input(AgentInput::Received(frame));
+        self.to_control.extend(sent);
+        true
+    }
+
+    pub(crate) fn sync_agent(&mut self) {
+        let sent = self.agent.sync();
+        self.to_control.extend(sent);
+    }
+
+    /// Until nothing is under way. Retries are waited for.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let moved = self.step_work() | self.step_control() | self.step_agent();
+            self.sync_agent();
+            if !moved {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Lets time pass, as the wake-ups ask for.
+    pub(crate) fn pass(&mut self, span: DurationMs) {
+        self.advance(span);
+        self.tell(Input::Tick);
+        self.settle();
+    }
+
+    pub(crate) fn finish(&mut self, status: ReportStatus) {
+        self.finish_with(status, &Value::Null);
+    }
+
+    pub(crate) fn finish_with(&mut self, status: ReportStatus, result: &Value) {
+        let sent = self.agent.finish(status, result);
+        self.to_control.extend(sent);
+        self.sync_agent();
+        self.settle();
+    }
+
+    pub(crate) fn status(&self, command: CommandId) -> CommandStatus {
+        self.store.command(command).expect("it is stored").status
+    }
+
+    pub(crate) fn seals(&self, command: CommandId) -> usize {
+        self.store.command(command).expect("it is stored").seals.len()
+    }
+}
