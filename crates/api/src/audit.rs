@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// `GET /api/v1/audit`: an array of these, ascending.
+/// `GET /api/v1/audit?first=N&limit=N`: an array of these, ascending, from `first` on; without `first`, the last ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     pub index: u64,

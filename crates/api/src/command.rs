@@ -3,7 +3,7 @@
 use ids::{AppName, CommandId, HostName, OperationId, UserName};
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{OperationResponse, Timestamp};
 
 /// Where a command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,7 +63,8 @@ impl CommandStatus {
     }
 }
 
-/// `GET /api/v1/commands`: an array of these, newest first.
+/// `GET /api/v1/commands`: an array of these, newest first. Filters: `host`, `status`, `operation`,
+/// `app`, `action`; `limit` (100 when absent, at most 500) and `before`, a command id, for the next page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSummary {
     pub command_id: CommandId,
@@ -106,7 +107,7 @@ pub struct SignedOrder {
     /// The envelope, base64.
     pub envelope: String,
     pub payload_type: String,
-    /// Id of the command key that verifies it.
+    /// Id of the command key that verifies it; `none` when no key of this fleet's root metadata does.
     pub verified_by: String,
 }
 
@@ -114,12 +115,35 @@ pub struct SignedOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SignedReport {
     pub sequence: u64,
+    /// How the host says it ended: `succeeded`, `failed`, `rolled_back`, `cancelled`, `rejected`,
+    /// `expired`, `revoked` or `unknown`.
     pub status: String,
     pub finished_at: Timestamp,
+    /// The action's result, by its documented shape.
     pub result: serde_json::Value,
     /// The envelope, base64.
     pub envelope: String,
     pub payload_type: String,
     /// Id of the identity key that verifies it.
     pub verified_by: String,
+}
+
+/// `POST /api/v1/commands/{id}/cancel`. The body may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Id for the operation that carries the cancellation to the host, so that a retried request is
+    /// the same request; made by the control plane when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<OperationId>,
+}
+
+/// Answer to a cancellation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CancelResponse {
+    /// The command as it stands now: `cancelled` when it had not been sent.
+    pub command: CommandSummary,
+    /// The order to stop it, when its host may have it already. The command's own end comes with
+    /// its report; watch the command, not this operation.
+    pub operation: Option<OperationResponse>,
 }

@@ -2,6 +2,12 @@
 //! RFC 3339 in UTC, ids as UUID text, bytes as base64 (RFC 4648 section 4).
 //!
 //! Scripts rely on these shapes: fields may be added, never renamed or removed.
+//!
+//! Every path but `POST /api/v1/session` needs `Authorization: Bearer TOKEN`. Errors of any kind are
+//! `application/problem+json` ([`Problem`]). Status codes: 200 and 204 done; 201 made (join token,
+//! sign-in); 202 taken up and going on (a new operation, an ordered cancellation); 400 cannot be
+//! read; 401 not signed in; 403 not allowed; 404 no such thing; 409 it stands in the way of what is
+//! there; 422 read, but wrong; 429 too often; 503 not now.
 
 mod audit;
 mod command;
@@ -12,12 +18,14 @@ mod session;
 mod time;
 
 pub use audit::{AuditEntry, AuditExport, AuditExportEntry};
-pub use command::{CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport};
+pub use command::{
+    CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,
+};
 pub use host::{HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, DeployRequest, Event, OperationCommand, OperationRequest,
     OperationResponse, OperationState, SealedValue, SingleRequest,
 };
 pub use problem::{FieldError, Problem};
-pub use session::{FleetInfo, SignInRequest, SignInResponse, WhoAmI};
+pub use session::{FleetInfo, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CommandStatus, Timestamp};
 
-/// `POST /api/v1/operations`. The client chooses the id, so that a retried request is the same request.
+/// `POST /api/v1/operations`. The client chooses the id, so that a retried request is the same
+/// request: 202 when it was taken up, 200 with the operation as it stands when it was known already,
+/// 409 when the id belongs to another request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OperationRequest {
@@ -93,13 +95,17 @@ pub struct OperationCommand {
     pub action: String,
     pub status: CommandStatus,
     pub message: String,
-    /// The verified result, once there is one.
+    /// The verified result, once there is one. Left out of answers that would become too large:
+    /// see the command itself then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }
 
-/// Data of a server-sent event on `…/events`. The stream begins with one `command` event per known
-/// command, and ends after `operation` says that it ended.
+/// Data of a server-sent event on `…/events`; the event's name is the tag. The stream begins with one
+/// `command` event per known command. `/operations/{id}/events` ends after an `operation` event,
+/// `/commands/{id}/events` after the `command` event with the command's end. A stream that ends
+/// without them was cut (an hour's age, a restart, a sign-out): open it again, it begins with the
+/// present state. Comments keep it alive; a status may be skipped, none is told twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {

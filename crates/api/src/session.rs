@@ -42,3 +42,10 @@ pub struct FleetInfo {
     /// `host:port` of the agents' listener.
     pub agent_addresses: Vec<String>,
 }
+
+/// `GET /health`: answered with 200 when the control plane can do its work; anything else is a problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok`.
+    pub status: String,
+}

@@ -1,3 +1,29 @@
-//! The people's side of the control plane: REST, server-sent events, pages.
+//! The people's side of the control plane: REST under `/api/v1`, server-sent events, `/health`,
+//! `/metrics` and a landing page.
+//!
+//! This room speaks HTTP and nothing else: what may be asked is decided in [`fleet`], what is kept
+//! is behind [`fleet::ports::Store`], and orders are signed elsewhere. It never sees a private key.
+//! Every path is listed once, with the least role that may use it, in `routes`; what is not listed
+//! there does not exist, and what needs a role is refused before anything of it is read.
 
+mod access;
 pub mod credentials;
+mod edge;
+mod events;
+mod fresh;
+mod input;
+pub mod limits;
+mod metrics;
+mod problem;
+mod records;
+mod routes;
+mod serve;
+mod sign_in_rate;
+mod state;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use serve::serve;
+pub use state::{Figures, WebState};

@@ -1,0 +1,74 @@
+//! Every bound of this room, in one place.
+
+use core::time::Duration;
+
+use ids::DurationMs;
+
+pub use fleet::limits::LIST_MAX;
+
+/// Bytes of one request's body.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one request's line and headers.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Time for a request's headers to arrive, and for which an idle connection is kept.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time until a response must begin.
+pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Connections open at once; more wait in the listener's queue.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Pause after a connection could not be accepted, such as when file descriptors ran out.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for open responses to end when the program is asked to.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Event streams open at once.
+pub const EVENT_STREAMS_MAX: usize = 256;
+/// Age at which an event stream is ended; whoever still watches opens another.
+pub const EVENT_STREAM_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// How often a quiet event stream carries a comment.
+pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often an event stream reads the store even though nothing was announced, and asks whether
+/// its reader is still signed in.
+pub const EVENT_REREAD: Duration = Duration::from_secs(30);
+/// Bytes of results that one answer about an operation holds; later ones are left out.
+pub const RESULTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Entries of a list when nobody says how many.
+pub const LIST_DEFAULT: u32 = 100;
+/// Audit entries read at once for an export.
+pub const EXPORT_ROWS: u32 = 500;
+
+/// Bytes of an `Authorization` header's token.
+pub const BEARER_BYTES_MAX: usize = 256;
+/// How long a sign-in lasts.
+pub const SIGN_IN_LIFETIME: DurationMs = DurationMs::from_days(7);
+/// Passwords checked at once: each takes a core for tens of milliseconds and 19 MiB.
+pub const PASSWORD_CHECKS_MAX: usize = 2;
+/// How long a sign-in waits for its turn.
+pub const PASSWORD_CHECK_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Sign-ins in a row with one name before they are slowed down.
+pub const SIGN_INS_PER_NAME: u32 = 10;
+/// Time after which one more sign-in with that name is possible.
+pub const SIGN_IN_NAME_REFILL: DurationMs = DurationMs::from_secs(6);
+/// Sign-ins in a row from one address (IPv6: one /64 network) before they are slowed down.
+pub const SIGN_INS_PER_PEER: u32 = 30;
+/// Time after which one more sign-in from that address is possible.
+pub const SIGN_IN_PEER_REFILL: DurationMs = DurationMs::from_secs(2);
+/// Names and addresses remembered for that; the one with the least to remember gives way.
+pub const SIGN_IN_KEYS_MAX: usize = 10_000;
+/// Refused sign-ins with one name make one audit entry in this time.
+pub const REFUSALS_PER: DurationMs = DurationMs::from_mins(1);
+
+/// How long a join token lives, unless someone says otherwise.
+pub const JOIN_TOKEN_LIFETIME_DEFAULT: DurationMs = DurationMs::from_mins(15);
+/// Shortest life of a join token.
+pub const JOIN_TOKEN_LIFETIME_MIN: DurationMs = DurationMs::from_secs(10);
+/// Longest life of a join token.
+pub const JOIN_TOKEN_LIFETIME_MAX: DurationMs = DurationMs::from_days(7);
+
+/// Hosts of a request that are looked up one by one; for more, all are read once.
+pub const HOSTS_ONE_BY_ONE_MAX: usize = 16;
+/// How often a cancellation is decided anew because its command moved meanwhile.
+pub const CANCEL_TRIES_MAX: usize = 4;
+/// Time for the store to answer a health check.
+pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,218 @@
+//! Every error that leaves this room: problem+json (RFC 9457), one stable kind with one status and
+//! one title each. The detail says what happened, to what, and what to do next; causes that only
+//! the owner of the machine can mend go to the log, never to the answer.
+
+use actions::DecodeError;
+use api::{FieldError, Problem};
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use fleet::{
+    operation::{AppTargetError, CancelError, ProposeError},
+    ports::StoreError,
+};
+
+use crate::credentials::CredentialError;
+
+macro_rules! kinds {
+    ($($kind:ident $status:ident $urn:literal $title:literal;)*) => {
+        /// Kinds of problem. Names and statuses are stable: scripts tell them apart by them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind {
+            $($kind,)*
+        }
+
+        impl Kind {
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$kind,)*];
+
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status,)* }
+            }
+
+            pub(crate) const fn urn(self) -> &'static str {
+                match self { $(Self::$kind => concat!("urn:serverflow:", $urn),)* }
+            }
+
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$kind => $title,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    RequestUnreadable BAD_REQUEST "request-unreadable" "The request cannot be read";
+    NotSignedIn UNAUTHORIZED "not-signed-in" "Not signed in";
+    SignInRefused UNAUTHORIZED "sign-in-refused" "Sign-in refused";
+    NotAllowed FORBIDDEN "not-allowed" "Not allowed";
+    NotFound NOT_FOUND "not-found" "No such path";
+    HostNotFound NOT_FOUND "host-not-found" "No such host";
+    AppNotFound NOT_FOUND "app-not-found" "No such app";
+    ActionNotFound NOT_FOUND "action-not-found" "No such action";
+    CommandNotFound NOT_FOUND "command-not-found" "No such command";
+    OperationNotFound NOT_FOUND "operation-not-found" "No such operation";
+    MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "No such method";
+    TooSlow SERVICE_UNAVAILABLE "too-slow" "Took too long";
+    HostExists CONFLICT "host-exists" "The host exists";
+    HostNotActive CONFLICT "host-not-active" "The host gets no orders";
+    ActionMissing CONFLICT "action-missing" "The host lacks the action";
+    OperationConflict CONFLICT "operation-conflict" "The operation exists";
+    CommandEnded CONFLICT "command-ended" "The command has ended";
+    Changed CONFLICT "changed-meanwhile" "Something changed meanwhile";
+    TooLarge PAYLOAD_TOO_LARGE "too-large" "The request is too large";
+    NotJson UNSUPPORTED_MEDIA_TYPE "not-json" "The body is not JSON";
+    WrongHost MISDIRECTED_REQUEST "wrong-host" "Not the name of this server";
+    Invalid UNPROCESSABLE_ENTITY "invalid" "The request is wrong";
+    TooManySignIns TOO_MANY_REQUESTS "too-many-sign-ins" "Too many sign-ins";
+    Internal INTERNAL_SERVER_ERROR "internal" "The control plane failed";
+    Busy SERVICE_UNAVAILABLE "busy" "The control plane is busy";
+    StoreUnavailable SERVICE_UNAVAILABLE "store-unavailable" "The database cannot be used";
+}
+
+/// A problem on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_seconds: Option<u64>,
+}
+
+impl ApiError {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+    }
+
+    /// One field of the request's content is wrong.
+    pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, String::new()).and_field(field, message)
+    }
+
+    pub(crate) fn and_field(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        if self.detail.is_empty() {
+            self.detail = format!("{field}: {message}");
+        }
+        self.errors.push(FieldError { field, message });
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The document.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem {
+            kind: self.kind.urn().to_owned(),
+            title: self.kind.title().to_owned(),
+            status: self.kind.status().as_u16(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.kind.status(), Json(self.problem())).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.kind.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(why) => Self::new(Kind::Changed, format!("{why}; look at it again and repeat")),
+            StoreError::TokenRefused => Self::new(Kind::Changed, StoreError::TokenRefused.to_string()),
+            StoreError::Unavailable(_) => {
+                tracing::error!(%error, "the store did not answer");
+                Self::new(
+                    Kind::StoreUnavailable,
+                    "the control plane's database cannot be used now; its log says why. Nothing was changed that was not answered: repeat the request later",
+                )
+                .retry_after(5)
+            }
+            StoreError::Corrupt(_) => {
+                tracing::error!(%error, "the store holds something that does not verify");
+                Self::new(Kind::Internal, "the control plane's database is damaged; its log says where and what to do")
+            }
+        }
+    }
+}
+
+impl From<CredentialError> for ApiError {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Randomness => {
+                tracing::error!("the operating system gave no randomness");
+                Self::new(Kind::Internal, "the control plane's machine gave no randomness; look at its system log")
+            }
+            CredentialError::Password => Self::field("password", error.to_string()),
+        }
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            DecodeError::Unknown { .. } => Self::new(Kind::ActionNotFound, detail),
+            DecodeError::TooLarge { .. } => Self::new(Kind::Invalid, detail.clone()).and_field("parameters", detail),
+            DecodeError::Parameter { path, message, .. } => {
+                let field = if path == "." { "parameters".to_owned() } else { format!("parameters.{path}") };
+                Self::new(Kind::Invalid, detail).and_field(field, message)
+            }
+        }
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ProposeError::NotAllowed { .. } => Self::new(Kind::NotAllowed, detail),
+            ProposeError::Invalid { field, message } => Self::new(Kind::Invalid, detail).and_field(field, message),
+            ProposeError::Parameters(error) => error.into(),
+            ProposeError::HostNotFound(_) => Self::new(Kind::HostNotFound, detail),
+            ProposeError::HostNotActive { .. } => Self::new(Kind::HostNotActive, detail),
+            ProposeError::ActionMissing { .. } | ProposeError::SchemaDiffers { .. } => {
+                Self::new(Kind::ActionMissing, detail)
+            }
+        }
+    }
+}
+
+impl From<AppTargetError> for ApiError {
+    fn from(error: AppTargetError) -> Self {
+        Self::new(Kind::AppNotFound, error.to_string())
+    }
+}
+
+impl From<CancelError> for ApiError {
+    fn from(error: CancelError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CancelError::Ended { .. } => Self::new(Kind::CommandEnded, detail),
+            CancelError::IsCancel(_) => Self::new(Kind::Invalid, detail),
+            CancelError::Refused(error) => error.into(),
+        }
+    }
+}

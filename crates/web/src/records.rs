@@ -1,0 +1,52 @@
+//! Audit entries of what people do here. Records hold names, ids and counts, never credentials.
+
+use core::net::IpAddr;
+
+use envelope::audit::AuditKind;
+use fleet::{
+    model::{Host, JoinTokenRecord, User, UserSession},
+    ports::{AuditEntry, AuditRecord},
+};
+use ids::UnixMs;
+use serde_json::{Value, json};
+
+/// Who acts when no account does.
+const CONTROL_PLANE: &str = "control-plane";
+
+fn entry(time: UnixMs, kind: AuditKind, actor: String, subject: String, record: &Value) -> AuditEntry {
+    AuditEntry { time, kind, actor, subject, record: AuditRecord::Inline(record.to_string().into_bytes()) }
+}
+
+pub(crate) fn token_issued(token: &JoinTokenRecord) -> AuditEntry {
+    let record = json!({
+        "token": token.id, "host": token.host_name, "roles": token.roles,
+        "created_by": token.created_by, "expires": token.expires,
+    });
+    let subject = format!("join token {} for host {}", token.id, token.host_name);
+    entry(token.created_at, AuditKind::TokenIssued, token.created_by.to_string(), subject, &record)
+}
+
+pub(crate) fn host_revoked(host: &Host, actor: &UserSession, now: UnixMs) -> AuditEntry {
+    let record = json!({ "host": host.id, "name": host.name, "revoked_by": actor.user_name });
+    let subject = format!("host {} ({})", host.name, host.id);
+    entry(now, AuditKind::HostRevoked, actor.user_name.to_string(), subject, &record)
+}
+
+pub(crate) fn sign_in(user: &User, expires: UnixMs, peer: IpAddr, now: UnixMs) -> AuditEntry {
+    let record = json!({ "user": user.id, "name": user.name, "peer": peer, "expires": expires });
+    entry(now, AuditKind::SignIn, user.name.to_string(), format!("user {}", user.name), &record)
+}
+
+/// `name` is that of an account, or none for names that no account has: those may be anything, even
+/// a password typed into the wrong field.
+pub(crate) fn sign_in_refused(name: Option<&str>, count: u64, peer: IpAddr, now: UnixMs) -> AuditEntry {
+    let record = json!({ "name": name, "count": count, "last_peer": peer });
+    let subject = name.map_or_else(|| "unknown user names".to_owned(), |name| format!("user {name}"));
+    entry(now, AuditKind::SignInRefused, CONTROL_PLANE.to_owned(), subject, &record)
+}
+
+pub(crate) fn sign_out(session: &UserSession, now: UnixMs) -> AuditEntry {
+    let record = json!({ "user": session.user, "name": session.user_name });
+    let subject = format!("user {}", session.user_name);
+    entry(now, AuditKind::SignOut, session.user_name.to_string(), subject, &record)
+}

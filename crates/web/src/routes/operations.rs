@@ -1,0 +1,303 @@
+//! Operations: asking for something, and how it goes.
+//!
+//! `POST` answers 202 when the operation was taken up and 200 when the same request was known
+//! already; both with the operation as it stands. The id is the client's, so a request whose answer
+//! was lost is simply sent again, whatever has happened to its hosts since.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ::actions::spec::AppSpec;
+use api::{DeployRequest, OperationRequest, OperationResponse, SealedValue as SealedShown, SingleRequest};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use data_encoding::BASE64;
+use envelope::messages::SealedValue;
+use fleet::{
+    limits::QUEUE_FOR_DEFAULT,
+    model::{Command, Host, Operation, OperationKind, UserSession},
+    operation::{OperationRequest as Asked, Proposed, Target, Work, app_targets, operation_propose},
+    ports::{Event, HostChange, StoreError, Write, Written},
+};
+use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, sha256};
+use serde_json::Value;
+
+use crate::{
+    access::Actor,
+    events::{self, Subject},
+    fresh::FreshCommands,
+    input::{OperationBody, PathParameter, from_value},
+    limits,
+    problem::{ApiError, Kind},
+    routes::hosts,
+    state::Shared,
+    view,
+};
+
+/// A request, taken apart and not yet judged.
+struct Wanted {
+    id: OperationId,
+    work: Work,
+    hosts: Vec<HostName>,
+    sealed: BTreeMap<HostName, Vec<SealedValue>>,
+    dry_run: bool,
+    queue_for: Option<DurationMs>,
+}
+
+impl Wanted {
+    fn read(request: OperationRequest) -> Result<Self, ApiError> {
+        match request {
+            OperationRequest::Single(request) => Self::single(request),
+            OperationRequest::Deploy(request) => Self::deploy(request),
+        }
+    }
+
+    fn single(request: SingleRequest) -> Result<Self, ApiError> {
+        let action: ActionName =
+            request.action.parse().map_err(|error| ApiError::field("action", format!("{error}")))?;
+        let parameters = request.parameters.to_string().into_bytes();
+        Ok(Self {
+            id: request.operation_id,
+            work: Work::Action { action, version: None, parameters },
+            hosts: request.hosts,
+            sealed: sealed(request.sealed)?,
+            dry_run: request.dry_run,
+            queue_for: queue_for(request.queue_for_seconds),
+        })
+    }
+
+    fn deploy(request: DeployRequest) -> Result<Self, ApiError> {
+        // Decoded and written again, so that one specification is one sequence of bytes.
+        let spec: AppSpec = from_value("spec", request.spec)?;
+        Ok(Self {
+            id: request.operation_id,
+            work: Work::Deploy { spec: view::value(&spec).to_string().into_bytes() },
+            hosts: request.hosts,
+            sealed: sealed(request.sealed)?,
+            dry_run: request.dry_run,
+            queue_for: queue_for(request.queue_for_seconds),
+        })
+    }
+
+    /// Whether this is the request that made an operation. Only what the client sent is compared.
+    fn made(&self, operation: &Operation, commands: &[Command], actor: &UserSession) -> bool {
+        // Of a deploy, later stages repeat what the first was given.
+        let first_of = |host: &HostName| commands.iter().find(|command| command.host_name == *host);
+        let same_work = match (&self.work, operation.kind) {
+            (Work::Deploy { spec }, OperationKind::Deploy) => operation.detail == *spec,
+            (Work::Action { action, parameters, .. }, OperationKind::Single) => commands
+                .iter()
+                .all(|command| command.order.action == *action && command.order.parameters == *parameters),
+            _ => false,
+        };
+        let same_hosts = self.hosts.is_empty()
+            || (self.hosts.iter().all(|host| first_of(host).is_some())
+                && commands.iter().all(|command| self.hosts.contains(&command.host_name)));
+        let same_sealed = commands.iter().all(|command| {
+            let given = self.sealed.get(&command.host_name).map_or(&[][..], Vec::as_slice);
+            given.len() == command.order.sealed.len()
+                && given.iter().all(|given| {
+                    let hash = sha256(&given.bytes);
+                    command.order.sealed.iter().any(|kept| kept.name == given.name && kept.sha256 == hash)
+                })
+        });
+        operation.requested_by == actor.user_name
+            && operation.dry_run == self.dry_run
+            && operation.queue_for_ms == self.queue_for.unwrap_or(QUEUE_FOR_DEFAULT).0
+            && same_work
+            && same_hosts
+            && same_sealed
+    }
+}
+
+fn queue_for(seconds: Option<u64>) -> Option<DurationMs> {
+    seconds.map(|seconds| DurationMs(seconds.saturating_mul(1000)))
+}
+
+fn sealed(shown: BTreeMap<HostName, Vec<SealedShown>>) -> Result<BTreeMap<HostName, Vec<SealedValue>>, ApiError> {
+    let mut all = BTreeMap::new();
+    for (host, shown) in shown {
+        let mut values = Vec::with_capacity(shown.len());
+        for (index, SealedShown { name, sealed }) in shown.into_iter().enumerate() {
+            let bytes = BASE64.decode(sealed.as_bytes()).map_err(|error| {
+                ApiError::field(
+                    format!("sealed.{host}[{index}].sealed"),
+                    format!("not base64 (RFC 4648 section 4): {error}"),
+                )
+            })?;
+            values.push(SealedValue { name, bytes });
+        }
+        all.insert(host, values);
+    }
+    Ok(all)
+}
+
+pub(super) async fn propose(
+    State(shared): State<Arc<Shared>>,
+    Actor(actor): Actor,
+    OperationBody(request): OperationBody,
+) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(request)?;
+    if let Some(operation) = shared.store.operation(wanted.id).await? {
+        return known(&shared, &operation, &wanted, &actor).await;
+    }
+    let targets = targets(&shared, &wanted).await?;
+    let id = wanted.id;
+    let asked = Asked {
+        id,
+        work: wanted.work.clone(),
+        targets: targets.iter().map(|host| target(host, &wanted)).collect(),
+        queue_for: wanted.queue_for,
+        dry_run: wanted.dry_run,
+    };
+    let now = shared.now();
+    let fleet = shared.root().current().fleet;
+    let proposed = operation_propose(fleet, asked, &actor, &targets, now, &mut FreshCommands::new(now)?)?;
+    let written = store(&shared, proposed).await;
+    let status = match written {
+        Ok(Written::Done) => StatusCode::ACCEPTED,
+        Ok(Written::AlreadyProposed) => StatusCode::OK,
+        // Someone was faster with the same id.
+        Err(StoreError::Conflict(why)) => match shared.store.operation(id).await? {
+            Some(operation) => return known(&shared, &operation, &wanted, &actor).await,
+            None => return Err(StoreError::Conflict(why).into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    answer(&shared, id, status).await
+}
+
+/// Stores what was granted and tells the hosts' sessions and whoever watches.
+pub(super) async fn store(shared: &Shared, proposed: Proposed) -> Result<Written, StoreError> {
+    let announcements: Vec<Event> = proposed.commands.iter().map(|new| queued(&new.order)).collect();
+    let mut hosts: Vec<_> = proposed.commands.iter().map(|new| new.order.host).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    let Proposed { operation, commands, audit } = proposed;
+    let written = shared.store.write(Write::OperationPropose { operation, commands, audit }).await?;
+    if written == Written::Done {
+        announcements.into_iter().for_each(|event| shared.notifier.publish(event));
+    }
+    for host in hosts {
+        shared.notifier.host_changed(host, HostChange::Queue);
+    }
+    Ok(written)
+}
+
+fn queued(order: &envelope::messages::Order) -> Event {
+    Event::Command {
+        command: order.command,
+        operation: order.operation,
+        host: order.host,
+        status: fleet::model::CommandStatus::Queued,
+        message: String::new(),
+    }
+}
+
+/// An operation of that id exists: the same request again, or another one.
+async fn known(
+    shared: &Shared,
+    operation: &Operation,
+    wanted: &Wanted,
+    actor: &UserSession,
+) -> Result<Response, ApiError> {
+    let commands = view::operation_commands(&*shared.store, operation.id).await?;
+    if wanted.made(operation, &commands, actor) {
+        return answer(shared, operation.id, StatusCode::OK).await;
+    }
+    let detail =
+        format!("operation {} exists already and asks for something else; choose a new operation id", operation.id);
+    Err(ApiError::new(Kind::OperationConflict, detail))
+}
+
+async fn answer(shared: &Shared, id: OperationId, status: StatusCode) -> Result<Response, ApiError> {
+    let operation = view::operation_read(&*shared.store, id).await?;
+    let mut response = (status, Json(operation)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/operations/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn target(host: &Host, wanted: &Wanted) -> Target {
+    Target { host: host.id, sealed: wanted.sealed.get(&host.name).cloned().unwrap_or_default() }
+}
+
+/// The hosts asked for; for an action on an app that names none, those that carry it.
+async fn targets(shared: &Shared, wanted: &Wanted) -> Result<Vec<Host>, ApiError> {
+    let hosts = match (&wanted.work, wanted.hosts.as_slice()) {
+        (Work::Action { action, parameters, .. }, []) if action.as_str().starts_with("app.") => {
+            app_hosts(shared, parameters).await?
+        }
+        (_, names) => named_hosts(shared, names).await?,
+    };
+    if let Some(stray) = wanted.sealed.keys().find(|name| hosts.iter().all(|host| host.name != **name)) {
+        return Err(ApiError::field(
+            format!("sealed.{stray}"),
+            "values for a host that is not among the hosts asked for",
+        ));
+    }
+    Ok(hosts)
+}
+
+async fn app_hosts(shared: &Shared, parameters: &[u8]) -> Result<Vec<Host>, ApiError> {
+    let parameters: Value = view::json(parameters);
+    let app = parameters.get("app").and_then(Value::as_str);
+    let app = app.ok_or_else(|| ApiError::field("parameters.app", "name the app, or name hosts"))?;
+    let app: AppName = app.parse().map_err(|error| ApiError::field("parameters.app", format!("{error}")))?;
+    let instances = shared.store.apps(Some(app.clone())).await?;
+    let mut hosts = Vec::new();
+    for id in app_targets(&app, None, &instances)? {
+        hosts.extend(shared.store.host(id).await?);
+    }
+    Ok(hosts)
+}
+
+async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, ApiError> {
+    let mut found = Vec::with_capacity(names.len());
+    if names.len() <= limits::HOSTS_ONE_BY_ONE_MAX {
+        for name in names {
+            found.push(shared.store.host_by_name(name.clone()).await?.ok_or_else(|| hosts::not_found(name))?);
+        }
+        return Ok(found);
+    }
+    let all = shared.store.hosts().await?;
+    let mut by_name: BTreeMap<&HostName, &Host> = BTreeMap::new();
+    for host in &all {
+        // Revoked ones come last and do not take a name from one that is not.
+        by_name.entry(&host.name).or_insert(host);
+    }
+    for name in names {
+        found.push((*by_name.get(name).ok_or_else(|| hosts::not_found(name))?).clone());
+    }
+    Ok(found)
+}
+
+fn not_found(id: OperationId) -> ApiError {
+    ApiError::new(Kind::OperationNotFound, format!("there is no operation {id}; see `serverflow command list`"))
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    PathParameter(id): PathParameter<OperationId>,
+) -> Result<Json<OperationResponse>, ApiError> {
+    shared.store.operation(id).await?.ok_or_else(|| not_found(id))?;
+    Ok(Json(view::operation_read(&*shared.store, id).await?))
+}
+
+pub(super) async fn watch(
+    State(shared): State<Arc<Shared>>,
+    Actor(actor): Actor,
+    PathParameter(id): PathParameter<OperationId>,
+) -> Result<Response, ApiError> {
+    shared.store.operation(id).await?.ok_or_else(|| not_found(id))?;
+    events::open(&shared, Subject::Operation(id), &actor).await
+}
+
+/// An id for an operation that the client gave none.
+pub(super) fn fresh_id(now: UnixMs) -> Result<OperationId, ApiError> {
+    Ok(crate::fresh::id(now)?)
+}

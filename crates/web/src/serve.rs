@@ -1,0 +1,124 @@
+//! The listener: connections, their limits, and an orderly end.
+
+use core::{future::Future, net::SocketAddr, pin::pin};
+use std::{io, sync::Arc};
+
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tower::Service as _;
+
+use crate::{
+    edge::Peer,
+    events, limits, routes,
+    state::{Shared, WebState, asked_to_end},
+};
+
+/// Answers people on `listener` until `shutdown` is done; then lets open responses end, for at most
+/// [`limits::DRAIN_TIME_MAX`]. Event streams end at once: whoever watches comes back.
+///
+/// # Errors
+/// When the operating system gives no randomness at the start. Faults of single connections are
+/// logged and end nothing else.
+pub async fn serve(
+    listener: TcpListener,
+    state: WebState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (closing, closed) = watch::channel(false);
+    let shared = Shared::new(state, closed).map_err(io::Error::other)?;
+    let router = routes::router(&shared);
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut chores = JoinSet::new();
+    chores.spawn(events::count(shared.clone()));
+    chores.spawn(tell_refusals(shared.clone()));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = accept(&listener, &places) => {
+                if let Some((tcp, peer, place)) = accepted {
+                    connections.spawn(connection(shared.clone(), router.clone(), tcp, peer, place));
+                }
+            }
+        }
+    }
+    drop(listener);
+    closing.send_replace(true);
+    let drained = timeout(limits::DRAIN_TIME_MAX, async { while connections.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!(open = connections.len(), "connections were cut because they did not end in time");
+        connections.shutdown().await;
+    }
+    chores.shutdown().await;
+    routes::tell_refusals(&shared, true).await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((tcp, peer)) => Some((tcp, peer, place)),
+        Err(error) => {
+            // Out of file descriptors, or a connection gone before it was taken: neither lasts.
+            tracing::warn!(%error, "a connection could not be accepted");
+            sleep(limits::ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    router: Router,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
+    // Small answers go out at once; without it they are only slower.
+    let _ = tcp.set_nodelay(true);
+    shared.metrics.connections.inc();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits::HEAD_TIME_MAX)
+        .max_buf_size(limits::HEAD_BYTES_MAX)
+        .half_close(false);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(tcp), service));
+    let mut closing = shared.closing.clone();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = asked_to_end(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+    shared.metrics.connections.dec();
+    drop(place);
+}
+
+async fn tell_refusals(shared: Arc<Shared>) {
+    let mut ticks = interval(core::time::Duration::from_millis(limits::REFUSALS_PER.0));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        routes::tell_refusals(&shared, false).await;
+    }
+}

@@ -1,0 +1,107 @@
+//! What the people's side is given, and what it keeps beside.
+
+use std::sync::Arc;
+
+use envelope::root::TrustedRoot;
+use fleet::ports::{Event, Notifier, Store};
+use ids::{Sha256, UnixMs};
+use prometheus_client::registry::Registry;
+use tokio::sync::{Semaphore, broadcast, watch};
+
+use crate::{
+    credentials::CredentialError,
+    fresh, limits,
+    metrics::Metrics,
+    sign_in_rate::{Refusals, SignInRate},
+};
+
+/// Everything [`crate::serve`] needs.
+pub struct WebState {
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// Told of new commands and revoked hosts.
+    pub notifier: Arc<dyn Notifier>,
+    /// Where [`Notifier::publish`] sends to.
+    pub events: broadcast::Sender<Event>,
+    /// Root metadata in force. Its first address goes into join tokens.
+    pub root: watch::Receiver<Arc<TrustedRoot>>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the agents' listener uses now.
+    pub tls_spki_sha256: Sha256,
+    /// Version of the control plane.
+    pub version: &'static str,
+    /// Host names (no port) under which people reach this listener, beside `localhost` and loopback
+    /// addresses. Requests for any other name are refused (DNS rebinding).
+    pub host_names: Vec<String>,
+    /// The time.
+    pub clock: fn() -> UnixMs,
+    /// Figures that others keep.
+    pub figures: Arc<dyn Figures>,
+    /// Metrics that others have registered; this room's are added to it.
+    pub registry: Registry,
+}
+
+/// Figures for `/metrics` and the audit log that are kept elsewhere in the process.
+pub trait Figures: Send + Sync {
+    /// Sessions with agents open now.
+    fn sessions_open(&self) -> u64;
+    /// Entries of the audit log.
+    fn audit_size(&self) -> u64;
+}
+
+/// What every handler shares.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) notifier: Arc<dyn Notifier>,
+    pub(crate) events: broadcast::Sender<Event>,
+    root: watch::Receiver<Arc<TrustedRoot>>,
+    pub(crate) tls_spki_sha256: Sha256,
+    pub(crate) version: &'static str,
+    pub(crate) host_names: Vec<String>,
+    clock: fn() -> UnixMs,
+    pub(crate) figures: Arc<dyn Figures>,
+    pub(crate) metrics: Metrics,
+    pub(crate) request_ids: fresh::RequestIds,
+    pub(crate) sign_in_rate: SignInRate,
+    pub(crate) refusals: Refusals,
+    pub(crate) password_checks: Arc<Semaphore>,
+    pub(crate) event_streams: Arc<Semaphore>,
+    /// Turns true when the program is asked to end.
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(state: WebState, closing: watch::Receiver<bool>) -> Result<Arc<Self>, CredentialError> {
+        Ok(Arc::new(Self {
+            store: state.store,
+            notifier: state.notifier,
+            events: state.events,
+            root: state.root,
+            tls_spki_sha256: state.tls_spki_sha256,
+            version: state.version,
+            host_names: state.host_names.into_iter().map(|name| name.to_ascii_lowercase()).collect(),
+            clock: state.clock,
+            figures: state.figures,
+            metrics: Metrics::new(state.registry),
+            request_ids: fresh::RequestIds::new()?,
+            sign_in_rate: SignInRate::default(),
+            refusals: Refusals::default(),
+            password_checks: Arc::new(Semaphore::new(limits::PASSWORD_CHECKS_MAX)),
+            event_streams: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
+            closing,
+        }))
+    }
+
+    pub(crate) fn now(&self) -> UnixMs {
+        (self.clock)()
+    }
+
+    pub(crate) fn root(&self) -> Arc<TrustedRoot> {
+        self.root.borrow().clone()
+    }
+}
+
+/// Resolves when the program is asked to end.
+pub(crate) async fn asked_to_end(closing: &mut watch::Receiver<bool>) {
+    // An error means that whoever would ask is gone: that is an end as well.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
