@@ -1,1 +1,35 @@
-fn main() {}
+//! `serverflow-agent`: one per host. It dials the control plane, verifies every order by itself, asks
+//! its owner's policy, carries orders out, and reports with its own signature.
+//!
+//! `enrol` makes this machine a host, `run` is the agent itself, `status`, `doctor` and `policy_check`
+//! tell people how it stands. What may happen to the host is decided elsewhere: the protocol in
+//! `session`, actions and policy in `actions`, effects in `host`.
+
+mod admission;
+mod cli;
+mod doctor;
+mod enrol;
+mod failure;
+mod limits;
+mod log;
+mod policy_check;
+mod run;
+mod state_dir;
+mod status;
+mod status_show;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    log::start(arguments.log_level, arguments.log_format);
+    match cli::dispatch(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("serverflow-agent: {failure}");
+            failure.kind.exit_code()
+        }
+    }
+}

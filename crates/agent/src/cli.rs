@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    doctor, enrol,
+    failure::{Failure, FailureKind},
+    policy_check, run,
+    state_dir::{self, StateDir},
+    status_show,
+};
+
+/// The agent of ServerFlow: carries out signed orders on this machine, as far as its owner's policy allows.
+#[derive(Debug, Parser)]
+#[command(name = "serverflow-agent", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Where keys, journal and policy lie.
+    #[arg(long, global = true, env = "SERVERFLOW_AGENT_STATE_DIR", value_name = "DIR", default_value = state_dir::DEFAULT)]
+    state_dir: PathBuf,
+    /// How much is logged (to standard error).
+    #[arg(
+        long,
+        global = true,
+        env = "SERVERFLOW_AGENT_LOG_LEVEL",
+        value_enum,
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    pub(crate) log_level: LogLevel,
+    /// The form of log lines.
+    #[arg(
+        long,
+        global = true,
+        env = "SERVERFLOW_AGENT_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make this machine a host of a fleet, with a token from `serverflow host enroll NAME`.
+    #[command(visible_alias = "enrol")]
+    Enroll(EnrollArguments),
+    /// Run the agent. Ends on SIGTERM or SIGINT.
+    Run {
+        /// The owner's policy; `policy.toml` in the state directory unless said here or at enrolment.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// Say how the agent stands. Exit code 0: connected, 4: running but not connected, 1: otherwise.
+    Status {
+        /// One JSON document instead of words.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check address, TLS key, clock, Docker, policy, state directory and disk; say what to do.
+    Doctor {
+        /// One JSON document instead of words.
+        #[arg(long)]
+        json: bool,
+        /// The owner's policy, as in `run`.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+    },
+    /// The owner's policy.
+    Policy {
+        #[command(subcommand)]
+        verb: PolicyVerb,
+    },
+}
+
+#[derive(Debug, Args)]
+struct EnrollArguments {
+    /// The file with the join token, or - for standard input. Without it, it is asked for on the terminal.
+    /// It is never an argument: those can be seen by every user of this machine.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where the owner's policy shall lie; `policy.toml` in the state directory otherwise. An existing
+    /// file is left as it is.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyVerb {
+    /// Say whether a policy file is valid, and what it allows.
+    Check {
+        /// The file; the one `run` would use unless given.
+        file: Option<PathBuf>,
+        /// One JSON document instead of words.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what was asked for.
+pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let state = StateDir::new(arguments.state_dir);
+    match arguments.command {
+        Verb::Enroll(EnrollArguments { token_file, policy }) => {
+            let policy = policy.map(|path| absolute(&path)).transpose()?;
+            block_on(enrol::enrol(&state, token_file.as_deref(), policy))??;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Run { policy } => {
+            let policy = policy.map(|path| absolute(&path)).transpose()?;
+            block_on(run::run(state, policy))?.map_err(Failure::failed)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Status { json } => status_show::status(&state, json),
+        Verb::Doctor { json, policy } => block_on(doctor::doctor(&state, policy, json))?,
+        Verb::Policy { verb: PolicyVerb::Check { file, json } } => policy_check::check(&state, file, json),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::new(FailureKind::Usage, format!("{}: {error}", path.display())))
+}
+
+/// One thread for everything: the agent waits most of the time, and threads cost memory.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(crate::limits::BLOCKING_THREADS_MAX)
+        .build()
+        .map_err(Failure::failed)?;
+    let value = runtime.block_on(future);
+    // A look-up of a name that hangs must not hold up the end.
+    runtime.shutdown_background();
+    Ok(value)
+}

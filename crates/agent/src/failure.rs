@@ -1,0 +1,64 @@
+//! How a command of this program ends when it does not end well: words for a person, and an exit
+//! code for a script. The codes are those of the CLI.
+
+use std::{error::Error, fmt, process::ExitCode};
+
+/// What kind of end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    /// It did not work, or `doctor` found something that must be mended.
+    Failed = 1,
+    /// The request itself is wrong: arguments, a token that is none, a policy that does not parse.
+    Usage = 2,
+    /// The control plane does not answer.
+    Unreachable = 4,
+}
+
+impl FailureKind {
+    pub(crate) fn exit_code(self) -> ExitCode {
+        ExitCode::from(self as u8)
+    }
+}
+
+/// An end with words.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub(crate) fn of(kind: FailureKind, error: &dyn Error) -> Self {
+        Self { kind, message: words(error) }
+    }
+
+    /// Something on this host did not work.
+    pub(crate) fn failed(error: impl Error) -> Self {
+        Self::of(FailureKind::Failed, &error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// An error with its causes, in one line. Errors name their source and do not repeat it.
+pub(crate) fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,309 @@
+//! Runs commands: opens what was sealed, gives the action its doors, watches its time, and makes a
+//! reportable end of whatever comes of it, a panic included.
+
+use std::{collections::HashMap, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use actions::{Request, mask::Masker, outcome::Outcome, policy::Policy, port::ActionContext, spec::SecretName};
+use envelope::{
+    messages::{Order, ReportStatus, SealedValue},
+    seal::{SealContext, SealError, SealingSecretKey, check_sealed_values},
+};
+use host::Engine;
+use ids::{CommandId, DurationMs};
+use journal::{Journal, JournalError};
+use serde_json::Value;
+use session::agent::{
+    end_message,
+    io::{End, StartCommand},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinError, JoinSet},
+    time::{sleep, sleep_until},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    port::{HostPort, SharedOutput},
+    result,
+};
+use crate::limits;
+
+/// What comes from running commands.
+#[derive(Debug)]
+pub(super) enum ExecutorEvent {
+    Progress {
+        command: CommandId,
+        text: String,
+    },
+    Finished {
+        command: CommandId,
+        end: End,
+    },
+    /// A record could not be written: the agent must end.
+    JournalFailed(JournalError),
+}
+
+/// What every command needs of this host.
+pub(super) struct Tools {
+    pub(super) engine: Engine,
+    pub(super) journal: Journal,
+    pub(super) sealing: SealingSecretKey,
+    pub(super) fingerprint_key: Zeroizing<[u8; 32]>,
+}
+
+struct Running {
+    command: CommandId,
+    action: String,
+    reads_only: bool,
+}
+
+/// The running commands.
+pub(super) struct Executor {
+    tools: Arc<Tools>,
+    tasks: JoinSet<End>,
+    running: HashMap<Id, Running>,
+    cancels: HashMap<CommandId, watch::Sender<bool>>,
+    sender: mpsc::Sender<ExecutorEvent>,
+    events: mpsc::Receiver<ExecutorEvent>,
+}
+
+impl Executor {
+    pub(super) fn new(tools: Tools) -> Self {
+        let (sender, events) = mpsc::channel(limits::EXECUTOR_EVENTS_MAX);
+        let tools = Arc::new(tools);
+        Self { tools, tasks: JoinSet::new(), running: HashMap::new(), cancels: HashMap::new(), sender, events }
+    }
+
+    /// Runs it. Its end comes out of [`Executor::next`].
+    pub(super) fn start(&mut self, start: StartCommand, policy: Policy) {
+        let order = &start.command.order;
+        let (command, action) = (order.command, order.action.to_string());
+        let reads_only =
+            actions::find(&order.action, order.action_version).is_some_and(|info| info.class == actions::Class::Read);
+        tracing::info!(%command, action, resumed = start.resumed, "command started");
+        let (cancel, cancelled) = watch::channel(false);
+        self.cancels.insert(command, cancel);
+        let task = execute(start, self.tools.clone(), policy, cancelled, self.sender.clone());
+        let id = self.tasks.spawn(task).id();
+        self.running.insert(id, Running { command, action, reads_only });
+    }
+
+    /// Asks a running command to stop and to put things back.
+    pub(super) fn cancel(&self, command: CommandId) {
+        if let Some(cancel) = self.cancels.get(&command) {
+            tracing::info!(%command, "command asked to stop");
+            cancel.send_replace(true);
+        }
+    }
+
+    /// Ids of what runs.
+    pub(super) fn running(&self) -> Vec<CommandId> {
+        let mut ids: Vec<_> = self.cancels.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The next event; waits for ever while nothing runs. Cancel-safe. What a command said comes
+    /// before its end.
+    pub(super) async fn next(&mut self) -> ExecutorEvent {
+        tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => event,
+            Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => self.ended(ended),
+            else => std::future::pending().await,
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, End), JoinError>) -> ExecutorEvent {
+        let (id, end) = match ended {
+            Ok((id, end)) => (id, Some(end)),
+            Err(error) => (error.id(), None),
+        };
+        let running = self.running.remove(&id).expect("invariant: every task was entered when it was spawned");
+        self.cancels.remove(&running.command);
+        let end = end.unwrap_or_else(|| broke_down(&running));
+        tracing::info!(command = %running.command, action = running.action, status = ?end.status, "command ended");
+        ExecutorEvent::Finished { command: running.command, end }
+    }
+
+    /// Stops everything where it stands, as a crash would: what is recorded is resumed at the next start.
+    pub(super) async fn abandon(&mut self) {
+        self.tasks.shutdown().await;
+        self.running.clear();
+        self.cancels.clear();
+    }
+}
+
+/// A panic is a defect of ours. It ends one command, in words, and nothing else.
+fn broke_down(running: &Running) -> End {
+    tracing::error!(command = %running.command, action = running.action, "the action panicked: this is a defect in ServerFlow");
+    let (status, state) = if running.reads_only {
+        (ReportStatus::Failed, "nothing was changed")
+    } else {
+        (ReportStatus::Unknown, "how far it got is not known; look at the host before ordering it again")
+    };
+    let message = format!(
+        "the agent's code for {} broke down, which is a defect in ServerFlow; {state}. The agent's log has the place",
+        running.action
+    );
+    end_message(status, &message, &Value::Null)
+}
+
+async fn execute(
+    start: StartCommand,
+    tools: Arc<Tools>,
+    policy: Policy,
+    cancelled: watch::Receiver<bool>,
+    events: mpsc::Sender<ExecutorEvent>,
+) -> End {
+    let order = &start.command.order;
+    let request = match Request::decode(&order.action, order.action_version, &order.parameters) {
+        Ok(request) => request,
+        Err(error) => return end_message(ReportStatus::Failed, &error.to_string(), &Value::Null),
+    };
+    let context = match context(&start, &request, &tools, policy) {
+        Ok(context) => context,
+        Err(error) => {
+            let message = format!("{error}; nothing was done. Order it again, so that the values are sealed anew");
+            return end_message(ReportStatus::Failed, &message, &Value::Null);
+        }
+    };
+    let masker = Arc::new(Masker::new(context.secrets.values().map(|value| value.as_str())));
+    let output = Arc::new(SharedOutput::default());
+    let mut port = HostPort {
+        engine: tools.engine.clone(),
+        journal: tools.journal.clone(),
+        events: events.clone(),
+        cancelled,
+        masker: masker.clone(),
+        output: output.clone(),
+    };
+    let run = request.run(&context, &mut port);
+    let outcome = watched(run, hard_limit(&request), &output, order.command, &events).await;
+    hand_on(&output, order.command, &events).await;
+    let (output_sha256, output_truncated) = output.lock().finish();
+    let (status, result) = match outcome {
+        Some(outcome) => result::encode(outcome, &masker),
+        None => {
+            let end = timed_out(&request);
+            (end.status, end.result)
+        }
+    };
+    End { status, result, output_sha256, output_truncated }
+}
+
+/// An action ends by itself within its limit. One that changes something gets a margin beyond it, in
+/// which it may put things back; reading is simply stopped.
+fn hard_limit(request: &Request) -> DurationMs {
+    let info = request.info();
+    let margin = if info.class == actions::Class::Read { 0 } else { limits::TIMEOUT_MARGIN.0 };
+    DurationMs(info.timeout.0.saturating_add(margin))
+}
+
+fn timed_out(request: &Request) -> End {
+    let (info, limit) = (request.info(), hard_limit(request));
+    let message = if info.class == actions::Class::Read {
+        format!("{} did not end within {limit} and was stopped; try again, or see what holds the host up", info.name)
+    } else {
+        format!(
+            "{} did not end within {limit} and was stopped where it stood. What it recorded is put back before the \
+             next change to the same app; look at the host with `serverflow app show`",
+            info.name
+        )
+    };
+    end_message(ReportStatus::Failed, &message, &Value::Null)
+}
+
+/// Runs the action to its end or to its hard limit, and hands on its output meanwhile.
+async fn watched(
+    run: impl Future<Output = Outcome>,
+    limit: DurationMs,
+    output: &SharedOutput,
+    command: CommandId,
+    events: &mpsc::Sender<ExecutorEvent>,
+) -> Option<Outcome> {
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(limit.0);
+    let mut run = pin!(run);
+    loop {
+        let mut due = pin!(async {
+            output.arrived.notified().await;
+            sleep(limits::PROGRESS_INTERVAL).await;
+        });
+        tokio::select! {
+            outcome = &mut run => return Some(outcome),
+            () = &mut due => {}
+            () = sleep_until(deadline) => return None,
+        }
+        // The loop is always there to take it, so this does not hold the action up for long.
+        hand_on(output, command, events).await;
+    }
+}
+
+/// Hands on what was said so far.
+async fn hand_on(output: &SharedOutput, command: CommandId, events: &mpsc::Sender<ExecutorEvent>) {
+    loop {
+        let text = {
+            let mut output = output.lock();
+            if !output.is_pending() {
+                return;
+            }
+            output.take(session::limits::PROGRESS_BYTES_MAX)
+        };
+        if events.send(ExecutorEvent::Progress { command, text }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why the values of an order could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("the sealed value {name:?} is not text")]
+    NotText { name: String },
+    #[error("the order brings sealed values, but its action {action} concerns no app they could belong to")]
+    NoApp { action: &'static str },
+}
+
+fn context(start: &StartCommand, request: &Request, tools: &Tools, policy: Policy) -> Result<ActionContext, OpenError> {
+    let order = &start.command.order;
+    let mut context = ActionContext {
+        fleet: order.fleet,
+        host: order.host,
+        command: order.command,
+        operation: order.operation,
+        secrets: std::collections::BTreeMap::new(),
+        sealed: std::collections::BTreeMap::new(),
+        fingerprint_key: tools.fingerprint_key.clone(),
+        resumed: start.resumed,
+        backwards_only: start.backwards_only,
+        dry_run: order.dry_run,
+        policy,
+    };
+    check_sealed_values(order, &start.sealed)?;
+    for value in &start.sealed {
+        let name = SecretName(value.name.clone());
+        context.secrets.insert(name.clone(), open(order, request, tools, value)?);
+        context.sealed.insert(name, value.bytes.clone());
+    }
+    Ok(context)
+}
+
+fn open(order: &Order, request: &Request, tools: &Tools, value: &SealedValue) -> Result<Zeroizing<String>, OpenError> {
+    let app = request.app().ok_or(OpenError::NoApp { action: request.info().name })?;
+    let context = SealContext {
+        fleet: order.fleet,
+        host: order.host,
+        app: app.as_str(),
+        name: &value.name,
+        version: order.operation,
+    };
+    let bytes = tools.sealing.open(&context, &value.bytes)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| OpenError::NotText { name: value.name.clone() })?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! The one task that drives the agent's loop.
+
+use std::{collections::VecDeque, time::Duration};
+
+use envelope::root::TrustedRoot;
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use ids::{BootId, BootMs, Challenge, QuarantineId, RootVersion, Sha256, UnixMs};
+use journal::{Journal, JournalError};
+use session::agent::{
+    AgentLoop,
+    io::{AgentEvent, CloseReason, Effect, Input, JournalWrite, WriteId},
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{sleep, timeout},
+};
+
+use super::{
+    RunError,
+    clock::now,
+    executor::{Executor, ExecutorEvent},
+    link::{Directions, Link, LinkEvent},
+    status::StatusKeeper,
+};
+use crate::{
+    admission::HostAdmission,
+    limits,
+    status::{ClockStatus, ConnectionStatus, RootStatus},
+};
+
+/// The root metadata in force, for what the shell needs of it: where to dial, which keys to accept.
+pub(super) struct Roots {
+    pub(super) pin: Sha256,
+    pub(super) trusted: Option<TrustedRoot>,
+    /// On their way to the disk.
+    pending: VecDeque<(RootVersion, Vec<u8>)>,
+    directions: Directions,
+}
+
+impl Roots {
+    /// Before any chain: what the receipt came with.
+    pub(super) fn new(pin: Sha256, addresses: Vec<String>, pins: Vec<Sha256>) -> Self {
+        Self { pin, trusted: None, pending: VecDeque::new(), directions: Directions { addresses, pins } }
+    }
+
+    pub(super) fn follow(&mut self) {
+        if let Some(trusted) = &self.trusted {
+            let current = trusted.current();
+            self.directions = Directions { addresses: current.addresses.clone(), pins: current.tls_pins.clone() };
+        }
+    }
+
+    pub(super) fn status(&self) -> Option<RootStatus> {
+        let current = self.trusted.as_ref()?.current();
+        Some(RootStatus { version: current.version, expires: current.expires })
+    }
+
+    fn durable(&mut self, version: RootVersion) {
+        while self.pending.front().is_some_and(|(pending, _)| *pending <= version) {
+            if let Some((_, envelope)) = self.pending.pop_front() {
+                self.take_up(&envelope);
+            }
+        }
+    }
+}
+
+/// Why the loop of the shell ended.
+enum Ended {
+    Signal(&'static str),
+    Failed(RunError),
+}
+
+/// What happened in the world.
+enum Happened {
+    Signal(&'static str),
+    Written(WriteId, Result<(), JournalError>),
+    Executor(ExecutorEvent),
+    Link(LinkEvent),
+    Time,
+}
+
+pub(super) struct Shell {
+    agent: AgentLoop,
+    admission: HostAdmission,
+    journal: Journal,
+    writes: FuturesOrdered<BoxFuture<'static, (WriteId, Result<(), JournalError>)>>,
+    executor: Executor,
+    link: Link,
+    roots: Roots,
+    keeper: StatusKeeper,
+    boot: BootId,
+    wake: Option<BootMs>,
+    /// Of the present connection.
+    address: String,
+}
+
+impl Shell {
+    pub(super) fn new(
+        agent: AgentLoop,
+        admission: HostAdmission,
+        journal: Journal,
+        executor: Executor,
+        roots: Roots,
+        keeper: StatusKeeper,
+        boot: BootId,
+    ) -> Self {
+        let (writes, link, address) = (FuturesOrdered::new(), Link::new(), String::new());
+        Self { agent, admission, journal, writes, executor, link, roots, keeper, boot, wake: None, address }
+    }
+
+    /// Runs until a signal comes or the journal fails.
+    pub(super) async fn run(mut self, first: Vec<Effect>) -> Result<(), RunError> {
+        let listen = |kind| signal(kind).map_err(RunError::Signals);
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let ended = match self.first(first).await {
+            Ok(()) => self.serve(&mut terminate, &mut interrupt).await,
+            Err(error) => Ended::Failed(error),
+        };
+        self.end(ended).await
+    }
+
+    async fn first(&mut self, effects: Vec<Effect>) -> Result<(), RunError> {
+        let mut inputs = VecDeque::new();
+        for effect in effects {
+            self.perform(effect, &mut inputs).await?;
+        }
+        self.feed(inputs).await
+    }
+
+    async fn serve(&mut self, terminate: &mut Signal, interrupt: &mut Signal) -> Ended {
+        loop {
+            let sleep_for = self.keep_status();
+            let may_read = self.agent.may_read();
+            let happened = tokio::select! {
+                _ = terminate.recv() => Happened::Signal("SIGTERM"),
+                _ = interrupt.recv() => Happened::Signal("SIGINT"),
+                Some((id, result)) = self.writes.next(), if !self.writes.is_empty() => Happened::Written(id, result),
+                event = self.executor.next() => Happened::Executor(event),
+                event = self.link.next(&self.roots.directions, may_read) => Happened::Link(event),
+                () = sleep(sleep_for) => Happened::Time,
+            };
+            let input = match happened {
+                Happened::Signal(name) => return Ended::Signal(name),
+                Happened::Written(id, Ok(())) => Some(Input::Persisted(id)),
+                Happened::Written(_, Err(error)) | Happened::Executor(ExecutorEvent::JournalFailed(error)) => {
+                    return Ended::Failed(RunError::JournalLost(error));
+                }
+                Happened::Executor(ExecutorEvent::Progress { command, text }) => {
+                    Some(Input::Progress { command, text })
+                }
+                Happened::Executor(ExecutorEvent::Finished { command, end }) => Some(Input::Finished { command, end }),
+                Happened::Link(event) => self.link_event(event),
+                Happened::Time => Some(Input::Tick),
+            };
+            if let Some(input) = input
+                && let Err(error) = self.feed(VecDeque::from([input])).await
+            {
+                return Ended::Failed(error);
+            }
+        }
+    }
+
+    /// Hands inputs to the loop and does what it answers, until nothing is left.
+    async fn feed(&mut self, mut inputs: VecDeque<Input>) -> Result<(), RunError> {
+        while let Some(input) = inputs.pop_front() {
+            let now = now();
+            if self.wake.is_some_and(|at| at <= now.boot) {
+                self.wake = None;
+            }
+            for effect in self.agent.handle(now, input, &self.admission) {
+                self.perform(effect, &mut inputs).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, effect: Effect, inputs: &mut VecDeque<Input>) -> Result<(), RunError> {
+        match effect {
+            Effect::Send(frame) => {
+                if !self.link.send(frame) {
+                    tracing::warn!("the control plane takes nothing any more; closing the connection");
+                    self.link.close(true);
+                    self.disconnected("the control plane took nothing any more".to_owned());
+                    inputs.push_back(Input::Disconnected);
+                }
+            }
+            Effect::Close { retry, why } => self.close(retry, &why),
+            Effect::Persist(id, write) => self.persist(id, write).await?,
+            Effect::Start(start) => {
+                // What may be put back only, or is resumed at once, must not wait for a mended file.
+                let policy = self.admission.policy.current().unwrap_or_else(|_| actions::policy::Policy::refuse_all());
+                self.executor.start(*start, policy);
+            }
+            Effect::Cancel(command) => self.executor.cancel(command),
+            Effect::WakeAt(at) => self.wake = Some(at),
+            Effect::Event(event) => self.event(event),
+        }
+        self.keeper.touch();
+        Ok(())
+    }
+
+    async fn persist(&mut self, id: WriteId, write: JournalWrite) -> Result<(), RunError> {
+        if let JournalWrite::Root { version, envelope } = &write {
+            self.roots.pending.push_back((*version, envelope.clone()));
+        }
+        self.keeper.note_write(&write);
+        let pending = self.journal.queue(write).await.map_err(RunError::JournalLost)?;
+        self.writes.push_back(Box::pin(async move { (id, pending.durable().await) }));
+        Ok(())
+    }
+
+    fn link_event(&mut self, event: LinkEvent) -> Option<Input> {
+        match event {
+            LinkEvent::Up { exporter, address } => {
+                tracing::debug!(address, "TLS is up");
+                self.address.clone_from(&address);
+                self.keeper.connection(ConnectionStatus::Authenticating { address }, now());
+                match (keyfile::random::<32>(), keyfile::random::<16>()) {
+                    (Ok(nonce), Ok(quarantine)) => {
+                        let (nonce, quarantine) = (Challenge(*nonce), QuarantineId::from_bytes(*quarantine));
+                        Some(Input::Connected { exporter, nonce, quarantine })
+                    }
+                    (Err(error), _) | (_, Err(error)) => {
+                        tracing::error!(%error, "cannot authenticate");
+                        self.link.close(true);
+                        self.disconnected(error.to_string());
+                        None
+                    }
+                }
+            }
+            LinkEvent::Frame(frame) => Some(Input::Received(frame)),
+            LinkEvent::Down { why } => {
+                tracing::warn!(why, "connection lost");
+                self.disconnected(why);
+                Some(Input::Disconnected)
+            }
+            LinkEvent::DialFailed { why } => {
+                tracing::warn!(why, "cannot connect");
+                self.disconnected(why);
+                None
+            }
+        }
+    }
+
+    fn close(&mut self, retry: bool, why: &CloseReason) {
+        let text = why.to_string();
+        match why {
+            CloseReason::Renewal => tracing::info!("session is renewed"),
+            CloseReason::NotAuthentic { .. } => tracing::error!(why = text, "session ended"),
+            _ if retry => tracing::warn!(why = text, "session ended"),
+            _ => tracing::error!(
+                why = text,
+                "session ended; an administrator has to act. Asking again in {}",
+                limits::STAY_AWAY
+            ),
+        }
+        self.link.close(retry);
+        self.disconnected(text);
+    }
+
+    fn disconnected(&mut self, error: String) {
+        let now = now();
+        let since = match &self.keeper.status.connection {
+            ConnectionStatus::Disconnected { since, .. } => *since,
+            _ => now.wall,
+        };
+        let next_attempt_at = self.link.next_attempt_in().map(|span| now.wall.plus(span));
+        self.keeper.connection(ConnectionStatus::Disconnected { since, error, next_attempt_at }, now);
+    }
+
+    fn event(&mut self, event: AgentEvent) {
+        match event {
+            AgentEvent::SessionOpen { skew_ms } => self.session_open(skew_ms),
+            AgentEvent::Accepted { command, sequence } => tracing::info!(%command, %sequence, "command accepted"),
+            AgentEvent::Refused { command, why } => tracing::warn!(%command, why, "command refused"),
+            AgentEvent::Dropped { why, count } => {
+                tracing::warn!(why, count, "a message from the control plane was refused");
+            }
+            AgentEvent::Acknowledged { sequence } => {
+                tracing::debug!(%sequence, "report acknowledged");
+                self.keeper.note_acknowledged(sequence);
+            }
+            AgentEvent::RootAdvanced { version } => {
+                tracing::info!(%version, "new root metadata is in force");
+                self.roots.durable(version);
+                self.keeper.status.root = self.roots.status();
+            }
+            AgentEvent::Quarantined { why } => tracing::error!(
+                why,
+                "this host is quarantined: no order runs. Revoke it with `serverflow host revoke` and enrol it anew"
+            ),
+        }
+    }
+
+    fn session_open(&mut self, skew_ms: i64) {
+        let now = now();
+        let time = UnixMs(now.wall.0.saturating_add_signed(skew_ms.saturating_neg()));
+        self.keeper.status.clock = Some(ClockStatus { boot: self.boot, time, at: now.boot });
+        tracing::info!(address = self.address, skew_ms, "session open");
+        if skew_ms.unsigned_abs() > limits::SKEW_WARN.0 {
+            tracing::warn!(
+                skew_ms,
+                "this host's clock is wrong; set up time synchronisation (chrony, systemd-timesyncd)"
+            );
+        }
+        let connection = ConnectionStatus::Connected { address: self.address.clone(), since: now.wall };
+        self.keeper.connection(connection, now);
+    }
+
+    /// Writes the status file if it is due; says how long to sleep at most.
+    fn keep_status(&mut self) -> Duration {
+        let now = now();
+        let status = &mut self.keeper.status;
+        status.quarantine = self.agent.quarantine();
+        status.commands.open = self.agent.open_commands();
+        status.commands.running = self.executor.running();
+        let policy_error = self.admission.policy.current().err();
+        if status.policy.error != policy_error {
+            status.policy.error = policy_error;
+            self.keeper.touch();
+        }
+        let status_due = self.keeper.flush(now);
+        let wake_due = self.wake.map(|at| at.since(now.boot));
+        let due = status_due.into_iter().chain(wake_due).min();
+        due.map_or(limits::SLEEP_MAX, |due| Duration::from_millis(due.0).min(limits::SLEEP_MAX))
+    }
+
+    /// Closes the stream, makes durable what was asked for, and leaves running actions to their records,
+    /// as a crash would.
+    async fn end(self, ended: Ended) -> Result<(), RunError> {
+        let Self { agent, mut executor, link, mut writes, journal, mut keeper, .. } = self;
+        let result = match ended {
+            Ended::Signal(name) => {
+                let running = executor.running().len();
+                tracing::info!(signal = name, running, "agent ends; what runs is resumed at its next start");
+                Ok(())
+            }
+            Ended::Failed(error) => Err(error),
+        };
+        link.shut_down().await;
+        executor.abandon().await;
+        drop((agent, executor));
+        let flush = async {
+            while let Some((_, Ok(()))) = writes.next().await {}
+            journal.close().await;
+        };
+        if timeout(limits::SHUTDOWN_GRACE, flush).await.is_err() {
+            tracing::warn!("the journal did not close in time; nothing that was acknowledged is lost");
+        }
+        let now = now();
+        keeper.status.commands.running.clear();
+        keeper.connection(ConnectionStatus::Stopped { since: now.wall }, now);
+        result
+    }
+}

@@ -1,0 +1,158 @@
+//! From the state directory to a running loop.
+
+use std::path::PathBuf;
+
+use envelope::{
+    keys::SigningKey,
+    root::{RootError, TrustedRoot},
+    seal::SealingSecretKey,
+};
+use host::{Engine, EngineConfig, EngineError, clock};
+use ids::{FleetId, HostId};
+use journal::{Journal, JournalError};
+use keyfile::{KeyFileError, KeyKind};
+use session::agent::{AgentIdentity, AgentLoop, LoadError};
+
+use super::{
+    clock::now,
+    executor::{Executor, Tools},
+    shell::{Roots, Shell},
+    status::StatusKeeper,
+};
+use crate::{
+    admission::{HostAdmission, PolicyFile, action_refs},
+    state_dir::{Enrolment, StateDir, StateError},
+    status::{CommandsStatus, ConnectionStatus, PolicyStatus, Status, process_start},
+};
+
+/// Why the agent does not run, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(
+        "this machine is not enrolled (no {path}): get a token with `serverflow host enroll NAME` and run \
+         `serverflow-agent enroll --token-file FILE`"
+    )]
+    NotEnrolled { path: PathBuf },
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("the journal's root metadata does not verify; restore the journal or enrol this host anew")]
+    Root(#[source] RootError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("cannot read the id of this boot; is /proc mounted?")]
+    Boot(#[source] std::io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    #[error("the journal cannot be written, so the agent ends: what is durable is resumed at its next start")]
+    JournalLost(#[source] JournalError),
+}
+
+/// Runs until a signal ends it or the journal fails.
+///
+/// # Errors
+/// See [`RunError`].
+pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), RunError> {
+    let enrolment = Enrolment::read(&state)?.ok_or_else(|| RunError::NotEnrolled { path: state.enrolment() })?;
+    let identity = SigningKey::from_seed(&*keyfile::read_seed(&state.identity_key(), KeyKind::Ed25519)?);
+    let sealing = SealingSecretKey::from_bytes(&*keyfile::read_seed(&state.sealing_key(), KeyKind::X25519)?);
+    let fingerprint_key = keyfile::read_symmetric(&state.fingerprint_key())?;
+    let boot = clock::boot_id().map_err(RunError::Boot)?;
+    let engine = Engine::new(EngineConfig { socket: None, fleet: enrolment.fleet, host: enrolment.host })?;
+    let policy = policy.or_else(|| enrolment.policy.clone()).unwrap_or_else(|| state.policy());
+    let admission = HostAdmission { policy: PolicyFile::new(policy) };
+
+    let opened = Journal::open(&state.journal()).await?;
+    // Enrolment ends only after the root metadata is in the journal: one without it is not the one
+    // that belongs to this key, even if an earlier start already made it.
+    let state_missing = opened.created || (opened.state.root_chain.is_empty() && opened.state.quarantine.is_none());
+    if state_missing {
+        tracing::error!(path = %state.journal().display(), "the journal is lost: this host will be quarantined");
+    }
+    let roots = Roots::load(&enrolment, &opened.state.root_chain).map_err(RunError::Root)?;
+    let reports: Vec<_> = opened.state.outbox.iter().map(|report| report.sequence).collect();
+    let keeper = StatusKeeper::new(state.clone(), first_status(&enrolment, &admission, &roots), reports);
+
+    let agent_identity = AgentIdentity {
+        fleet: enrolment.fleet,
+        host: enrolment.host,
+        host_epoch: enrolment.host_epoch,
+        identity,
+        boot,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        actions: action_refs(),
+        root_sha256: enrolment.root_sha256,
+    };
+    let (agent, effects) = AgentLoop::new(agent_identity, opened.state, state_missing, now(), &admission)?;
+    announce(&enrolment, &admission);
+    let tools = Tools { engine, journal: opened.journal.clone(), sealing, fingerprint_key };
+    let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, boot);
+    shell.run(effects).await
+}
+
+fn announce(enrolment: &Enrolment, admission: &HostAdmission) {
+    let (host, fleet, name): (HostId, FleetId, &str) = (enrolment.host, enrolment.fleet, enrolment.name.as_str());
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%host, %fleet, name, version, pid = std::process::id(), "agent started");
+    // Read now, so that a missing or broken file is in the log before the first order.
+    let _ = admission.policy.current();
+}
+
+fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots) -> Status {
+    let (pid, now) = (std::process::id(), now());
+    Status {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        fleet: enrolment.fleet,
+        host: enrolment.host,
+        name: enrolment.name.clone(),
+        pid,
+        process_start: process_start(pid),
+        started_at: now.wall,
+        updated_at: now.wall,
+        connection: ConnectionStatus::Connecting,
+        clock: None,
+        quarantine: None,
+        commands: CommandsStatus::default(),
+        reports_waiting: 0,
+        root: roots.status(),
+        policy: PolicyStatus { path: admission.policy.path().to_owned(), error: admission.policy.current().err() },
+    }
+}
+
+/// Verifies the chain once more for addresses and pins; the loop keeps its own.
+impl Roots {
+    fn load(enrolment: &Enrolment, chain: &[Vec<u8>]) -> Result<Self, RootError> {
+        let mut roots = Self::new(enrolment.root_sha256, enrolment.addresses.clone(), enrolment.tls_pins.clone());
+        for envelope in chain {
+            roots.advance(envelope)?;
+        }
+        Ok(roots)
+    }
+
+    fn advance(&mut self, envelope: &[u8]) -> Result<(), RootError> {
+        match &mut self.trusted {
+            Some(trusted) => {
+                trusted.advance(envelope)?;
+            }
+            None => self.trusted = Some(TrustedRoot::pin(envelope, self.pin)?),
+        }
+        self.follow();
+        Ok(())
+    }
+
+    /// Root metadata that became durable and verified in the loop.
+    pub(super) fn take_up(&mut self, envelope: &[u8]) {
+        if let Err(error) = self.advance(envelope) {
+            // The loop verified the same bytes by the same rules.
+            tracing::error!(
+                error = crate::failure::words(&error),
+                "root metadata taken up by the loop is refused here"
+            );
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Keeps the status file up to date: at once when something a person waits for changed, from time to
+//! time when only numbers did.
+
+use std::collections::VecDeque;
+
+use ids::{BootMs, DurationMs, ReportSequence};
+use session::agent::io::{Clocks, JournalWrite};
+
+use crate::{
+    failure::words,
+    limits,
+    state_dir::StateDir,
+    status::{ConnectionStatus, Status},
+};
+
+pub(super) struct StatusKeeper {
+    state: StateDir,
+    pub(super) status: Status,
+    /// Reports signed and not acknowledged, ascending.
+    reports: VecDeque<ReportSequence>,
+    changed: bool,
+    written_at: BootMs,
+    failing: bool,
+}
+
+impl StatusKeeper {
+    pub(super) fn new(state: StateDir, status: Status, reports: impl IntoIterator<Item = ReportSequence>) -> Self {
+        let reports = reports.into_iter().collect();
+        Self { state, status, reports, changed: true, written_at: BootMs(0), failing: false }
+    }
+
+    /// A person may wait for this: written with the next look.
+    pub(super) fn connection(&mut self, connection: ConnectionStatus, now: Clocks) {
+        self.status.connection = connection;
+        self.write(now);
+    }
+
+    /// Something else changed.
+    pub(super) const fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// A write went to the journal.
+    pub(super) fn note_write(&mut self, write: &JournalWrite) {
+        if let JournalWrite::Refuse { report, .. } | JournalWrite::Done { report, .. } = write {
+            self.reports.push_back(report.sequence);
+            self.changed = true;
+        }
+    }
+
+    pub(super) fn note_acknowledged(&mut self, sequence: ReportSequence) {
+        while self.reports.front().is_some_and(|waiting| *waiting <= sequence) {
+            self.reports.pop_front();
+        }
+        self.changed = true;
+    }
+
+    /// Writes what changed, unless it was written just now; says when to look again.
+    pub(super) fn flush(&mut self, now: Clocks) -> Option<DurationMs> {
+        if !self.changed {
+            return None;
+        }
+        let since = now.boot.since(self.written_at);
+        if since < limits::STATUS_INTERVAL {
+            return Some(DurationMs(limits::STATUS_INTERVAL.0 - since.0));
+        }
+        self.write(now);
+        None
+    }
+
+    fn write(&mut self, now: Clocks) {
+        self.changed = false;
+        self.written_at = now.boot;
+        self.status.updated_at = now.wall;
+        self.status.reports_waiting = self.reports.len();
+        match self.status.write(&self.state) {
+            Ok(()) => self.failing = false,
+            // The journal decides whether the agent may go on; this file is for people.
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!(error = words(&error), "the status file cannot be written");
+            }
+            Err(_) => {}
+        }
+    }
+}

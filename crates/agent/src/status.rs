@@ -1,0 +1,113 @@
+//! What the agent says of itself while it runs: a small file, replaced whole on each change, so that
+//! `status` and `doctor` work whether or not the agent answers anything.
+
+use std::{fs, path::PathBuf};
+
+use ids::{BootId, BootMs, CommandId, FleetId, HostId, HostName, QuarantineId, RootVersion, UnixMs};
+use serde::{Deserialize, Serialize};
+
+use crate::state_dir::{self, Durability, StateDir, StateError};
+
+/// The status file. Times are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) agent_version: String,
+    pub(crate) fleet: FleetId,
+    pub(crate) host: HostId,
+    pub(crate) name: HostName,
+    /// The process, and when it began by its system's count: a pid alone may be someone else's by now.
+    pub(crate) pid: u32,
+    pub(crate) process_start: Option<u64>,
+    pub(crate) started_at: UnixMs,
+    pub(crate) updated_at: UnixMs,
+    pub(crate) connection: ConnectionStatus,
+    /// The control plane's time, as of a boot-time clock reading.
+    pub(crate) clock: Option<ClockStatus>,
+    pub(crate) quarantine: Option<QuarantineId>,
+    pub(crate) commands: CommandsStatus,
+    /// Signed reports that the control plane has not acknowledged.
+    pub(crate) reports_waiting: usize,
+    pub(crate) root: Option<RootStatus>,
+    pub(crate) policy: PolicyStatus,
+}
+
+/// Where the connection stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum ConnectionStatus {
+    /// Dialling for the first time.
+    Connecting,
+    /// TLS is up, both sides prove who they are.
+    Authenticating { address: String },
+    /// Orders may come.
+    Connected { address: String, since: UnixMs },
+    /// The last connection ended, or none came about.
+    Disconnected { since: UnixMs, error: String, next_attempt_at: Option<UnixMs> },
+    /// The agent ended in order.
+    Stopped { since: UnixMs },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockStatus {
+    pub(crate) boot: BootId,
+    pub(crate) time: UnixMs,
+    pub(crate) at: BootMs,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommandsStatus {
+    /// Accepted and without an end, running ones among them.
+    pub(crate) open: usize,
+    pub(crate) running: Vec<CommandId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RootStatus {
+    pub(crate) version: RootVersion,
+    pub(crate) expires: UnixMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PolicyStatus {
+    pub(crate) path: PathBuf,
+    /// Why it refuses everything, if it does.
+    pub(crate) error: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn read(state: &StateDir) -> Result<Option<Self>, StateError> {
+        state_dir::read_json(&state.status())
+    }
+
+    pub(crate) fn write(&self, state: &StateDir) -> Result<(), StateError> {
+        state_dir::write_json(&state.status(), self, Durability::Lax)
+    }
+
+    /// Whether the process that wrote it is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        if matches!(self.connection, ConnectionStatus::Stopped { .. }) {
+            return false;
+        }
+        let found = process_start(self.pid);
+        found.is_some() && found == self.process_start
+    }
+}
+
+/// When a process began, in ticks since boot: field 22 of `/proc/<pid>/stat` (proc(5)).
+pub(crate) fn process_start(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_a_start_and_no_process_has_none() {
+        assert!(process_start(std::process::id()).is_some());
+        assert_eq!(process_start(u32::MAX), None);
+    }
+}

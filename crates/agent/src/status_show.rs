@@ -1,0 +1,161 @@
+//! `serverflow-agent status`: how the agent stands, from its status file and the process table.
+
+use std::process::ExitCode;
+
+use host::clock;
+use ids::{DurationMs, UnixMs};
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, FailureKind},
+    state_dir::{Enrolment, StateDir},
+    status::{ConnectionStatus, Status},
+};
+
+/// Says how it stands; the exit code says it to scripts.
+pub(crate) fn status(state: &StateDir, as_json: bool) -> Result<ExitCode, Failure> {
+    let enrolment = Enrolment::read(state).map_err(Failure::failed)?;
+    let status = Status::read(state).map_err(Failure::failed)?;
+    let running = status.as_ref().is_some_and(Status::is_alive);
+    if as_json {
+        let host = enrolment.as_ref().map(|it| json!({ "id": it.host, "name": it.name, "fleet": it.fleet }));
+        println!("{}", json!({ "enrolled": host, "running": running, "last": status }));
+    } else {
+        let now = clock::wall_now();
+        match (&enrolment, &status) {
+            (None, _) => println!("This machine is not enrolled (state directory {}).", state.path().display()),
+            (Some(enrolment), None) => {
+                println!(
+                    "Host '{}' ({}): the agent never ran here. Start it with `serverflow-agent run`.",
+                    enrolment.name, enrolment.host
+                );
+            }
+            (Some(_), Some(status)) => print!("{}", render(status, running, now)),
+        }
+    }
+    Ok(exit_code(enrolment.is_some(), status.as_ref().filter(|_| running)))
+}
+
+fn exit_code(enrolled: bool, running: Option<&Status>) -> ExitCode {
+    match running {
+        Some(status) if enrolled && status.quarantine.is_none() => match status.connection {
+            ConnectionStatus::Connected { .. } => ExitCode::SUCCESS,
+            _ => FailureKind::Unreachable.exit_code(),
+        },
+        _ => FailureKind::Failed.exit_code(),
+    }
+}
+
+fn render(status: &Status, running: bool, now: UnixMs) -> String {
+    let mut lines = Vec::new();
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
+    let ago = |at: UnixMs| format!("{} ago", now.since(at));
+    let agent = if running {
+        format!("version {}, pid {}, started {}", status.agent_version, status.pid, ago(status.started_at))
+    } else {
+        "not running; start it with `serverflow-agent run`. What follows is how it was".to_owned()
+    };
+    line("Agent", agent);
+    line("Connection", connection(&status.connection, now));
+    if let Some(id) = status.quarantine {
+        line(
+            "Quarantine",
+            format!("{id}: no order runs. Revoke this host with `serverflow host revoke` and enrol it anew"),
+        );
+    }
+    let commands = &status.commands;
+    line("Commands", format!("{} running, {} without an end", commands.running.len(), commands.open));
+    line("Reports", format!("{} waiting for the control plane", status.reports_waiting));
+    if let Some(root) = status.root {
+        let left = DurationMs(root.expires.since(now).0);
+        line("Root", format!("version {}, valid for {left}", root.version));
+    }
+    let policy = match &status.policy.error {
+        None => status.policy.path.display().to_string(),
+        Some(error) => format!("EVERYTHING IS REFUSED: {error}"),
+    };
+    line("Policy", policy);
+    format!("Host '{}' ({})\n{}\n", status.name, status.host, lines.join("\n"))
+}
+
+fn connection(connection: &ConnectionStatus, now: UnixMs) -> String {
+    match connection {
+        ConnectionStatus::Connecting => "connecting".to_owned(),
+        ConnectionStatus::Authenticating { address } => format!("authenticating with {address}"),
+        ConnectionStatus::Connected { address, since } => format!("connected to {address} for {}", now.since(*since)),
+        ConnectionStatus::Disconnected { since, error, .. } => {
+            format!("not connected for {}: {error}", now.since(*since))
+        }
+        ConnectionStatus::Stopped { since } => format!("ended in order {} ago", now.since(*since)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use ids::{CommandId, FleetId, HostId, QuarantineId, RootVersion};
+
+    use super::*;
+    use crate::status::{CommandsStatus, PolicyStatus, RootStatus};
+
+    fn connected() -> Status {
+        Status {
+            agent_version: "1.2.3".to_owned(),
+            fleet: FleetId::from_bytes([1; 16]),
+            host: HostId::from_bytes([2; 16]),
+            name: "web1".parse().expect("a host's name"),
+            pid: 42,
+            process_start: Some(1),
+            started_at: UnixMs(0),
+            updated_at: UnixMs(0),
+            connection: ConnectionStatus::Connected {
+                address: "control.example:7443".to_owned(),
+                since: UnixMs(60_000),
+            },
+            clock: None,
+            quarantine: None,
+            commands: CommandsStatus { open: 2, running: vec![CommandId::from_bytes([3; 16])] },
+            reports_waiting: 1,
+            root: Some(RootStatus { version: RootVersion(3), expires: UnixMs(86_400_000 * 100) }),
+            policy: PolicyStatus { path: "/etc/policy.toml".into(), error: None },
+        }
+    }
+
+    #[test]
+    fn a_connected_agent_in_words() {
+        let text = render(&connected(), true, UnixMs(3_600_000 * 3));
+        expect![[r"
+            Host 'web1' (02020202-0202-0202-0202-020202020202)
+              Agent        version 1.2.3, pid 42, started 3 h ago
+              Connection   connected to control.example:7443 for 2 h
+              Commands     1 running, 2 without an end
+              Reports      1 waiting for the control plane
+              Root         version 3, valid for 99 days
+              Policy       /etc/policy.toml
+        "]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn a_stopped_quarantined_one_with_a_broken_policy_in_words() {
+        let mut status = connected();
+        status.connection = ConnectionStatus::Stopped { since: UnixMs(0) };
+        status.quarantine = Some(QuarantineId::from_bytes([4; 16]));
+        status.policy.error = Some("line 3".to_owned());
+        let text = render(&status, false, UnixMs(30_000));
+        assert!(text.contains("not running") && text.contains("ended in order 30 s ago"), "{text}");
+        assert!(text.contains("EVERYTHING IS REFUSED: line 3") && text.contains("04040404"), "{text}");
+    }
+
+    #[test]
+    fn scripts_can_tell_the_states_apart() {
+        let code = |status: Option<&Status>| exit_code(true, status);
+        assert_eq!(code(Some(&connected())), ExitCode::SUCCESS);
+        assert_eq!(code(None), ExitCode::from(1));
+        let mut status = connected();
+        status.connection = ConnectionStatus::Connecting;
+        assert_eq!(code(Some(&status)), ExitCode::from(4));
+        status.quarantine = Some(QuarantineId::from_bytes([4; 16]));
+        assert_eq!(code(Some(&status)), ExitCode::from(1));
+    }
+}
