@@ -1,6 +1,7 @@
 //! The room's promises, tested from outside: what a later room, or an attacker, can do with bytes.
 
 mod canonical;
+mod fields;
 mod golden;
 mod guard;
 mod merkle;

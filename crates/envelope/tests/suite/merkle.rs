@@ -127,6 +127,10 @@ fn every_beginning_of_small_trees_is_provable_and_no_fork() {
             };
             assert!(holds(old_root, new_root, &path), "{old} of {new}");
             assert!(!holds(sha256(b"forked"), new_root, &path), "{old} of {new}");
+            if 0 < old && old < new {
+                let larger = verify_consistency(old as u64, old_root, 4 * new as u64, new_root, &path);
+                assert!(!larger, "{old} of {new}: the path is too short for a tree of another height");
+            }
             assert!(!holds(old_root, sha256(b"forked"), &path) || old == 0, "{old} of {new}");
             assert!(!holds(old_root, new_root, &[&path[..], &[new_root]].concat()));
             for at in 0..path.len() {

@@ -171,6 +171,10 @@ fn a_root_key_in_hand_opens_version_one_only() {
     assert!(TrustedRoot::pin_key(&first, public(1)).is_ok());
     assert!(matches!(TrustedRoot::pin_key(&first, public(3)), Err(RootError::Threshold { .. })), "did not sign");
     assert!(matches!(TrustedRoot::pin_key(&first, public(9)), Err(RootError::Threshold { .. })), "is not a root key");
+    let with_stranger = signed(&metadata(1, &[1, 2, 3], 2), &[1, 2, 9]);
+    assert!(TrustedRoot::pin_key(&with_stranger, public(1)).is_ok());
+    let refused = TrustedRoot::pin_key(&with_stranger, public(9));
+    assert!(matches!(refused, Err(RootError::Threshold { .. })), "signed, and still is not a root key");
     let lone = signed(&metadata(1, &[1, 2, 3], 2), &[1]);
     assert!(matches!(TrustedRoot::pin_key(&lone, public(1)), Err(RootError::Threshold { valid: 1, .. })));
     let later = signed(&metadata(2, &[1, 2, 3], 2), &[1, 2]);
