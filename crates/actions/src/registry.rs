@@ -4,11 +4,11 @@
 //! Adding an action: a folder `src/<name>/{mod.rs, README.md, schema.v1.json, golden/}`, its line in
 //! `lib.rs`, and one word in the list at the end of this file.
 
-use core::fmt;
 use std::collections::BTreeSet;
 
+pub use ids::{Class, OnRestart};
 use ids::{ActionName, AppName, DurationMs, Sha256};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::{
     limits,
@@ -17,39 +17,6 @@ use crate::{
     port::{ActionContext, ActionPort},
     spec::SecretName,
 };
-
-/// How much an action may change. Approvals and the host's policy go by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// Looks, and changes nothing a person would notice.
-    Read,
-    /// Changes the host in a way that another change can put back.
-    Change,
-    /// Takes something away for good.
-    Destructive,
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Change => "change",
-            Self::Destructive => "destructive",
-        })
-    }
-}
-
-/// What an agent does at start-up with an order it had STARTED and not DONE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRestart {
-    /// Goes on at once from the action's own record; only backwards when the order has become void.
-    Resume,
-    /// Runs it again: it is idempotent and keeps no record.
-    Rerun,
-    /// Reports UNKNOWN.
-    Unknown,
-}
 
 /// What must not run at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

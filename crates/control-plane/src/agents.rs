@@ -1,7 +1,7 @@
 //! The gRPC service agents call: hands each stream to its task.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -13,7 +13,10 @@ use envelope::{
 use fleet::ports::Store;
 use ids::{FleetId, UnixMs};
 use session::frames::{AgentFrame, ControlFrame};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::{self, agent_link_server::AgentLink};
@@ -27,7 +30,7 @@ pub(crate) struct Agents {
     pub(crate) signer: Arc<dyn Signer>,
     pub(crate) session_key: SigningKey<role::Session>,
     pub(crate) hub: Arc<Hub>,
-    root: RwLock<Arc<TrustedRoot>>,
+    root: watch::Sender<Arc<TrustedRoot>>,
     strangers: AtomicU64,
 }
 
@@ -40,20 +43,29 @@ impl Agents {
         hub: Arc<Hub>,
     ) -> Self {
         let fleet = root.current().fleet;
-        Self { fleet, store, signer, session_key, hub, root: RwLock::new(root), strangers: AtomicU64::new(0) }
+        Self { fleet, store, signer, session_key, hub, root: watch::Sender::new(root), strangers: AtomicU64::new(0) }
     }
 
     /// Root metadata in force.
     pub(crate) fn root(&self) -> Arc<TrustedRoot> {
-        self.root.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.root.borrow().clone()
+    }
+
+    /// The same, as a channel.
+    pub(crate) fn roots(&self) -> watch::Receiver<Arc<TrustedRoot>> {
+        self.root.subscribe()
     }
 
     /// Newer root metadata is durable: from now on everything is judged by it.
     pub(crate) fn root_advance(&self, root: Arc<TrustedRoot>) {
-        let mut current = self.root.write().unwrap_or_else(PoisonError::into_inner);
-        if root.version() > current.version() {
-            *current = root;
-            drop(current);
+        let is_newer = self.root.send_if_modified(|current| {
+            let is_newer = root.version() > current.version();
+            if is_newer {
+                *current = root;
+            }
+            is_newer
+        });
+        if is_newer {
             self.hub.root_changed();
         }
     }

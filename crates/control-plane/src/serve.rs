@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use envelope::root::{RootError, TrustedRoot};
 use fleet::ports::{Store as _, StoreError};
+use prometheus_client::registry::Registry;
 use signer::{LocalSigner, SignerConfig, StateError};
 use store::{SqliteStore, StoreConfig};
 use tokio::{
@@ -95,7 +96,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     ];
     let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
     let agents_side = tokio::spawn(serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone()));
-    let state = people(&agents, &store, &hub, keys.tls.pin(), &config);
+    let state = people(&agents, &store, &hub, keys.tls.pin());
     let people_side = tokio::spawn(web::serve(people_listener, state, stopped(stopping)));
 
     let reason = asked_to_end().await?;
@@ -155,19 +156,36 @@ fn people(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
     hub: &Arc<Hub>,
-    tls_pin: ids::Sha256,
-    config: &Config,
+    tls_spki_sha256: ids::Sha256,
 ) -> web::WebState {
-    let roots = agents.clone();
-    web::WebState::new(web::WebConfig {
+    web::WebState {
         store: store.clone(),
         notifier: hub.clone(),
         events: hub.events(),
-        root: Arc::new(move || roots.root()),
-        tls_pin,
-        clock: Arc::new(clock::now),
-        listen: config.http_listen,
-    })
+        root: agents.roots(),
+        tls_spki_sha256,
+        version: env!("CARGO_PKG_VERSION"),
+        host_names: Vec::new(),
+        clock: clock::now,
+        figures: Arc::new(Figures { hub: hub.clone(), store: store.clone() }),
+        registry: Registry::default(),
+    }
+}
+
+/// What the people's side shows of the rest.
+struct Figures {
+    hub: Arc<Hub>,
+    store: Arc<SqliteStore>,
+}
+
+impl web::Figures for Figures {
+    fn sessions_open(&self) -> u64 {
+        self.hub.open_count() as u64
+    }
+
+    fn audit_size(&self) -> u64 {
+        self.store.audit_position().size
+    }
 }
 
 async fn serve_agents(
