@@ -209,3 +209,90 @@ async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answ
     t.run("committing", sqlx::query("COMMIT")).await?;
     Ok(answers)
 }
+
+#[cfg(test)]
+mod tests {
+    use envelope::audit::AuditKind;
+    use fleet::ports::{AuditEntry, AuditRecord};
+    use ids::UnixMs;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::{lock::create_private, schema};
+
+    fn big() -> Write {
+        Write::Audit(AuditEntry {
+            time: UnixMs(1),
+            kind: AuditKind::SignIn,
+            actor: "anna".to_owned(),
+            subject: "something long".to_owned(),
+            record: AuditRecord::Inline(vec![7; 100_000]),
+        })
+    }
+
+    async fn fresh() -> (tempfile::TempDir, Location, Arc<Cipher>, SqliteConnection) {
+        let directory = tempfile::tempdir().unwrap();
+        let location = Location(directory.path().join("serverflow.db"));
+        create_private(&location.0).unwrap();
+        let mut connection = connect(&location).await.unwrap();
+        schema::migrate(&mut connection, &location, schema::MIGRATIONS).await.unwrap();
+        (directory, location, Arc::new(Cipher::new(&Zeroizing::new([1; 32]))), connection)
+    }
+
+    /// SQLite's own bound on the file plays the full disk: the same code, from the same places.
+    async fn bound(connection: &mut SqliteConnection, pages: u32) {
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(pragma)).execute(connection).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_loses_nothing() {
+        let (_directory, location, cipher, mut connection) = fresh().await;
+        bound(&mut connection, 200).await;
+        let lock = DatabaseLock::take(&location.0).unwrap();
+        let (handle, position) = Writer::start(connection, location.clone(), cipher, lock).await.unwrap();
+        let mut stored = 0;
+        let told = loop {
+            match handle.write(big()).await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+            assert!(stored < 100, "the bound is not in force");
+        };
+        assert!(matches!(&told, StoreError::Unavailable(why) if why.contains("the disk is full")), "{told}");
+        assert!(stored > 0);
+        let before = *position.borrow();
+        assert_eq!(before.size, stored);
+        // The bound is the connection's: the writer connects anew, and there is space again.
+        assert_eq!(handle.write(big()).await, Ok(Written::Done));
+        assert_eq!(position.borrow().size, stored + 1);
+        let expected = *position.borrow();
+        handle.close().await;
+
+        let mut connection = connect(&location).await.unwrap();
+        let log = AuditLog::load(&mut connection, &location).await.unwrap();
+        assert_eq!(log.position(), expected, "what was answered is there, what was refused is not");
+    }
+
+    #[tokio::test]
+    async fn memory_follows_the_file_after_a_failure() {
+        let (_directory, location, cipher, mut connection) = fresh().await;
+        let numbers = Numbers::load(&mut connection, &location).await.unwrap();
+        let log = AuditLog::load(&mut connection, &location).await.unwrap();
+        let (position, _keep) = watch::channel(log.position());
+        let lock = DatabaseLock::take(&location.0).unwrap();
+        let connection = Some(connection);
+        let mut writer = Writer { connection, location, cipher, numbers, log, doubtful: false, position, lock };
+        assert_eq!(writer.batch(&[&big()]).await, [Ok(Written::Done)]);
+        let before = writer.log.clone();
+        assert_eq!(writer.batch(&[&big()]).await, [Ok(Written::Done)]);
+
+        // A commit that reached the disk although it was answered with an error, on a connection that is gone.
+        (writer.log, writer.doubtful, writer.connection) = (before, true, None);
+        assert_eq!(writer.batch(&[&big()]).await, [Ok(Written::Done)]);
+        assert_eq!(writer.log.position().size, 3);
+        let mut connection = connect(&writer.location).await.unwrap();
+        let stored = AuditLog::load(&mut connection, &writer.location).await.unwrap();
+        assert_eq!(stored.position(), writer.log.position());
+    }
+}

@@ -12,18 +12,17 @@ use fleet::{
     model::{AppInstance, CommandStatus, Seal},
     ports::{AppChange, AuditEntry, KeptReport, Settlement, StoreError, Write, Written},
 };
-use ids::{AppName, CommandId, HostId, OperationId, ReportSequence, Sequence, Sha256, UnixMs};
+use ids::{CommandId, HostId, OperationId, ReportSequence, Sequence, UnixMs};
 use session::frames::Stage;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
-    Transaction,
+    Transaction, flush,
     operations::{PlacedCommand, bind_list, insert_commands},
     take,
 };
 use crate::{
     audit::{NewLeaf, RecordPlace},
-    cipher::Place,
     fault::Failure,
     rows::{Fields, int, pieces},
 };
@@ -37,32 +36,32 @@ pub(crate) fn is_hot(write: &Write) -> bool {
 }
 
 #[derive(Clone, Debug)]
-struct CommandRow {
-    number: i64,
-    host: HostId,
-    operation: OperationId,
-    operation_number: i64,
-    status: CommandStatus,
-    sealed_last: Sequence,
-    delivered_at: Option<UnixMs>,
-    accepted_at: Option<UnixMs>,
-    started_at: Option<UnixMs>,
-    settled_at: Option<UnixMs>,
+pub(super) struct CommandRow {
+    pub(super) number: i64,
+    pub(super) host: HostId,
+    pub(super) operation: OperationId,
+    pub(super) operation_number: i64,
+    pub(super) status: CommandStatus,
+    pub(super) sealed_last: Sequence,
+    pub(super) delivered_at: Option<UnixMs>,
+    pub(super) accepted_at: Option<UnixMs>,
+    pub(super) started_at: Option<UnixMs>,
+    pub(super) settled_at: Option<UnixMs>,
     /// A new message; `None` leaves the stored one.
-    message: Option<String>,
-    changed: bool,
+    pub(super) message: Option<String>,
+    pub(super) changed: bool,
 }
 
 #[derive(Clone, Debug)]
-struct HostRow {
-    number: i64,
-    revoked: bool,
-    quarantined: bool,
-    allocated: Sequence,
-    acknowledged: Sequence,
-    last_report: ReportPosition,
-    audit_head: Option<LogPosition>,
-    changed: bool,
+pub(super) struct HostRow {
+    pub(super) number: i64,
+    pub(super) revoked: bool,
+    pub(super) quarantined: bool,
+    pub(super) allocated: Sequence,
+    pub(super) acknowledged: Sequence,
+    pub(super) last_report: ReportPosition,
+    pub(super) audit_head: Option<LogPosition>,
+    pub(super) changed: bool,
 }
 
 /// The rows a run of writes touches, and what it adds.
@@ -382,141 +381,17 @@ fn check_sequence(id: CommandId, command: &CommandRow, sequence: Sequence) -> Re
 /// Writing back.
 impl Run<'_> {
     async fn flush(self, t: &mut Transaction<'_>) -> Result<(), Failure> {
-        flush_commands(t, self.commands.into_values().filter(|row| row.changed).collect()).await?;
-        flush_hosts(t, self.hosts.into_values().filter(|row| row.changed).collect()).await?;
-        flush_seals(t, &self.seals).await?;
-        flush_reports(t, &self.reports).await?;
+        flush::commands(t, self.commands.into_values().filter(|row| row.changed).collect()).await?;
+        flush::hosts(t, self.hosts.into_values().filter(|row| row.changed).collect()).await?;
+        flush::seals(t, &self.seals).await?;
+        flush::reports(t, &self.reports).await?;
         insert_commands(t, &self.follow_ups).await?;
         for (host, change) in self.apps {
             match change {
-                AppChange::Deployed(instance) => app_put(t, host, instance).await?,
-                AppChange::Removed { app, .. } => app_remove(t, host, app).await?,
+                AppChange::Deployed(instance) => flush::app_put(t, host, instance).await?,
+                AppChange::Removed { app, .. } => flush::app_remove(t, host, app).await?,
             }
         }
         Ok(())
     }
-}
-
-async fn flush_commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>) -> Result<(), Failure> {
-    rows.sort_unstable_by_key(|row| row.number);
-    for piece in pieces(&rows) {
-        let mut tuples = Vec::with_capacity(piece.len());
-        for row in piece {
-            let message = row.message.as_ref();
-            let message =
-                message.map(|text| t.cipher.seal(Place::COMMAND_MESSAGE, row.number, text.as_bytes())).transpose()?;
-            let time = |at: Option<UnixMs>| at.map(|at| int(at.0)).transpose();
-            let times = [time(row.delivered_at)?, time(row.accepted_at)?, time(row.started_at)?, time(row.settled_at)?];
-            tuples.push((row.number, row.status, int(row.sealed_last.0)?, times, message));
-        }
-        let mut update = QueryBuilder::<Sqlite>::new(
-            "UPDATE commands SET status = v.column2, sealed_last = v.column3, delivered_at = v.column4, \
-             accepted_at = v.column5, started_at = v.column6, settled_at = v.column7, \
-             message = COALESCE(v.column8, message) FROM (",
-        );
-        update.push_values(tuples, |mut values, (number, status, sealed_last, times, message)| {
-            values.push_bind(number).push_bind(status.as_str()).push_bind(sealed_last);
-            for time in times {
-                values.push_bind(time);
-            }
-            values.push_bind(message);
-        });
-        update.push(") AS v WHERE commands.number = v.column1");
-        t.run("moving commands", update.build()).await?;
-    }
-    Ok(())
-}
-
-async fn flush_hosts(t: &mut Transaction<'_>, mut rows: Vec<HostRow>) -> Result<(), Failure> {
-    rows.sort_unstable_by_key(|row| row.number);
-    for piece in pieces(&rows) {
-        let mut tuples = Vec::with_capacity(piece.len());
-        for row in piece {
-            let numbers = [row.allocated.0, row.acknowledged.0, row.last_report.sequence.0].map(int);
-            let [allocated, acknowledged, report] = numbers;
-            let head_size = row.audit_head.map(|head| int(head.size)).transpose()?;
-            tuples.push((row, [allocated?, acknowledged?, report?], head_size));
-        }
-        let mut update = QueryBuilder::<Sqlite>::new(
-            "UPDATE host_state SET allocated = v.column2, acknowledged = v.column3, report_sequence = v.column4, \
-             report_sha256 = v.column5, head_log = v.column6, head_size = v.column7, head_root = v.column8 FROM (",
-        );
-        update.push_values(tuples, |mut values, (row, numbers, head_size)| {
-            values.push_bind(row.number);
-            for number in numbers {
-                values.push_bind(number);
-            }
-            values.push_bind(row.last_report.sha256.0.to_vec());
-            values.push_bind(row.audit_head.map(|head| head.log.as_bytes().to_vec())).push_bind(head_size);
-            values.push_bind(row.audit_head.map(|head| head.root.0.to_vec()));
-        });
-        update.push(") AS v WHERE host_state.host = v.column1");
-        t.run("moving hosts", update.build()).await?;
-    }
-    Ok(())
-}
-
-async fn flush_seals(t: &mut Transaction<'_>, seals: &[(i64, i64, &Seal)]) -> Result<(), Failure> {
-    for piece in pieces(seals) {
-        let mut tuples: Vec<(i64, i64, i64, i64, Sha256, Vec<u8>)> = Vec::with_capacity(piece.len());
-        for (number, command, seal) in piece {
-            let envelope = t.cipher.seal(Place::SEAL, *number, &seal.envelope)?;
-            tuples.push((
-                *number,
-                *command,
-                int(seal.sequence.0)?,
-                int(seal.expires.0)?,
-                seal.payload_sha256,
-                envelope,
-            ));
-        }
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO command_seals (number, command, sequence, expires, payload_sha256, envelope) ",
-        );
-        insert.push_values(tuples, |mut values, (number, command, sequence, expires, hash, envelope)| {
-            values.push_bind(number).push_bind(command).push_bind(sequence).push_bind(expires);
-            values.push_bind(hash.0.to_vec()).push_bind(envelope);
-        });
-        t.run("storing signed commands", insert.build()).await?;
-    }
-    Ok(())
-}
-
-async fn flush_reports(t: &mut Transaction<'_>, reports: &[(i64, &[u8])]) -> Result<(), Failure> {
-    for piece in pieces(reports) {
-        let mut tuples = Vec::with_capacity(piece.len());
-        for (command, envelope) in piece {
-            tuples.push((*command, t.cipher.seal(Place::REPORT, *command, envelope)?));
-        }
-        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO command_reports (command, envelope) ");
-        insert.push_values(tuples, |mut values, (command, envelope)| {
-            values.push_bind(command).push_bind(envelope);
-        });
-        t.run("storing reports", insert.build()).await?;
-    }
-    Ok(())
-}
-
-async fn app_put(t: &mut Transaction<'_>, host: i64, instance: &AppInstance) -> Result<(), Failure> {
-    // The result is bound to its row, so the row is made anew under a number of its own.
-    app_remove(t, host, &instance.app).await?;
-    let number = take(&mut t.numbers.app_instance);
-    let result = t.cipher.seal(Place::APP_RESULT, number, &instance.result)?;
-    let insert = sqlx::query(
-        "INSERT INTO app_instances (number, app, host, release, deployed_at, result) VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(number)
-    .bind(instance.app.as_str())
-    .bind(host)
-    .bind(&instance.release.as_bytes()[..])
-    .bind(int(instance.deployed_at.0)?)
-    .bind(result);
-    t.run("storing an app's release", insert).await?;
-    Ok(())
-}
-
-async fn app_remove(t: &mut Transaction<'_>, host: i64, app: &AppName) -> Result<(), Failure> {
-    let delete = sqlx::query("DELETE FROM app_instances WHERE app = $1 AND host = $2").bind(app.as_str()).bind(host);
-    t.run("removing an app", delete).await?;
-    Ok(())
 }

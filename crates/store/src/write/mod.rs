@@ -2,6 +2,7 @@
 //! others are applied one by one, in their order, each within a savepoint if it has several
 //! statements, so that one which is refused leaves no trace and its neighbours stand.
 
+mod flush;
 mod hosts;
 pub(crate) mod hot;
 mod operations;
