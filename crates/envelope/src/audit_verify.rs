@@ -19,7 +19,7 @@ use self::chains::Chains;
 pub use self::export::{AuditExport, ExportedEntry};
 use crate::{
     VerifyError,
-    audit::AuditLeaf,
+    audit::{AuditKind, AuditLeaf},
     envelope::verify,
     keys::{VerifyingKey, role},
     merkle::Frontier,
@@ -50,6 +50,9 @@ pub struct AuditVerdict {
     pub reports: u64,
     /// Gaps in hosts' chains of reports that the log itself records.
     pub gaps: u64,
+    /// Entries by which the control plane itself says that something was wrong: alarms and forks.
+    /// Their records say what.
+    pub alarms: u64,
     /// Orders without a report whose time had passed when the newest head was signed: the host never
     /// got them, was revoked, or has not said how they ended.
     pub outstanding: Vec<Outstanding>,
@@ -135,7 +138,7 @@ pub enum AuditFault {
     /// A host's key signed for another host.
     #[error("the report in entry {index} speaks for host {host}, but another host signed it")]
     ReportSigner { index: u64, host: HostId },
-    /// A report answers an order that the log does not hold before it.
+    /// A report answers an order that the log does not hold before it, and no alarm stands beside it.
     #[error("the report in entry {index} answers an order of command {command} that the log does not hold")]
     NoOrder { index: u64, command: CommandId },
     /// Two reports for one place, or one that does not follow from the last.
@@ -248,8 +251,7 @@ pub fn verify_export(export: &AuditExport, root_key: PublicKeyBytes) -> Result<A
     let newest = check_heads(export, &trust, &mut claims)?;
     let mut chains = Chains::new(fleet, log, &trust, &export.receipts)?;
     for (at, entry) in export.entries.iter().enumerate() {
-        let next = export.entries.get(at + 1).map(|entry| entry.kind);
-        chains.entry(entry, next, &mut claims)?;
+        chains.entry(entry, &export.entries[at + 1..], &mut claims)?;
     }
     claims.check(&export.entries)?;
     let (signed, signed_at) = newest.map_or((0, UnixMs(0)), |head| (head.position.size, head.time));
@@ -265,6 +267,8 @@ pub fn verify_export(export: &AuditExport, root_key: PublicKeyBytes) -> Result<A
         orders: chains.order_count(),
         reports: chains.report_count(),
         gaps: chains.gap_count(),
+        alarms: export.entries.iter().filter(|entry| matches!(entry.kind, AuditKind::Alarm | AuditKind::Fork)).count()
+            as u64,
         outstanding: chains.outstanding(signed_at),
     })
 }

@@ -86,11 +86,11 @@ impl<'a> Chains<'a> {
         Ok(())
     }
 
-    /// One entry; `next` is the kind of the one after it.
+    /// One entry; `following` are those after it.
     pub(super) fn entry(
         &mut self,
         entry: &ExportedEntry,
-        next: Option<AuditKind>,
+        following: &[ExportedEntry],
         claims: &mut Claims,
     ) -> Result<(), AuditFault> {
         match (entry.kind, &entry.record) {
@@ -99,7 +99,7 @@ impl<'a> Chains<'a> {
                 self.orders_pruned = true;
                 Ok(())
             }
-            (AuditKind::Report, Some(record)) => self.report(entry.index, record, next, claims),
+            (AuditKind::Report, Some(record)) => self.report(entry.index, record, following, claims),
             (AuditKind::Report, None) => {
                 self.reports_pruned = true;
                 Ok(())
@@ -143,7 +143,7 @@ impl<'a> Chains<'a> {
         &mut self,
         index: u64,
         record: &[u8],
-        next: Option<AuditKind>,
+        following: &[ExportedEntry],
         claims: &mut Claims,
     ) -> Result<(), AuditFault> {
         let report =
@@ -153,8 +153,8 @@ impl<'a> Chains<'a> {
         if signer != Some(report.key_id()) || report.fleet != self.fleet {
             return Err(AuditFault::ReportSigner { index, host });
         }
-        self.follows(index, &report, next)?;
-        self.answers(index, &report)?;
+        self.follows(index, &report, following)?;
+        self.answers(index, &report, following)?;
         if let Some(head) = report.audit_head {
             if head.log == self.log {
                 // It was shown before it was reported, so it cannot cover the report itself.
@@ -172,7 +172,12 @@ impl<'a> Chains<'a> {
     }
 
     /// Whether a report follows from the last of its host.
-    fn follows(&mut self, index: u64, report: &Verified<Report>, next: Option<AuditKind>) -> Result<(), AuditFault> {
+    fn follows(
+        &mut self,
+        index: u64,
+        report: &Verified<Report>,
+        following: &[ExportedEntry],
+    ) -> Result<(), AuditFault> {
         let (host, sequence) = (report.host, report.sequence);
         let Some(chain) = self.hosts.get_mut(&host) else { return Err(AuditFault::ReportSigner { index, host }) };
         let last = chain.last_report;
@@ -182,7 +187,7 @@ impl<'a> Chains<'a> {
         }
         if !is_next {
             // A control plane that lost reports records it right behind the report that showed it.
-            let is_recorded = next == Some(AuditKind::ReportGap);
+            let is_recorded = says(following, AuditKind::ReportGap);
             if !is_recorded && !self.reports_pruned {
                 return Err(AuditFault::ReportGap { index, host, sequence });
             }
@@ -193,14 +198,20 @@ impl<'a> Chains<'a> {
     }
 
     /// Whether a report answers an order that the log holds before it.
-    fn answers(&mut self, index: u64, report: &Verified<Report>) -> Result<(), AuditFault> {
+    fn answers(
+        &mut self,
+        index: u64,
+        report: &Verified<Report>,
+        following: &[ExportedEntry],
+    ) -> Result<(), AuditFault> {
         let answered = (report.command_sha256, report.command_sequence);
         match self.orders.get_mut(&report.command) {
             Some(order) if order.host == report.host && order.seals.contains(&answered) => {
                 order.reported = true;
                 Ok(())
             }
-            _ if self.orders_pruned => Ok(()),
+            // A control plane that met such a report records an alarm right behind it.
+            _ if self.orders_pruned || says(following, AuditKind::Alarm) => Ok(()),
             _ => Err(AuditFault::NoOrder { index, command: report.command }),
         }
     }
@@ -235,4 +246,15 @@ impl<'a> Chains<'a> {
         outstanding.sort_unstable_by_key(|order| order.index);
         outstanding
     }
+}
+
+/// Entries right behind a report in which the control plane says what was wrong with it: a gap, an
+/// alarm, or both, in the report's own transaction.
+const REMARKS_MAX: usize = 2;
+
+fn says(following: &[ExportedEntry], kind: AuditKind) -> bool {
+    let remarks = following.iter().take(REMARKS_MAX);
+    remarks
+        .take_while(|entry| matches!(entry.kind, AuditKind::ReportGap | AuditKind::Alarm))
+        .any(|entry| entry.kind == kind)
 }

@@ -224,3 +224,25 @@ fn what_the_agent_is_gets_stored_once() {
     assert_eq!(writes, 0, "nothing is written for a session that shows nothing new");
     assert_eq!(world.opened, 2);
 }
+
+#[test]
+fn the_log_of_a_session_verifies_offline() {
+    let mut world = World::new();
+    world.connect();
+    for _ in 0..3 {
+        world.facts();
+    }
+    world.settle();
+    world.finish(ReportStatus::Succeeded);
+    let lost = world.facts();
+    while world.seals(lost) == 0 {
+        assert!(world.step_work());
+    }
+    world.connect();
+    world.finish(ReportStatus::Failed);
+    let export = world.export();
+    let verdict = envelope::audit_verify::verify_export(&export, world.keys.root.public()).expect("it verifies");
+    assert_eq!((verdict.orders, verdict.reports, verdict.alarms), (5, 4, 0));
+    assert_eq!(verdict.outstanding, []);
+    assert_eq!(verdict.signed, export.entries.len() as u64);
+}

@@ -4,6 +4,8 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use envelope::{
+    audit::AuditLeaf,
+    audit_verify::{AuditExport, ExportedEntry},
     keys::{SigningKey, role},
     messages::*,
     root::{TrustedRoot, sign_root},
@@ -25,13 +27,14 @@ use super::{
 use crate::{
     model::*,
     operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
-    ports::{Event, StoreError},
+    ports::{AuditEntry, AuditRecord, Event, StoreError},
 };
 
 pub(crate) const START: UnixMs = UnixMs(1_700_000_000_000);
 pub(crate) const FLEET: FleetId = FleetId::from_bytes([0xf1; 16]);
 pub(crate) const HOST: HostId = HostId::from_bytes([0xa1; 16]);
 pub(crate) const AGENT_SEED: [u8; 32] = [5; 32];
+const AUDIT_SEED: [u8; 32] = [4; 32];
 
 pub(crate) struct Keys {
     pub(crate) root: SigningKey<role::Root>,
@@ -61,7 +64,7 @@ pub(crate) fn metadata(keys: &Keys) -> RootMetadata {
         command_keys: vec![keys.command.public()],
         approver_keys: Vec::new(),
         approvals: ApprovalThresholds::default(),
-        audit_key: SigningKey::<role::Audit>::from_seed(&[4; 32]).public(),
+        audit_key: SigningKey::<role::Audit>::from_seed(&AUDIT_SEED).public(),
         audit_log: AuditLogId::from_bytes([0x10; 16]),
         restored_log: None,
         tls_pins: vec![Sha256([1; 32]), Sha256([2; 32])],
@@ -447,6 +450,47 @@ impl World {
         self.to_control.extend(sent);
         self.sync_agent();
         self.settle();
+    }
+
+    /// The audit log so far, as it is exported.
+    pub(crate) fn export(&self) -> AuditExport {
+        let entry = |(index, entry): (u64, &AuditEntry)| {
+            let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
+            ExportedEntry {
+                index,
+                time: entry.time,
+                kind: entry.kind,
+                actor: entry.actor.clone(),
+                subject: entry.subject.clone(),
+                record_sha256: sha256(record),
+                record: Some(record.clone()),
+            }
+        };
+        let entries: Vec<ExportedEntry> = (0..).zip(&self.store.audit).map(entry).collect();
+        let leaf = |entry: &ExportedEntry| {
+            AuditLeaf { time: entry.time, kind: entry.kind, record_sha256: entry.record_sha256 }.leaf_hash()
+        };
+        let leaves: Vec<Sha256> = entries.iter().map(leaf).collect();
+        let log = self.root.current().audit_log;
+        let position = LogPosition { log, size: leaves.len() as u64, root: envelope::merkle::root(&leaves) };
+        let head = AuditHead { fleet: FLEET, position, time: self.now };
+        let receipt = EnrolReceipt {
+            fleet: FLEET,
+            host: HOST,
+            host_epoch: HostEpoch(1),
+            name: self.store.host.name.clone(),
+            roles: Vec::new(),
+            token: TokenId::from_bytes([8; 16]),
+            identity_key: self.store.host.identity_key,
+            sealing_key: self.store.host.sealing_key,
+            time: START,
+        };
+        AuditExport {
+            root_chain: self.root.chain().to_vec(),
+            heads: vec![SigningKey::<role::Audit>::from_seed(&AUDIT_SEED).sign(&head).into_envelope()],
+            receipts: vec![self.keys.session.sign(&receipt).into_envelope()],
+            entries,
+        }
     }
 
     pub(crate) fn status(&self, command: CommandId) -> CommandStatus {
