@@ -432,3 +432,44 @@ fn when_no_place_is_left_deliveries_wait_until_reports_are_taken() {
     assert_eq!(world.host.starts.len(), session::limits::RUNNING_FREE_MAX);
     assert!(world.host.starts.contains_key(&held[0]));
 }
+
+#[test]
+fn the_ring_forgets_only_what_is_settled_and_what_it_forgot_never_runs() {
+    let mut world = World::new();
+    world.connect();
+    let oldest = world.command("app.deploy", "shop");
+    let order = world.order("host.facts", "");
+    let forgotten = world.plane.seal(&world.keys.command, &order, world.host.now.wall);
+    world.deliver(forgotten.clone());
+    world.finish(order.command);
+    for _ in 0..session::limits::RING_MAX {
+        world.command("no.such", "");
+        world.settle();
+    }
+    assert_eq!(world.host.disk.ring.len(), session::limits::RING_MAX);
+    assert_eq!(world.host.disk.ring[0].command, oldest, "it is still running, so it is not forgotten");
+    assert!(world.host.disk.ring.iter().all(|entry| entry.command != order.command));
+    world.deliver(forgotten);
+    let reports: Vec<_> = world.plane.reports.values().filter(|(_, report)| report.command == order.command).collect();
+    assert_eq!(reports.len(), 2);
+    assert_eq!(reports[1].1.status, ReportStatus::Unknown);
+    assert_eq!(world.host.starts[&order.command], (1, 1));
+}
+
+#[test]
+fn a_result_that_does_not_fit_is_replaced_by_words() {
+    let mut world = World::new();
+    world.connect();
+    let id = world.command("host.facts", "");
+    world.settle();
+    let end = session::agent::io::End {
+        status: ReportStatus::Succeeded,
+        result: vec![b' '; session::limits::RESULT_BYTES_MAX + 1],
+        output_sha256: sha256(b"output"),
+        output_truncated: false,
+    };
+    world.host_input(Input::Finished { command: id, end });
+    world.settle();
+    assert_eq!(world.status(id), Some(ReportStatus::Succeeded));
+    assert!(world.message(id).contains("was left out"));
+}

@@ -155,6 +155,19 @@ impl World {
         self.to_plane.extend(sent);
     }
 
+    /// Goes through a handshake in which every frame to the agent is changed; says why the agent closed.
+    pub(crate) fn tampered(&mut self, mut tamper: impl FnMut(ControlFrame) -> ControlFrame) -> Option<CloseReason> {
+        let closed = self.host.closed.len();
+        self.dial();
+        while self.step_plane() || !self.to_host.is_empty() {
+            for frame in std::mem::take(&mut self.to_host) {
+                self.host_input(Input::Received(tamper(frame)));
+                self.sync();
+            }
+        }
+        self.host.closed.get(closed).map(|(_, why)| why.clone())
+    }
+
     pub(crate) fn cut(&mut self) {
         self.to_plane.clear();
         self.to_host.clear();
