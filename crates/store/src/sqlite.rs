@@ -202,3 +202,26 @@ impl Store for SqliteStore {
         Box::pin(self.reader.root_chain())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What "durable when answered" rests on; no test can pull the plug, so the settings are checked.
+    #[tokio::test]
+    async fn the_writer_syncs_each_commit_and_readers_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("serverflow.db");
+        let store =
+            SqliteStore::open(StoreConfig { path: path.clone(), data_key: Zeroizing::new([1; 32]) }).await.unwrap();
+        let mut writer = connect(&Location(path)).await.unwrap();
+        for (pragma, expected) in [("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 10_000)] {
+            let select = sqlx::AssertSqlSafe(format!("PRAGMA {pragma}"));
+            let value: i64 = sqlx::query_scalar(select).fetch_one(&mut writer).await.unwrap();
+            assert_eq!(value, expected, "{pragma}");
+        }
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut writer).await.unwrap();
+        assert_eq!(mode, "wal");
+        assert!(sqlx::query("DELETE FROM facts").execute(&store.reader.pool).await.is_err());
+    }
+}
