@@ -448,7 +448,19 @@ fn the_ring_forgets_only_what_is_settled_and_what_it_forgot_never_runs() {
     }
     assert_eq!(world.host.disk.ring.len(), session::limits::RING_MAX);
     assert_eq!(world.host.disk.ring[0].command, oldest, "it is still running, so it is not forgotten");
-    assert!(world.host.disk.ring.iter().all(|entry| entry.command != order.command));
+    let remembers = |world: &World, id| world.host.disk.ring.iter().any(|entry| entry.command == id);
+    assert!(!remembers(&world, order.command));
+    // Ended, and its report not taken yet: still not forgotten.
+    world.plane.silent = true;
+    world.finish(oldest);
+    world.command("no.such", "");
+    world.settle();
+    assert!(remembers(&world, oldest));
+    world.plane.silent = false;
+    world.connect();
+    world.command("no.such", "");
+    world.settle();
+    assert!(!remembers(&world, oldest));
     world.deliver(forgotten);
     let reports: Vec<_> = world.plane.reports.values().filter(|(_, report)| report.command == order.command).collect();
     assert_eq!(reports.len(), 2);
