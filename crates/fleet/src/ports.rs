@@ -167,6 +167,7 @@ pub struct Settlement {
     pub host: HostId,
     /// Report position before this report, as the host's row must still have it.
     pub expected_last: ReportPosition,
+    /// Where the chain stands with it; `expected_last` itself when it fills an earlier gap.
     pub position: ReportPosition,
     pub envelope: Vec<u8>,
     pub command: CommandId,

@@ -7,8 +7,8 @@ use ids::{CommandId, DurationMs, HostId, OperationId, Sha256, UnixMs};
 
 use super::*;
 use crate::{
-    dispatch::tests::world::{FLEET, HOST, START, host_record, session_of},
-    model::{AppInstance, Host, HostStanding, OperationKind, UserSession},
+    dispatch::tests::fixture::{FLEET, HOST, START, host_record, session_of},
+    model::{AppInstance, Command, CommandStatus, Host, HostStanding, OperationKind, UserSession},
     ports::{AuditRecord, Write},
 };
 
@@ -217,4 +217,53 @@ fn an_operation_is_over_when_all_its_commands_are() {
     assert_eq!(operation_progress([S::Failed, S::Queued]), OperationProgress::Going);
     assert_eq!(operation_progress([S::Succeeded, S::RolledBack]), OperationProgress::EndedOtherwise);
     assert_eq!(operation_progress([S::Succeeded]), OperationProgress::Succeeded);
+}
+
+#[test]
+fn stopping_a_command_depends_on_how_far_it_is_and_who_asks() {
+    let proposed = propose(action("host.facts", "{}")).expect("granted");
+    let stored = |status, asked_by: &str| Command {
+        order: proposed.commands[0].order.clone(),
+        host_name: "web-1".parse().expect("a host name"),
+        app: None,
+        sealed: Vec::new(),
+        status,
+        message: String::new(),
+        requested_by: asked_by.parse().expect("a user name"),
+        seals: Vec::new(),
+        report: None,
+        delivered_at: None,
+        accepted_at: None,
+        started_at: None,
+        settled_at: None,
+    };
+    let cancel = |role, command: &Command| {
+        let actor = session_of(role);
+        let origin =
+            CancelOrigin { fleet: FLEET, operation: OperationId::from_bytes([9; 16]), actor: &actor, now: START };
+        command_cancel(origin, command, &host_record(), &mut || CommandId::from_bytes([8; 16]))
+    };
+    let decided = |role, command: &Command| match cancel(role, command) {
+        Ok(CancelDecision::End(_)) => "ended here".to_owned(),
+        Ok(CancelDecision::Order(proposed)) => {
+            let order = &proposed.commands[0].order;
+            let parameters = String::from_utf8(order.parameters.clone()).expect("UTF-8");
+            assert!(parameters.contains(&command.order.command.to_string()), "{parameters}");
+            format!("ordered {}", order.action)
+        }
+        Err(error) => error.to_string(),
+    };
+    let (own, others) = (stored(CommandStatus::Queued, "ada"), stored(CommandStatus::Queued, "bob"));
+    assert_eq!(decided(UserRole::Viewer, &own), "ended here");
+    assert!(decided(UserRole::Viewer, &others).starts_with("command.cancel needs the role operator"));
+    assert_eq!(decided(UserRole::Operator, &others), "ended here");
+    for status in [CommandStatus::Delivered, CommandStatus::Accepted, CommandStatus::Running] {
+        assert_eq!(decided(UserRole::Operator, &stored(status, "bob")), "ordered command.cancel");
+        assert!(decided(UserRole::Viewer, &stored(status, "ada")).starts_with("command.cancel needs the role"));
+    }
+    let ended = decided(UserRole::Admin, &stored(CommandStatus::Failed, "ada"));
+    assert!(ended.ends_with("has ended already: failed"), "{ended}");
+    let mut itself = stored(CommandStatus::Running, "ada");
+    itself.order.action = "command.cancel".parse().expect("an action name");
+    assert!(decided(UserRole::Admin, &itself).ends_with("is a cancellation itself; let it end"));
 }

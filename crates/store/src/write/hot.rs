@@ -353,7 +353,8 @@ impl HostRow {
             let (is, was) = (last.sequence, expected_last.sequence);
             return conflict(format!("the last report of host {host} is number {is} by now, or another number {was}"));
         }
-        if position.sequence <= last.sequence {
+        // A report that fills an earlier gap leaves the chain where it stands.
+        if position != last && position.sequence <= last.sequence {
             return conflict(format!(
                 "report {} of host {host} does not follow number {}",
                 position.sequence, last.sequence

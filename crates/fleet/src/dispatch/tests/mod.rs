@@ -2,8 +2,9 @@
 
 mod agent;
 mod faults;
+pub(crate) mod fixture;
 mod flow;
 mod interleavings;
 mod reporting;
-pub(crate) mod store;
-pub(crate) mod world;
+mod store;
+mod world;

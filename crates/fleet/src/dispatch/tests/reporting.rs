@@ -2,10 +2,11 @@
 
 use envelope::{
     audit::AuditKind,
-    keys::SigningKey,
+    keys::{SigningKey, role},
     messages::{Report, ReportPosition, ReportStatus},
+    root::sign_root,
 };
-use ids::{CommandId, HostEpoch, ReportSequence, Sequence, Sha256};
+use ids::{CommandId, HostEpoch, ReportSequence, RootVersion, Sequence, Sha256};
 use serde_json::json;
 use session::frames::{AgentFrame, RefusalCode};
 
@@ -211,6 +212,89 @@ fn a_gap_is_recorded_and_the_report_is_taken() {
     assert_eq!(world.store.leaves(AuditKind::ReportGap), 1);
     assert_eq!(world.store.host.last_report.sequence, ReportSequence(5));
     assert!(world.closes.is_empty());
+}
+
+#[test]
+fn a_report_that_fills_a_gap_ends_its_command_and_leaves_the_chain_where_it_is() {
+    let (mut world, _) = with_history();
+    let command = world.facts();
+    world.settle();
+    let ahead = forged(&world, |report| report.sequence = ReportSequence(5));
+    hear(&mut world, ahead);
+    let seal = world.store.command(command).expect("stored").seals[0].clone();
+    let late = forged(&world, |report| {
+        (report.command, report.command_sha256, report.command_sequence) =
+            (command, seal.payload_sha256, seal.sequence);
+        report.sequence = ReportSequence(3);
+    });
+    let before = world.acknowledged_count;
+    hear(&mut world, late);
+    assert_eq!(world.status(command), CommandStatus::Succeeded);
+    assert_eq!(world.store.host.last_report.sequence, ReportSequence(5));
+    assert_eq!(world.acknowledged_count, before + 1);
+}
+
+#[test]
+fn newer_root_metadata_from_an_agent_is_stored_and_put_into_force() {
+    let (mut world, _) = with_history();
+    let next = |world: &World, signer: &SigningKey<role::Root>| {
+        let mut metadata = world.root.current().clone();
+        metadata.version = RootVersion(metadata.version.0 + 1);
+        metadata.issued = metadata.issued.plus(ids::DurationMs(1));
+        sign_root(&[signer], &metadata)
+    };
+    let second = next(&world, &world.keys.root);
+    let chain = vec![world.root.chain()[0].clone(), second];
+    world.tell(Input::Received(AgentFrame::RootChain(chain)));
+    world.settle();
+    assert_eq!(world.root.version(), RootVersion(2));
+    assert_eq!(world.store.leaves(AuditKind::RootChange), 1);
+    assert_eq!(world.closes, [RefusalCode::Unavailable], "the next session is judged by it");
+
+    let (mut world, _) = with_history();
+    let forged = next(&world, &SigningKey::from_seed(&[0x77; 32]));
+    world.tell(Input::Received(AgentFrame::RootChain(vec![forged])));
+    world.settle();
+    assert_eq!(world.root.version(), RootVersion(1));
+    assert_eq!(world.store.leaves(AuditKind::Alarm), 1);
+    assert_eq!(world.closes, [RefusalCode::NotAuthentic]);
+}
+
+#[test]
+fn a_command_sealed_under_a_void_epoch_is_not_asked_for() {
+    let (mut world, _) = with_history();
+    let command = world.facts();
+    world.settle();
+    let mut metadata = world.root.current().clone();
+    metadata.version = RootVersion(2);
+    metadata.issued = metadata.issued.plus(ids::DurationMs(1));
+    metadata.epoch = ids::Epoch(2);
+    let mut root = envelope::root::TrustedRoot::clone(&world.root);
+    root.advance(&sign_root(&[&world.keys.root], &metadata)).expect("it follows");
+    world.root = std::sync::Arc::new(root);
+    world.tell(Input::RootChanged);
+    let delivered = world.delivered_count;
+    world.connect();
+    assert_eq!(world.delivered_count, delivered);
+    assert!(world.session.as_ref().is_some_and(|session| !session.is_closed()), "the session stands");
+    world.finish(ReportStatus::Succeeded);
+    assert_eq!(world.status(command), CommandStatus::Succeeded, "its host ends it by itself");
+}
+
+#[test]
+fn the_latest_audit_head_goes_along_with_what_is_sent() {
+    let (mut world, _) = with_history();
+    let head = |world: &World| world.export().heads[0].clone();
+    let (first, second) = (vec![1], head(&world));
+    world.tell(Input::AuditHead(first));
+    world.tell(Input::AuditHead(second));
+    assert!(world.to_agent.is_empty(), "it costs an idle host nothing");
+    world.facts();
+    world.settle();
+    let size = world.agent.disk.audit_head.map(|position| position.size);
+    assert!(size.is_some(), "the host keeps the newest");
+    world.finish(ReportStatus::Succeeded);
+    assert!(world.store.host.audit_head.is_some_and(|position| Some(position.size) == size), "and names it");
 }
 
 #[test]

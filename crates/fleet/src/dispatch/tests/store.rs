@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     command::CommandEvent,
     model::*,
-    ports::{AppChange, AuditEntry, AuditRecord, StoreError, Write, Written},
+    ports::{AppChange, AuditEntry, AuditRecord, Settlement, StoreError, Write, Written},
 };
 use envelope::audit::AuditKind;
-use ids::{CommandId, HostId, OperationId, UnixMs};
+use ids::{CommandId, HostId, OperationId, Sequence, UnixMs};
 
 pub(crate) struct MemoryStore {
     pub(crate) host: Host,
@@ -75,6 +75,54 @@ impl MemoryStore {
         });
     }
 
+    fn seal(&mut self, command: CommandId, allocated_before: Sequence, seal: Seal) -> Result<(), StoreError> {
+        if self.host.allocated != allocated_before || seal.sequence <= allocated_before {
+            return Err(conflict("another sequence was given out"));
+        }
+        if self.host.standing != HostStanding::Active {
+            return Err(conflict("the host is not active"));
+        }
+        let stored = self.command_mut(command)?;
+        let event = match stored.status {
+            CommandStatus::Queued => CommandEvent::Sealed,
+            _ => CommandEvent::Resealed,
+        };
+        stored.status = stored.status.after(event).map_err(|error| conflict(error.to_string()))?;
+        self.host.allocated = seal.sequence;
+        self.command_mut(command)?.seals.push(seal);
+        Ok(())
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Result<(), StoreError> {
+        if self.host.last_report != settlement.expected_last {
+            return Err(conflict("another report was stored"));
+        }
+        let stored = self.command_mut(settlement.command)?;
+        if stored.status.is_end() || stored.status == CommandStatus::Queued {
+            return Err(conflict("its status"));
+        }
+        stored.status = settlement.status;
+        stored.message = settlement.message;
+        stored.report = Some(settlement.envelope);
+        stored.settled_at = Some(settlement.at);
+        let requested_by = stored.requested_by.clone();
+        for new in settlement.follow_up {
+            self.insert(new, &requested_by);
+        }
+        match settlement.app {
+            Some(AppChange::Deployed(instance)) => self.apps.push(instance),
+            Some(AppChange::Removed { app, host }) => {
+                self.apps.retain(|instance| (&instance.app, instance.host) != (&app, host));
+            }
+            None => {}
+        }
+        self.host.last_report = settlement.position;
+        self.host.audit_head = settlement.audit_head.or(self.host.audit_head);
+        self.host.acknowledged = self.host.acknowledged.max(settlement.sequence);
+        self.audit.extend(settlement.audit);
+        Ok(())
+    }
+
     pub(crate) fn apply(&mut self, write: Write) -> Result<Written, StoreError> {
         match write {
             Write::OperationPropose { operation, commands, audit } => {
@@ -85,20 +133,7 @@ impl MemoryStore {
                 self.audit.push(audit);
             }
             Write::CommandSeal { command, allocated_before, seal, audit, .. } => {
-                if self.host.allocated != allocated_before || seal.sequence <= allocated_before {
-                    return Err(conflict("another sequence was given out"));
-                }
-                if self.host.standing != HostStanding::Active {
-                    return Err(conflict("the host is not active"));
-                }
-                let stored = self.command_mut(command)?;
-                let event = match stored.status {
-                    CommandStatus::Queued => CommandEvent::Sealed,
-                    _ => CommandEvent::Resealed,
-                };
-                stored.status = stored.status.after(event).map_err(|error| conflict(error.to_string()))?;
-                self.host.allocated = seal.sequence;
-                self.command_mut(command)?.seals.push(seal);
+                self.seal(command, allocated_before, seal)?;
                 self.audit.push(audit);
             }
             Write::CommandStage { command, sequence, stage, .. } => {
@@ -106,34 +141,7 @@ impl MemoryStore {
                 stored.status = stored.status.after(stage.into()).map_err(|error| conflict(error.to_string()))?;
                 self.host.acknowledged = self.host.acknowledged.max(sequence);
             }
-            Write::CommandSettle(settlement) => {
-                let settlement = *settlement;
-                if self.host.last_report != settlement.expected_last {
-                    return Err(conflict("another report was stored"));
-                }
-                let stored = self.command_mut(settlement.command)?;
-                if stored.status.is_end() || stored.status == CommandStatus::Queued {
-                    return Err(conflict("its status"));
-                }
-                stored.status = settlement.status;
-                stored.message = settlement.message;
-                stored.report = Some(settlement.envelope);
-                stored.settled_at = Some(settlement.at);
-                let requested_by = stored.requested_by.clone();
-                for new in settlement.follow_up {
-                    self.insert(new, &requested_by);
-                }
-                match settlement.app {
-                    Some(AppChange::Deployed(instance)) => self.apps.push(instance),
-                    Some(AppChange::Removed { app, host }) => {
-                        self.apps.retain(|instance| (&instance.app, instance.host) != (&app, host));
-                    }
-                    None => {}
-                }
-                self.host.last_report = settlement.position;
-                self.host.acknowledged = self.host.acknowledged.max(settlement.sequence);
-                self.audit.extend(settlement.audit);
-            }
+            Write::CommandSettle(settlement) => self.settle(*settlement)?,
             Write::ReportKeep(kept) => {
                 if self.host.last_report != kept.expected_last {
                     return Err(conflict("another report was stored"));
