@@ -1,1 +1,11 @@
+//! The whole router over the real store: what people see, and who may not.
 
+mod audit;
+mod denial;
+mod hosts;
+mod people;
+mod problems;
+mod served;
+mod stream;
+mod work;
+mod world;

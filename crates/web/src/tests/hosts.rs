@@ -1,0 +1,111 @@
+//! Hosts, join tokens, revocation, the fleet, the actions.
+
+use axum::http::StatusCode;
+use envelope::{audit::AuditKind, token::JoinToken};
+use fleet::{
+    model::CommandStatus,
+    ports::{HostChange, Store as _},
+};
+use ids::{DurationMs, Sha256, sha256};
+use serde_json::json;
+
+use super::world::{NOW, World, command_ids, facts};
+
+#[tokio::test]
+async fn a_join_token_holds_what_an_agent_needs_and_the_store_only_its_hash() {
+    let world = World::new().await;
+    let answer = world.post("/api/v1/hosts", &json!({ "name": "alpha", "ttl_seconds": 60 })).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    assert_eq!(answer.json["roles"], json!(["app"]));
+    assert_eq!(answer.json["expires_at"], api::Timestamp(NOW.plus(DurationMs::from_secs(60))).to_string());
+    let token = JoinToken::parse(answer.json["token"].as_str().unwrap()).unwrap();
+    assert_eq!(token.fleet, world.root.current().fleet);
+    assert_eq!(token.root_sha256, world.root.payload_sha256());
+    assert_eq!((token.spki_sha256, token.address.as_str()), (Sha256([9; 32]), "control.example.org:7443"));
+    let stored = world.store.join_token(token.token).await.unwrap().unwrap();
+    assert_eq!(stored.secret_sha256, sha256(token.secret.as_slice()));
+    assert_eq!(stored.expires, NOW.plus(DurationMs::from_secs(60)));
+    let rows = world.store.audit(0, 100).await.unwrap();
+    let issued = rows.last().unwrap();
+    assert_eq!((issued.kind, issued.actor.as_str()), (AuditKind::TokenIssued, "ada"));
+    let record = String::from_utf8(issued.record.clone().unwrap()).unwrap();
+    assert!(!record.contains(&ids::hex(token.secret.as_slice())), "{record}");
+}
+
+#[tokio::test]
+async fn join_tokens_live_as_long_as_allowed_and_not_for_names_in_use() {
+    let world = World::new().await;
+    for (seconds, good) in [(9, false), (10, true), (604_800, true), (604_801, false), (u64::MAX, false)] {
+        let answer = world.post("/api/v1/hosts", &json!({ "name": "alpha", "ttl_seconds": seconds })).await;
+        assert_eq!(answer.status == StatusCode::CREATED, good, "{seconds}: {answer:?}");
+        if !good {
+            assert_eq!(answer.json["errors"][0]["field"], "ttl_seconds");
+        }
+    }
+    let answer = world.post("/api/v1/hosts", &json!({ "name": "alpha" })).await;
+    assert_eq!(answer.json["expires_at"], api::Timestamp(NOW.plus(DurationMs::from_mins(15))).to_string());
+    world.host("beta").await;
+    let answer = world.post("/api/v1/hosts", &json!({ "name": "beta" })).await;
+    assert_eq!((answer.status, answer.problem()), (StatusCode::CONFLICT, "host-exists"));
+    let answer = world.post("/api/v1/hosts", &json!({ "name": "Beta" })).await;
+    assert_eq!(answer.json["errors"][0]["field"], "name");
+}
+
+#[tokio::test]
+async fn hosts_are_listed_with_their_status_and_shown_with_their_keys() {
+    let world = World::new().await;
+    let (alpha, beta) = (world.host("alpha").await, world.host("beta").await);
+    world.told.connected.lock().unwrap().push(alpha.id);
+    let list = world.get("/api/v1/hosts").await;
+    let status = |n: usize| (list.json[n]["name"].clone(), list.json[n]["status"].clone());
+    assert_eq!(status(0), (json!("alpha"), json!("connected")));
+    assert_eq!(status(1), (json!("beta"), json!("offline")));
+    assert_eq!(list.json[0]["last_seen"], api::Timestamp(NOW).to_string());
+    assert!(list.json[1]["last_seen"].is_null());
+    let shown = world.get("/api/v1/hosts/beta").await;
+    let key = data_encoding::BASE64.decode(shown.json["identity_key"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(key, beta.identity_key.0);
+    assert!(shown.json["actions"].as_array().unwrap().contains(&json!("app.deploy@1")));
+    let missing = world.get("/api/v1/hosts/gamma").await;
+    assert_eq!((missing.status, missing.problem()), (StatusCode::NOT_FOUND, "host-not-found"));
+    assert_eq!(world.get("/api/v1/hosts/GAMMA").await.problem(), "request-unreadable");
+}
+
+#[tokio::test]
+async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
+    let world = World::new().await;
+    let host = world.host("alpha").await;
+    let command = command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0];
+    let mut events = world.told.events.subscribe();
+    assert_eq!(world.delete("/api/v1/hosts/alpha").await.status, StatusCode::NO_CONTENT);
+    assert!(world.told.changes.lock().unwrap().contains(&(host.id, HostChange::Revoked)));
+    assert_eq!(world.stored(command).await.status, CommandStatus::Cancelled);
+    let mut announced = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        announced.push(format!("{event:?}"));
+    }
+    assert!(announced.iter().any(|event| event.contains("Cancelled")), "{announced:?}");
+    assert_eq!(world.get("/api/v1/hosts/alpha").await.json["status"], "revoked");
+    let again = world.delete("/api/v1/hosts/alpha").await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT);
+    let kinds = world.audit_kinds().await;
+    assert_eq!(kinds.iter().filter(|kind| **kind == AuditKind::HostRevoked).count(), 1);
+    assert_eq!(world.delete("/api/v1/hosts/other").await.problem(), "host-not-found");
+    let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    assert_eq!(answer.problem(), "host-not-found");
+    assert_eq!(world.post("/api/v1/hosts", &json!({ "name": "alpha" })).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_fleet_and_its_actions_are_told() {
+    let world = World::new().await;
+    let fleet = world.get("/api/v1/fleet").await;
+    assert_eq!(fleet.json["agent_addresses"], json!(["control.example.org:7443"]));
+    assert_eq!((&fleet.json["version"], &fleet.json["root_version"]), (&json!("0.1.0-test"), &json!(1)));
+    let actions = world.get("/api/v1/actions").await;
+    assert_eq!(actions.json.as_array().unwrap().len(), actions::actions().len());
+    let action = world.get("/api/v1/actions/host.facts").await;
+    assert_eq!((&action.json["class"], &action.json["version"]), (&json!("read"), &json!(1)));
+    assert_eq!(action.json["schema"]["type"], "object");
+    assert_eq!(world.get("/api/v1/actions/no.such").await.problem(), "action-not-found");
+}

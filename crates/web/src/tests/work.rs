@@ -1,0 +1,245 @@
+//! Operations, commands, apps: from a request to a signed report.
+
+use axum::http::StatusCode;
+use envelope::messages::ReportStatus;
+use fleet::{
+    model::{AppInstance, CommandStatus, NewCommand},
+    operation::CommandIds as _,
+    ports::{AppChange, HostChange, Store as _},
+};
+use ids::{CommandId, OperationId};
+use serde_json::{Value, json};
+
+use super::world::{NOW, World, command_ids, deploy, facts, fresh};
+use crate::fresh::FreshCommands;
+
+fn operation_id() -> OperationId {
+    fresh()
+}
+
+fn other_command() -> CommandId {
+    fresh()
+}
+
+#[tokio::test]
+async fn a_request_becomes_commands_and_tells_their_hosts() {
+    let world = World::new().await;
+    let (alpha, beta) = (world.host("alpha").await, world.host("beta").await);
+    let body = facts(&["alpha", "beta"]);
+    let answer = world.post("/api/v1/operations", &body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    assert_eq!(answer.json["operation_id"], body["operation_id"]);
+    assert_eq!(answer.json["state"], "running");
+    let shown: Vec<_> =
+        answer.json["commands"].as_array().unwrap().iter().map(|c| (&c["host"], &c["status"])).collect();
+    assert_eq!(shown, [(&json!("alpha"), &json!("queued")), (&json!("beta"), &json!("queued"))]);
+    let location = answer.header("location").to_owned();
+    assert_eq!(world.get(&location).await.json, answer.json);
+    let mut told = world.told.changes.lock().unwrap().clone();
+    told.sort_by_key(|(host, _)| *host);
+    assert_eq!(told, [(alpha.id, HostChange::Queue), (beta.id, HostChange::Queue)]);
+}
+
+#[tokio::test]
+async fn the_same_request_again_is_the_same_operation_and_another_is_refused() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    for body in [facts(&["alpha"]), deploy(&["alpha"])] {
+        let first = world.post("/api/v1/operations", &body).await;
+        assert_eq!(first.status, StatusCode::ACCEPTED, "{first:?}");
+        let again = world.post("/api/v1/operations", &body).await;
+        assert_eq!((again.status, &again.json), (StatusCode::OK, &first.json));
+        for (field, value) in [("dry_run", json!(true)), ("queue_for_seconds", json!(60)), ("hosts", json!(["beta"]))] {
+            let mut other = body.clone();
+            other[field] = value;
+            let answer = world.post("/api/v1/operations", &other).await;
+            assert_eq!((answer.status, answer.problem()), (StatusCode::CONFLICT, "operation-conflict"), "{field}");
+        }
+    }
+    let mut other = deploy(&["alpha"]);
+    let first = world.post("/api/v1/operations", &other).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    other["spec"]["services"]["web"]["image"] = json!("shop:2");
+    assert_eq!(world.post("/api/v1/operations", &other).await.problem(), "operation-conflict");
+}
+
+#[tokio::test]
+async fn a_request_sent_again_after_its_host_was_revoked_is_still_known() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    let body = facts(&["alpha"]);
+    world.post("/api/v1/operations", &body).await;
+    world.delete("/api/v1/hosts/alpha").await;
+    let again = world.post("/api/v1/operations", &body).await;
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(again.json["state"], "failed");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_named() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    let check = async |edit: &dyn Fn(&mut Value), mut body: Value, problem: &str, field: Option<&str>| {
+        edit(&mut body);
+        let answer = world.post("/api/v1/operations", &body).await;
+        assert_eq!(answer.problem(), problem, "{body}: {answer:?}");
+        assert_eq!(answer.json["errors"][0]["field"].as_str(), field, "{body}: {answer:?}");
+    };
+    let set =
+        |path: &'static str, value: Value| move |body: &mut Value| *body.pointer_mut(path).unwrap() = value.clone();
+    check(&set("/hosts", json!(["gamma"])), facts(&["x"]), "host-not-found", None).await;
+    check(&set("/hosts", json!([])), facts(&["x"]), "invalid", Some("hosts")).await;
+    check(&set("/hosts", json!(["alpha", "alpha"])), facts(&["x"]), "invalid", Some("hosts")).await;
+    check(&set("/action", json!("no.such")), facts(&["alpha"]), "action-not-found", None).await;
+    check(&set("/action", json!("x")), facts(&["alpha"]), "invalid", Some("action")).await;
+    check(&set("/parameters", json!({ "a": 1 })), facts(&["alpha"]), "invalid", Some("parameters.a")).await;
+    check(&set("/spec/app", json!("A")), deploy(&["alpha"]), "invalid", Some("spec.app")).await;
+    check(
+        &set("/spec/services/web/restart", json!("x")),
+        deploy(&["alpha"]),
+        "invalid",
+        Some("spec.services.web.restart"),
+    )
+    .await;
+    let many: Vec<String> = (0..20).map(|n| format!("host{n}")).collect();
+    check(&set("/hosts", json!(many)), facts(&["x"]), "host-not-found", None).await;
+    let add = |field: &'static str, value: Value| move |body: &mut Value| body[field] = value.clone();
+    check(&add("queue_for_seconds", json!(u64::MAX)), facts(&["alpha"]), "invalid", Some("queue_for")).await;
+    let sealed = json!({ "alpha": [{ "name": "a", "sealed": "***" }] });
+    check(&add("sealed", sealed), deploy(&["alpha"]), "invalid", Some("sealed.alpha[0].sealed")).await;
+    check(&add("sealed", json!({ "beta": [] })), deploy(&["alpha"]), "invalid", Some("sealed.beta")).await;
+    assert!(world.told.changes.lock().unwrap().is_empty(), "nothing was stored");
+}
+
+/// The deploy's second stage, as the dispatch machine makes it.
+fn second_stage(plan: &fleet::model::Command) -> NewCommand {
+    let mut order = plan.order.clone();
+    order.command = FreshCommands::new(NOW).unwrap().command_id();
+    order.action = "app.deploy".parse().unwrap();
+    order.schema_sha256 = actions::latest(&order.action).unwrap().schema_sha256();
+    NewCommand { order, app: plan.app.clone(), sealed: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_deploy_goes_on_until_its_second_stage_has_ended() {
+    let world = World::new().await;
+    let host = world.host("alpha").await;
+    let answer = world.post("/api/v1/operations", &deploy(&["alpha"])).await;
+    let location = answer.header("location").to_owned();
+    let plan = command_ids(&answer)[0];
+    let command = world.start(plan).await;
+    assert_eq!(world.get(&location).await.json["commands"][0]["status"], "running");
+    let next = second_stage(&command);
+    let deploying = next.order.command;
+    let planned = (ReportStatus::Succeeded, "planned", json!({ "unchanged": false }));
+    world.settle(plan, planned, vec![next], None).await.unwrap();
+    let between = world.get(&location).await;
+    assert_eq!(between.json["state"], "running", "{between:?}");
+    assert_eq!(command_ids(&between), [plan, deploying]);
+    assert_eq!(between.json["commands"][0]["result"], json!({ "unchanged": false }));
+    world.start(deploying).await;
+    let app = AppChange::Deployed(AppInstance {
+        app: "shop".parse().unwrap(),
+        host: host.id,
+        host_name: host.name.clone(),
+        release: command.order.operation,
+        deployed_at: NOW,
+        result: json!({ "verified": true, "release": "x" }).to_string().into_bytes(),
+    });
+    let done = (ReportStatus::Succeeded, "deployed", json!({ "verified": true }));
+    world.settle(deploying, done, Vec::new(), Some(app)).await.unwrap();
+    assert_eq!(world.get(&location).await.json["state"], "succeeded");
+
+    let apps = world.get("/api/v1/apps").await;
+    assert_eq!((&apps.json[0]["name"], &apps.json[0]["instances"][0]["verified"]), (&json!("shop"), &json!(true)));
+    assert_eq!(world.get("/api/v1/apps/shop").await.json["results"]["alpha"]["release"], "x");
+    assert_eq!(world.get("/api/v1/apps/other").await.problem(), "app-not-found");
+    assert_eq!(world.get("/api/v1/hosts/alpha").await.json["apps"], json!(["shop"]));
+
+    // Verbs of an app act where it is.
+    let remove = json!({ "kind": "single", "operation_id": operation_id(), "action": "app.remove", "parameters": { "app": "shop" } });
+    let removed = world.post("/api/v1/operations", &remove).await;
+    assert_eq!(removed.json["commands"][0]["host"], "alpha", "{removed:?}");
+    let mut other = remove.clone();
+    other["operation_id"] = json!(operation_id());
+    other["parameters"]["app"] = json!("other");
+    assert_eq!(world.post("/api/v1/operations", &other).await.problem(), "app-not-found");
+}
+
+#[tokio::test]
+async fn a_command_is_shown_with_what_was_signed_and_what_verified_it() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    let command = command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0];
+    world.start(command).await;
+    world.settle(command, (ReportStatus::Failed, "no such luck", json!({ "a": 1 })), Vec::new(), None).await.unwrap();
+    let shown = world.get(&format!("/api/v1/commands/{command}")).await.json;
+    assert_eq!((&shown["status"], &shown["message"]), (&json!("failed"), &json!("no such luck")));
+    let key = world.root.command_keys()[0].key_id().to_string();
+    assert_eq!(shown["orders"][0]["verified_by"], key.as_str());
+    assert_eq!(shown["orders"][0]["payload_type"], "application/vnd.serverflow.command.v1");
+    let stored = world.stored(command).await;
+    assert_eq!(shown["orders"][0]["envelope"], data_encoding::BASE64.encode(&stored.seals[0].envelope));
+    assert_eq!((&shown["report"]["status"], &shown["report"]["result"]), (&json!("failed"), &json!({ "a": 1 })));
+    assert_eq!(shown["report"]["envelope"], data_encoding::BASE64.encode(stored.report.as_ref().unwrap()));
+    assert_ne!(shown["report"]["verified_by"], json!(""));
+    let missing = world.get(&format!("/api/v1/commands/{}", other_command())).await;
+    assert_eq!(missing.problem(), "command-not-found");
+}
+
+#[tokio::test]
+async fn commands_are_listed_by_filter_page_by_page() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    world.host("beta").await;
+    let first = command_ids(&world.post("/api/v1/operations", &facts(&["alpha", "beta"])).await);
+    let second = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let last = command_ids(&second)[0];
+    let list = async |query: &str| {
+        let answer = world.get(&format!("/api/v1/commands{query}")).await;
+        let ids = answer.json.as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+        ids.into_iter().map(|command| command["command_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let text = |ids: &[ids::CommandId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(list("").await, text(&[last, first[1], first[0]]));
+    assert_eq!(list("?host=beta").await, text(&[first[1]]));
+    assert_eq!(list("?limit=1").await, text(&[last]));
+    assert_eq!(list(&format!("?before={last}&limit=1")).await, text(&[first[1]]));
+    assert_eq!(list("?status=running").await, text(&[]));
+    assert_eq!(list(&format!("?operation={}", second.json["operation_id"].as_str().unwrap())).await, text(&[last]));
+    for query in ["?limit=0", "?limit=501", "?status=x", "?host=no-such", "?hots=alpha"] {
+        let answer = world.get(&format!("/api/v1/commands{query}")).await;
+        assert!(answer.status.is_client_error(), "{query}");
+        answer.problem();
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_command_is_cancelled_here_and_a_sent_one_by_order() {
+    let world = World::new().await;
+    let host = world.host("alpha").await;
+    let ids = [
+        command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0],
+        command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0],
+    ];
+    let path = |n: usize| format!("/api/v1/commands/{}/cancel", ids[n]);
+    let waiting = world.post(&path(0), &json!({})).await;
+    assert_eq!(waiting.status, StatusCode::OK, "{waiting:?}");
+    assert_eq!((&waiting.json["command"]["status"], &waiting.json["operation"]), (&json!("cancelled"), &Value::Null));
+    let again = world.post(&path(0), &json!({})).await;
+    assert_eq!((again.status, again.problem()), (StatusCode::CONFLICT, "command-ended"));
+
+    world.start(ids[1]).await;
+    world.told.changes.lock().unwrap().clear();
+    let body = json!({ "operation_id": operation_id() });
+    let sent = world.post(&path(1), &body).await;
+    assert_eq!(sent.status, StatusCode::ACCEPTED, "{sent:?}");
+    assert_eq!(sent.json["command"]["status"], "running");
+    assert_eq!(sent.json["operation"]["commands"][0]["action"], "command.cancel@1");
+    assert_eq!(*world.told.changes.lock().unwrap(), [(host.id, HostChange::Queue)]);
+    let again = world.post(&path(1), &body).await;
+    assert_eq!((again.status, &again.json["operation"]), (StatusCode::OK, &sent.json["operation"]));
+    assert_eq!(world.post(&path(0), &body).await.problem(), "operation-conflict");
+    assert_eq!(world.store.commands_open(host.id).await.unwrap().len(), 2);
+    assert_eq!(world.stored(ids[0]).await.status, CommandStatus::Cancelled);
+}
