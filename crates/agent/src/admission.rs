@@ -174,17 +174,7 @@ impl HostAdmission {
             (_, Lock::App(app)) => AdmittedKind::Locked(app),
             (_, Lock::None) => AdmittedKind::Free,
         };
-        let class = match info.class {
-            actions::Class::Read => ids::Class::Read,
-            actions::Class::Change => ids::Class::Change,
-            actions::Class::Destructive => ids::Class::Destructive,
-        };
-        let on_restart = match info.on_restart {
-            actions::OnRestart::Resume => ids::OnRestart::Resume,
-            actions::OnRestart::Rerun => ids::OnRestart::Rerun,
-            actions::OnRestart::Unknown => ids::OnRestart::Unknown,
-        };
-        Admitted { class, on_restart, kind }
+        Admitted { class: info.class, on_restart: info.on_restart, kind }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use ids::{BootId, BootMs, CommandId, FleetId, HostId, HostName, QuarantineId, RootVersion, UnixMs};
+use ids::{BootId, BootMs, CommandId, FleetId, HostId, HostName, QuarantineId, RootVersion, Sha256, UnixMs};
 use serde::{Deserialize, Serialize};
 
 use crate::state_dir::{self, Durability, StateDir, StateError};
@@ -28,6 +28,8 @@ pub(crate) struct Status {
     /// Signed reports that the control plane has not acknowledged.
     pub(crate) reports_waiting: usize,
     pub(crate) root: Option<RootStatus>,
+    /// Where it dials and which keys it accepts there, by the root metadata in force.
+    pub(crate) directions: Option<DirectionsStatus>,
     pub(crate) policy: PolicyStatus,
 }
 
@@ -65,6 +67,12 @@ pub(crate) struct CommandsStatus {
 pub(crate) struct RootStatus {
     pub(crate) version: RootVersion,
     pub(crate) expires: UnixMs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirectionsStatus {
+    pub(crate) addresses: Vec<String>,
+    pub(crate) tls_pins: Vec<Sha256>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

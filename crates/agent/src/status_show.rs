@@ -117,6 +117,7 @@ mod tests {
             commands: CommandsStatus { open: 2, running: vec![CommandId::from_bytes([3; 16])] },
             reports_waiting: 1,
             root: Some(RootStatus { version: RootVersion(3), expires: UnixMs(86_400_000 * 100) }),
+            directions: None,
             policy: PolicyStatus { path: "/etc/policy.toml".into(), error: None },
         }
     }

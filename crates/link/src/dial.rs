@@ -178,6 +178,15 @@ pub async fn dial(target: &Target, purpose: Purpose) -> Result<Connection, DialE
     Ok(Connection { exporter, sender: FrameSender(sender), receiver: FrameReceiver(response.into_inner()) })
 }
 
+/// Opens a TLS connection as [`dial`] does, says nothing, and closes it: whether the address answers
+/// with a pinned key.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn probe(target: &Target) -> Result<(), DialError> {
+    connect_tls(target).await.map(drop)
+}
+
 fn timed_out(target: &Target, limit: std::time::Duration, phase: &'static str) -> DialError {
     DialError::Timeout { address: target.address.clone(), seconds: limit.as_secs(), phase }
 }

@@ -10,4 +10,4 @@ pub mod limits;
 mod pin;
 
 pub use backoff::Backoff;
-pub use dial::{Connection, DialError, FrameReceiver, FrameSender, LinkError, Purpose, Target, dial};
+pub use dial::{Connection, DialError, FrameReceiver, FrameSender, LinkError, Purpose, Target, dial, probe};

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admission::HostAdmission,
     limits,
-    status::{ClockStatus, ConnectionStatus, RootStatus},
+    status::{ClockStatus, ConnectionStatus, DirectionsStatus, RootStatus},
 };
 
 /// The root metadata in force, for what the shell needs of it: where to dial, which keys to accept.
@@ -53,6 +53,11 @@ impl Roots {
     pub(super) fn status(&self) -> Option<RootStatus> {
         let current = self.trusted.as_ref()?.current();
         Some(RootStatus { version: current.version, expires: current.expires })
+    }
+
+    pub(super) fn directions_status(&self) -> DirectionsStatus {
+        let Directions { addresses, pins } = self.directions.clone();
+        DirectionsStatus { addresses, tls_pins: pins }
     }
 
     fn durable(&mut self, version: RootVersion) {
@@ -285,6 +290,7 @@ impl Shell {
                 tracing::info!(%version, "new root metadata is in force");
                 self.roots.durable(version);
                 self.keeper.status.root = self.roots.status();
+                self.keeper.status.directions = Some(self.roots.directions_status());
             }
             AgentEvent::Quarantined { why } => tracing::error!(
                 why,

@@ -120,6 +120,7 @@ fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots)
         commands: CommandsStatus::default(),
         reports_waiting: 0,
         root: roots.status(),
+        directions: Some(roots.directions_status()),
         policy: PolicyStatus { path: admission.policy.path().to_owned(), error: admission.policy.current().err() },
     }
 }
