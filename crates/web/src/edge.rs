@@ -61,7 +61,7 @@ pub(crate) async fn around(State(shared): State<Arc<Shared>>, request: Request, 
 
 async fn answer(shared: &Shared, request: Request, next: Next) -> Response {
     if !is_ours(request.uri(), request.headers(), &shared.host_names) {
-        let detail = "the request names a host this control plane is not known by; use http://localhost or its loopback address, or add the name to `http_host_names` in the control plane's configuration";
+        let detail = "the request names a host this control plane is not known by; use http://localhost or http://127.0.0.1 with its port. A proxy in front must send one of these as `Host`, or a name that this control plane was given";
         return ApiError::new(Kind::WrongHost, detail).into_response();
     }
     timeout(limits::RESPONSE_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {

@@ -31,7 +31,7 @@ pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
 /// its reader is still signed in.
 pub const EVENT_REREAD: Duration = Duration::from_secs(30);
 /// Bytes of results that one answer about an operation holds; later ones are left out.
-pub const RESULTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const RESULTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Entries of a list when nobody says how many.
 pub const LIST_DEFAULT: u32 = 100;

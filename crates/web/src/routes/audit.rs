@@ -99,7 +99,10 @@ pub(super) async fn export(State(shared): State<Arc<Shared>>) -> Result<Response
     );
     let export = Export { shared, next: 0, size, stage: Stage::Head(head.into()) };
     let pieces = stream::try_unfold(export, |mut export| async move {
-        Ok::<_, StoreError>(export.piece().await?.map(|piece| (piece, export)))
+        let piece = export.piece().await.inspect_err(|error| {
+            tracing::error!(%error, "an export of the audit log was cut");
+        })?;
+        Ok::<_, StoreError>(piece.map(|piece| (piece, export)))
     });
     let headers = [
         (header::CONTENT_TYPE, "application/json"),

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use fleet::{
-    model::{Command, CommandFilter, UserSession},
+    model::{Command, CommandFilter, CommandStatus, UserSession},
     operation::{CancelDecision, CancelOrigin, command_cancel},
     ports::{Event, HostChange, StoreError},
 };
@@ -93,7 +93,8 @@ pub(super) async fn watch(
     events::open(&shared, Subject::Command(id), &actor).await
 }
 
-/// 200 when the command was ended here, 202 when its host was ordered to stop it.
+/// 200 when the command was ended here (also when it was before: a request sent again is the same
+/// request), 202 when its host was ordered to stop it.
 pub(super) async fn cancel(
     State(shared): State<Arc<Shared>>,
     Actor(actor): Actor,
@@ -143,6 +144,9 @@ async fn cancel_once(
     actor: &UserSession,
 ) -> Result<Option<OperationId>, Moved> {
     let command = find(shared, id).await?;
+    if command.status == CommandStatus::Cancelled {
+        return Ok(None);
+    }
     let host = host_of(shared, &command).await?;
     let now = shared.now();
     let origin = CancelOrigin { fleet: shared.root().current().fleet, operation, actor, now };

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ::actions::spec::AppSpec;
+use ::actions::{DecodeError, spec::AppSpec};
 use api::{DeployRequest, OperationRequest, OperationResponse, SealedValue as SealedShown, SingleRequest};
 use axum::{
     Json,
@@ -19,7 +19,7 @@ use envelope::messages::SealedValue;
 use fleet::{
     limits::QUEUE_FOR_DEFAULT,
     model::{Command, Host, Operation, OperationKind, UserSession},
-    operation::{OperationRequest as Asked, Proposed, Target, Work, app_targets, operation_propose},
+    operation::{OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose},
     ports::{Event, HostChange, StoreError, Write, Written},
 };
 use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, sha256};
@@ -155,7 +155,8 @@ pub(super) async fn propose(
     };
     let now = shared.now();
     let fleet = shared.root().current().fleet;
-    let proposed = operation_propose(fleet, asked, &actor, &targets, now, &mut FreshCommands::new(now)?)?;
+    let proposed = operation_propose(fleet, asked, &actor, &targets, now, &mut FreshCommands::new(now)?);
+    let proposed = proposed.map_err(|error| refused(error, &wanted.work))?;
     let written = store(&shared, proposed).await;
     let status = match written {
         Ok(Written::Done) => StatusCode::ACCEPTED,
@@ -168,6 +169,16 @@ pub(super) async fn propose(
         Err(error) => return Err(error.into()),
     };
     answer(&shared, id, status).await
+}
+
+/// A deploy's first stage has the specification as its parameters; the client knows it as `spec`.
+fn refused(error: ProposeError, work: &Work) -> ApiError {
+    match (error, work) {
+        (ProposeError::Parameters(DecodeError::Parameter { path, message, .. }), Work::Deploy { .. }) => {
+            ApiError::field(path, message)
+        }
+        (error, _) => error.into(),
+    }
 }
 
 /// Stores what was granted and tells the hosts' sessions and whoever watches.
