@@ -353,8 +353,11 @@ impl HostRow {
             let (is, was) = (last.sequence, expected_last.sequence);
             return conflict(format!("the last report of host {host} is number {is} by now, or another number {was}"));
         }
-        // A report that fills an earlier gap leaves the chain where it stands.
-        if position != last && position.sequence <= last.sequence {
+        // A report that fills an earlier gap leaves the chain, and the newer head, where they stand.
+        if position == last {
+            return Ok(());
+        }
+        if position.sequence <= last.sequence {
             return conflict(format!(
                 "report {} of host {host} does not follow number {}",
                 position.sequence, last.sequence

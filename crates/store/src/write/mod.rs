@@ -10,7 +10,7 @@ mod people;
 
 use core::fmt::Display;
 
-use fleet::ports::{StoreError, Write, Written};
+use fleet::ports::{AuditEntry, StoreError, Write, Written};
 use sqlx::{
     Sqlite, SqliteConnection,
     query::Query,
@@ -163,76 +163,79 @@ async fn apply_one<'w>(
     write: &'w Write,
     leaves: &mut Vec<NewLeaf<'w>>,
 ) -> Result<Written, Failure> {
-    let mut audit: &[_] = &[];
+    match change(t, write).await? {
+        Change::Made => {
+            leaves.extend(entries(write).iter().map(NewLeaf::of));
+            Ok(Written::Done)
+        }
+        Change::Nothing(written) => Ok(written),
+    }
+}
+
+/// What a write came to.
+enum Change {
+    /// It stands, and so do its audit entries.
+    Made,
+    /// All was so already: no news for the audit log.
+    Nothing(Written),
+}
+
+async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failure> {
     let written = match write {
-        Write::Initialise { root, admin, audit: entries } => {
-            audit = entries;
-            people::initialise(t, root, admin).await
+        Write::Initialise { root, admin, .. } => people::initialise(t, root, admin).await?,
+        Write::TokenCreate { token, .. } => hosts::token_create(t, token).await?,
+        Write::Enrol { token, secret_sha256, now, host, .. } => {
+            hosts::enrol(t, *token, *secret_sha256, *now, host).await?
         }
-        Write::TokenCreate { token, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            hosts::token_create(t, token).await
+        Write::OperationPropose { operation, commands, .. } => operations::propose(t, operation, commands).await?,
+        Write::CommandEnd { command, from, status, message, at, .. } => {
+            operations::command_end(t, *command, from, *status, message, *at).await?
         }
-        Write::Enrol { token, secret_sha256, now, host, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            hosts::enrol(t, *token, *secret_sha256, *now, host).await
-        }
-        Write::OperationPropose { operation, commands, audit: entry } => {
-            let written = operations::propose(t, operation, commands).await?;
-            if written == Written::Done {
-                audit = core::slice::from_ref(entry);
-            }
-            Ok(written)
-        }
-        Write::CommandEnd { command, from, status, message, at, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            operations::command_end(t, *command, from, *status, message, *at).await
-        }
-        Write::HostRevoke { host, at, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            hosts::revoke(t, *host, *at).await
-        }
-        Write::HostQuarantine { host, why, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            hosts::quarantine(t, *host, why).await
-        }
+        Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at).await?,
+        Write::HostQuarantine { host, why, .. } => hosts::quarantine(t, *host, why).await?,
         Write::HostSeen { host, actions, agent_version, boots, root_version } => {
-            hosts::seen(t, *host, actions, agent_version, boots, *root_version).await
+            hosts::seen(t, *host, actions, agent_version, boots, *root_version).await?
         }
-        Write::HostLeft { host, at } => hosts::left(t, *host, *at).await,
-        Write::RootAdvance { version, envelope, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            people::root_advance(t, *version, envelope).await
+        Write::HostLeft { host, at } => hosts::left(t, *host, *at).await?,
+        Write::RootAdvance { version, envelope, .. } => people::root_advance(t, *version, envelope).await?,
+        Write::UserSessionCreate { session, .. } => people::session_create(t, session).await?,
+        Write::UserSessionEnd { token_sha256, .. } => {
+            let ended = people::session_end(t, *token_sha256).await?;
+            return Ok(if ended { Change::Made } else { Change::Nothing(Written::Done) });
         }
-        Write::UserSessionCreate { session, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            people::session_create(t, session).await
-        }
-        Write::UserSessionEnd { token_sha256, audit: entry } => {
-            // Signing out twice is no news for the audit log.
-            if people::session_end(t, *token_sha256).await? {
-                audit = core::slice::from_ref(entry);
-            }
-            Ok(Written::Done)
-        }
-        Write::UserPasswordSet { user, password_hash, audit: entry } => {
-            audit = core::slice::from_ref(entry);
-            people::password_set(t, *user, password_hash).await
-        }
-        Write::Audit(entry) => {
-            audit = core::slice::from_ref(entry);
-            Ok(Written::Done)
-        }
+        Write::UserPasswordSet { user, password_hash, .. } => people::password_set(t, *user, password_hash).await?,
+        Write::Audit(_) => Written::Done,
         Write::AuditHead { position, envelope } => {
             t.log.accept_head(AuditPosition { size: position.size, root: position.root })?;
-            people::audit_head(t, position, envelope).await
+            people::audit_head(t, position, envelope).await?
         }
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }
-    }?;
-    leaves.extend(audit.iter().map(NewLeaf::of));
-    Ok(written)
+    };
+    Ok(if written == Written::Done { Change::Made } else { Change::Nothing(written) })
+}
+
+/// The audit entries of a write that is applied alone.
+fn entries(write: &Write) -> &[AuditEntry] {
+    match write {
+        Write::Initialise { audit, .. } => audit,
+        Write::TokenCreate { audit, .. }
+        | Write::Enrol { audit, .. }
+        | Write::OperationPropose { audit, .. }
+        | Write::CommandEnd { audit, .. }
+        | Write::HostRevoke { audit, .. }
+        | Write::HostQuarantine { audit, .. }
+        | Write::RootAdvance { audit, .. }
+        | Write::UserSessionCreate { audit, .. }
+        | Write::UserSessionEnd { audit, .. }
+        | Write::UserPasswordSet { audit, .. }
+        | Write::Audit(audit) => core::slice::from_ref(audit),
+        Write::HostSeen { .. } | Write::HostLeft { .. } | Write::AuditHead { .. } => &[],
+        Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
+            unreachable!("invariant: hot writes are applied by `hot`")
+        }
+    }
 }
 
 /// "host X is not known".

@@ -154,9 +154,9 @@ pub(crate) async fn a_report_settles_and_its_position_is_compared(store: &dyn St
     let mut forked = settlement(&first, 1, 1);
     forked.expected_last = ReportPosition { sha256: sha256(b"fork"), ..ReportPosition::START };
     conflicts(store, settle(forked), "last report of host").await;
-    let mut backwards = settlement(&first, 1, 1);
-    backwards.position = ReportPosition::START;
-    conflicts(store, settle(backwards), "does not follow").await;
+    let mut forked = settlement(&first, 1, 1);
+    forked.position = ReportPosition { sha256: sha256(b"fork"), ..ReportPosition::START };
+    conflicts(store, settle(forked), "does not follow").await;
     let mut no_end = settlement(&first, 1, 1);
     no_end.status = CommandStatus::Running;
     conflicts(store, settle(no_end), "cannot leave").await;
@@ -177,6 +177,26 @@ pub(crate) async fn a_report_settles_and_its_position_is_compared(store: &dyn St
     done(store, settle(settlement(&second, 2, 2))).await;
     assert_eq!(host_now(store, &host).await.audit_head, Some(head), "a report without a head leaves it");
     assert_eq!(store.commands_open(host.id).await, Ok(vec![]));
+}
+
+pub(crate) async fn a_report_fills_a_gap(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let (late, next) = (queued(store, &host).await, queued(store, &host).await);
+    done(store, seal_write(&late, 0, 1)).await;
+    done(store, seal_write(&next, 1, 2)).await;
+    let head = |size: u64| Some(LogPosition { log: AuditLogId::from_bytes([3; 16]), size, root: sha256(b"root") });
+    let skipping = Settlement { expected_last: position(0), audit_head: head(9), ..settlement(&next, 2, 2) };
+    done(store, settle(skipping)).await;
+    // Number 1 comes after number 2: it ends its command, and the chain stays where it is.
+    let filling = Settlement { expected_last: position(2), position: position(2), ..settlement(&late, 1, 1) };
+    let stale = Settlement { expected_last: position(0), ..filling.clone() };
+    conflicts(store, settle(stale), "last report of host").await;
+    let backwards = Settlement { position: position(1), ..filling.clone() };
+    conflicts(store, settle(backwards), "does not follow").await;
+    done(store, settle(Settlement { audit_head: head(4), ..filling })).await;
+    assert_eq!(command(store, &late).await.status, CommandStatus::Succeeded);
+    let now = host_now(store, &host).await;
+    assert_eq!((now.last_report, now.audit_head), (position(2), head(9)));
 }
 
 fn instance(host: &Host, release: &Operation, result: &str) -> AppInstance {

@@ -37,6 +37,7 @@ cases! {
     commands::sealing_compares_and_sets,
     commands::stages_move_forward_only,
     commands::a_report_settles_and_its_position_is_compared,
+    commands::a_report_fills_a_gap,
     commands::a_deploy_has_stages_and_an_instance,
     commands::a_kept_report_moves_the_chain_only,
     commands::only_what_never_arrived_is_ended_without_a_report,

@@ -151,51 +151,56 @@ impl Model {
                 let command = new.order.command;
                 (Write::CommandEnd { command, from: vec![from], status, message, at: NOW, audit }, accepted)
             }
-            Step::Seal { command: number, skew, gap } => {
-                let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
-                let (new, command) = &mut self.commands[number];
-                let before = host.allocated + skew;
-                let write = seal_write(new, before, before + gap);
-                let event =
-                    if command.status == CommandStatus::Queued { CommandEvent::Sealed } else { CommandEvent::Resealed };
-                let next = command.status.after(event).ok();
-                let accepted = skew == 0 && !host.quarantined && !host.revoked && next.is_some();
-                if accepted {
-                    command.status = next.unwrap();
-                    host.allocated = before + gap;
-                    command.seals.push(before + gap);
-                }
-                (write, accepted)
-            }
-            Step::Stage { command: number, sequence, stage } => {
-                let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
-                let (new, command) = &mut self.commands[number];
-                let stage = [Stage::Accepted, Stage::Started, Stage::Done][usize::from(stage)];
-                let next = command.status.after(stage.into()).ok();
-                let sealed = sequence > 0 && command.seals.last().is_some_and(|last| sequence <= *last);
-                let accepted = !host.revoked && sealed && next.is_some();
-                if accepted {
-                    command.status = next.unwrap();
-                    host.acknowledged = host.acknowledged.max(sequence);
-                }
-                (stage_write(new, sequence, stage), accepted)
-            }
-            Step::Settle { command: number, sequence, skew, status } => {
-                let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
-                let (new, command) = &mut self.commands[number];
-                let mut settlement = settlement(new, sequence, host.reports + 1 + skew);
-                settlement.status = status;
-                let open = !command.status.is_end() && command.status != CommandStatus::Queued;
-                let sealed = sequence > 0 && command.seals.last().is_some_and(|last| sequence <= *last);
-                let accepted = skew == 0 && !host.revoked && sealed && open && status.is_end();
-                if accepted {
-                    command.status = status;
-                    host.reports += 1;
-                    host.acknowledged = host.acknowledged.max(sequence);
-                }
-                (Write::CommandSettle(Box::new(settlement)), accepted)
-            }
+            Step::Seal { command, skew, gap } => self.seal(command, skew, gap),
+            Step::Stage { command, sequence, stage } => self.stage(command, sequence, stage),
+            Step::Settle { command, sequence, skew, status } => self.settle(command, sequence, skew, status),
         }
+    }
+
+    fn seal(&mut self, number: usize, skew: u64, gap: u64) -> (Write, bool) {
+        let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
+        let (new, command) = &mut self.commands[number];
+        let before = host.allocated + skew;
+        let write = seal_write(new, before, before + gap);
+        let event = if command.status == CommandStatus::Queued { CommandEvent::Sealed } else { CommandEvent::Resealed };
+        let next = command.status.after(event).ok();
+        let accepted = skew == 0 && !host.quarantined && !host.revoked && next.is_some();
+        if accepted {
+            command.status = next.unwrap();
+            host.allocated = before + gap;
+            command.seals.push(before + gap);
+        }
+        (write, accepted)
+    }
+
+    fn stage(&mut self, number: usize, sequence: u64, stage: u8) -> (Write, bool) {
+        let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
+        let (new, command) = &mut self.commands[number];
+        let stage = [Stage::Accepted, Stage::Started, Stage::Done][usize::from(stage)];
+        let next = command.status.after(stage.into()).ok();
+        let sealed = sequence > 0 && command.seals.last().is_some_and(|last| sequence <= *last);
+        let accepted = !host.revoked && sealed && next.is_some();
+        if accepted {
+            command.status = next.unwrap();
+            host.acknowledged = host.acknowledged.max(sequence);
+        }
+        (stage_write(new, sequence, stage), accepted)
+    }
+
+    fn settle(&mut self, number: usize, sequence: u64, skew: u64, status: CommandStatus) -> (Write, bool) {
+        let (_, host) = &mut self.hosts[number / COMMANDS_PER_HOST];
+        let (new, command) = &mut self.commands[number];
+        let mut settlement = settlement(new, sequence, host.reports + 1 + skew);
+        settlement.status = status;
+        let open = !command.status.is_end() && command.status != CommandStatus::Queued;
+        let sealed = sequence > 0 && command.seals.last().is_some_and(|last| sequence <= *last);
+        let accepted = skew == 0 && !host.revoked && sealed && open && status.is_end();
+        if accepted {
+            command.status = status;
+            host.reports += 1;
+            host.acknowledged = host.acknowledged.max(sequence);
+        }
+        (Write::CommandSettle(Box::new(settlement)), accepted)
     }
 
     /// Reads everything back.
