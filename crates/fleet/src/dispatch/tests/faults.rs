@@ -105,6 +105,8 @@ fn a_number_is_burned_with_its_failed_transaction() {
         }
         let first = &world.store.command(commands[0]).expect("stored").seals;
         assert!(first.last().expect("sealed").sequence > Sequence(1), "its number was not used again");
+        let last = |id| world.store.command(id).and_then(|stored| stored.seals.last()).expect("sealed").sequence;
+        assert!(commands.windows(2).all(|pair| last(pair[0]) < last(pair[1])), "still in order of proposal");
         world.finish(ReportStatus::Succeeded);
         assert!(commands.iter().all(|command| world.status(*command) == CommandStatus::Succeeded));
     }
@@ -235,15 +237,37 @@ fn quarantine_holds_while_it_cannot_be_stored() {
     world.agent.restart(Some(copy));
     let queued = world.facts();
     world.fates.extend([Fate::Lost; 3]);
+    let signed = world.signed_count;
     world.connect();
     assert_eq!(world.status(queued), CommandStatus::Queued);
-    assert!(world.work.iter().all(|work| !matches!(work, Effect::SignCommand(_))));
     for _ in 0..10 {
         world.tell(Input::QueueChanged);
         world.pass(limits::RETRY_FIRST);
         assert_eq!(world.status(queued), CommandStatus::Queued);
     }
     assert!(matches!(world.store.host.standing, HostStanding::Quarantined { .. }));
+    assert_eq!(world.signed_count, signed, "nothing was even signed");
+}
+
+#[test]
+fn a_seal_that_waited_too_long_for_the_store_is_never_stored() {
+    let mut world = World::new();
+    world.connect();
+    let command = world.facts();
+    // Signed, and its transaction could begin, but the store is busy with something else.
+    while world.signed_count == 0 {
+        world.tell(Input::QueueChanged);
+        let signing = world.work.iter().position(|work| matches!(work, Effect::SignCommand(_)));
+        match signing {
+            Some(at) => world.work.rotate_left(at),
+            None => assert!(world.work.iter().all(|work| matches!(work, Effect::Load(_)))),
+        }
+        assert!(world.step_work());
+    }
+    world.advance(limits::QUEUE_FOR_DEFAULT.max(limits::SEAL_LIFETIME));
+    world.advance(DurationMs(1));
+    world.settle();
+    assert_eq!((world.status(command), world.seals(command)), (CommandStatus::Expired, 0));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     model::{CommandStatus, HostStanding},
     operation::{OperationRequest, Target, Work},
+    ports::Write,
 };
 
 const SPEC: &str = r#"{"app":"shop","services":{"web":{"image":"docker.io/library/nginx:1.27","restart":"unless_stopped"}},"networks":{},"volumes":{}}"#;
@@ -307,6 +308,33 @@ fn a_report_on_other_signed_bytes_is_an_alarm_and_no_end() {
     assert_eq!(world.status(command), CommandStatus::Running);
     assert_eq!(world.store.leaves(AuditKind::Alarm), 1);
     assert_eq!(world.closes, [RefusalCode::Quarantined]);
+}
+
+#[test]
+fn before_an_alarm_what_is_stored_now_is_asked() {
+    let (mut world, _) = with_history();
+    let command = world.facts();
+    world.settle();
+    // An older session's transaction came through after this one had read the queue.
+    let allocated_before = world.store.host.allocated;
+    let sequence = Sequence(allocated_before.0 + 1);
+    let stored = world.store.command(command).expect("stored").seals[0].clone();
+    let seal = crate::model::Seal { sequence, payload_sha256: Sha256([7; 32]), ..stored };
+    let audit = world.store.audit[0].clone();
+    let (host, at) = (HOST, world.now);
+    let write = Write::CommandSeal { command, host, allocated_before, seal, at, audit };
+    world.store.commands.iter_mut().for_each(|stored| {
+        if stored.order.command == command {
+            stored.status = CommandStatus::Delivered;
+        }
+    });
+    world.store.apply(write).expect("it is stored");
+    let report = forged(&world, |report| {
+        (report.command, report.command_sha256, report.command_sequence) = (command, Sha256([7; 32]), sequence);
+    });
+    hear(&mut world, report);
+    assert_eq!(world.status(command), CommandStatus::Succeeded);
+    assert_eq!(world.store.leaves(AuditKind::Alarm), 0);
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub(crate) struct World {
     pub(crate) notes: Vec<Note>,
     pub(crate) events: Vec<Event>,
     pub(crate) opened: usize,
+    pub(crate) signed_count: usize,
 }
 
 impl World {
@@ -95,6 +96,7 @@ impl World {
             notes: Vec::new(),
             events: Vec::new(),
             opened: 0,
+            signed_count: 0,
         }
     }
 
@@ -288,6 +290,7 @@ impl World {
                 Input::CommandSigned(Err(SignError::Unavailable("it is restarting".to_owned())))
             }
             Effect::SignCommand(command) => {
+                self.signed_count += 1;
                 let signed = self.keys.command.sign(&*command);
                 let payload_sha256 = signed.payload_sha256();
                 Input::CommandSigned(Ok(SignedCommand { envelope: signed.into_envelope(), payload_sha256 }))
