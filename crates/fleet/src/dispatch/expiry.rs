@@ -46,8 +46,11 @@ impl HostSession {
         }
         match slot.command.status {
             CommandStatus::Queued => Some(slot.command.order.deliver_by),
-            // Only a hello that can be believed says that a sealed command never arrived.
-            CommandStatus::Delivered if self.takes_orders() && slot.is_unsent(self.high()) => {
+            // Only a hello that can be believed says that a sealed command never arrived, and only
+            // when it lies below every seal; otherwise the host is asked.
+            CommandStatus::Delivered
+                if self.takes_orders() && slot.is_unsent(self.high()) && !slot.may_have_arrived(self.high()) =>
+            {
                 Some(slot.undeliverable_after())
             }
             _ => None,

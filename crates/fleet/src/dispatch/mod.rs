@@ -135,7 +135,7 @@ impl HostSession {
             self.close(RefusalCode::Unavailable, "the session is due for renewal; dial again");
         }
         self.lane_next(now, entropy);
-        self.ask_status();
+        self.ask_status(now);
         self.sign_next(now, entropy);
         self.wake(now);
         core::mem::take(&mut self.out)

@@ -64,7 +64,7 @@ impl Sealing {
 impl HostSession {
     /// Asks the host where it stands with the commands it got in earlier sessions, by sending their
     /// stored bytes again.
-    pub(super) fn ask_status(&mut self) {
+    pub(super) fn ask_status(&mut self, now: UnixMs) {
         if !self.takes_orders() {
             return;
         }
@@ -75,7 +75,7 @@ impl HostSession {
             if room == 0 {
                 break;
             }
-            let Some(seal) = slot.seal_to_ask(high) else { continue };
+            let Some(seal) = slot.seal_to_ask(high, now) else { continue };
             // Signed under a key or an epoch that is void by now, it would only end the session; the
             // host ends the command by itself.
             if !is_in_force(&seal.envelope, &self.peer.root) {

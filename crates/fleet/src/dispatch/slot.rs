@@ -45,10 +45,20 @@ impl Slot {
         }
     }
 
-    /// Whether the host got it in an earlier session, and was not asked in this one where it stands.
-    pub(super) fn seal_to_ask(&self, high: Sequence) -> Option<&Seal> {
+    /// Whether one of its seals may have arrived: its number does not lie above the host's highest.
+    /// A later seal says nothing of it: a host that knows the command answers from memory and takes
+    /// no new number for it.
+    pub(super) fn may_have_arrived(&self, high: Sequence) -> bool {
+        self.command.seals.iter().any(|seal| seal.sequence <= high)
+    }
+
+    /// The seal to send once more so that the host says where the command stands: it got it in an
+    /// earlier session, or may have got it and it is too late to seal it again.
+    pub(super) fn seal_to_ask(&self, high: Sequence, now: UnixMs) -> Option<&Seal> {
         let last = self.command.seals.last()?;
-        (self.sent.is_none() && !self.acknowledged && last.sequence <= high).then_some(last)
+        let is_late = now > self.command.order.deliver_by;
+        let has_arrived = last.sequence <= high || (is_late && self.may_have_arrived(high));
+        (self.sent.is_none() && !self.acknowledged && has_arrived).then_some(last)
     }
 
     /// Sent, and nothing heard.

@@ -1,0 +1,259 @@
+//! One host: its disk, its clock, its agent's process, and what runs in it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use actions::Request;
+use envelope::{
+    keys::SigningKey,
+    messages::{Order, ReportStatus},
+};
+use ids::{
+    ActionName, BootId, BootMs, Challenge, CommandId, DurationMs, FleetId, HostEpoch, HostId, QuarantineId, Sha256,
+    UnixMs, sha256,
+};
+use session::{
+    agent::{
+        AgentIdentity, AgentLoop,
+        io::{
+            Admission, Admitted, AdmittedKind, Clocks, Effect, End, Input, JournalState, JournalWrite, Rejection,
+            StartCommand, WriteId,
+        },
+    },
+    frames::{ActionRef, AgentFrame},
+};
+
+use crate::{invariants::Ledger, network::LinkId, random::Random};
+
+/// A host. What is not `disk` is lost when its agent is killed.
+pub(crate) struct SimHost {
+    pub(crate) id: HostId,
+    pub(crate) fleet: FleetId,
+    pub(crate) identity: [u8; 32],
+    pub(crate) root_sha256: Sha256,
+    pub(crate) disk: JournalState,
+    pub(crate) boot: BootId,
+    pub(crate) booted_at: UnixMs,
+    /// How far its wall clock is off, in milliseconds.
+    pub(crate) skew: i64,
+    /// Whether its owner's policy refuses everything now.
+    pub(crate) refuses: bool,
+    pub(crate) process: Option<Process>,
+}
+
+/// A running agent.
+pub(crate) struct Process {
+    pub(crate) agent: AgentLoop,
+    /// Asked for and not durable yet, in order.
+    pub(crate) unsynced: VecDeque<(WriteId, JournalWrite)>,
+    pub(crate) link: Option<LinkId>,
+    pub(crate) runs: BTreeMap<CommandId, Run>,
+    /// It was told to stay away.
+    pub(crate) stays_away: bool,
+    pub(crate) wake_at: Option<BootMs>,
+}
+
+/// An action at work.
+pub(crate) struct Run {
+    is_done: bool,
+    is_cancelled: bool,
+    backwards_only: bool,
+}
+
+/// What an agent's process asks of the network.
+pub(crate) enum Said {
+    Frame(AgentFrame),
+    Close,
+}
+
+/// The registry of the real actions, and a policy that says yes or no to everything.
+pub(crate) struct SimAdmission {
+    pub(crate) refuses: bool,
+}
+
+impl Admission for SimAdmission {
+    fn judge(&self, order: &Order) -> Result<Admitted, Rejection> {
+        let admitted = self.declared(order).ok_or_else(|| Rejection { message: "not registered".to_owned() })?;
+        if self.refuses {
+            return Err(Rejection { message: "the owner's policy refuses everything".to_owned() });
+        }
+        Ok(admitted)
+    }
+
+    fn declared(&self, order: &Order) -> Option<Admitted> {
+        let request = Request::decode(&order.action, order.action_version, &order.parameters).ok()?;
+        let info = request.info();
+        if info.schema_sha256() != order.schema_sha256 {
+            return None;
+        }
+        let kind = match (&request, request.lock()) {
+            (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
+            (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
+            (_, actions::Lock::None) => AdmittedKind::Free,
+        };
+        Some(Admitted { class: info.class, on_restart: info.on_restart, kind })
+    }
+}
+
+/// The actions every simulated agent has: the real registry.
+pub(crate) fn action_refs() -> Vec<ActionRef> {
+    let action = |info: &actions::ActionInfo| ActionRef {
+        name: info.name.parse::<ActionName>().expect("invariant: registered names obey the rule"),
+        version: info.version,
+        schema_sha256: info.schema_sha256(),
+    };
+    actions::actions().iter().map(action).collect()
+}
+
+impl SimHost {
+    pub(crate) fn clocks(&self, now: UnixMs) -> Clocks {
+        let boot = BootMs(now.since(self.booted_at).0);
+        Clocks { boot, wall: UnixMs(now.0.saturating_add_signed(self.skew)) }
+    }
+
+    /// Starts the agent from what is durable.
+    pub(crate) fn start(&mut self, now: UnixMs, ledger: &mut Ledger) {
+        let identity = AgentIdentity {
+            fleet: self.fleet,
+            host: self.id,
+            host_epoch: HostEpoch(1),
+            identity: SigningKey::from_seed(&self.identity),
+            boot: self.boot,
+            agent_version: "0.1.0".to_owned(),
+            actions: action_refs(),
+            root_sha256: self.root_sha256,
+        };
+        let admission = SimAdmission { refuses: self.refuses };
+        match AgentLoop::new(identity, self.disk.clone(), false, self.clocks(now), &admission) {
+            Ok((agent, effects)) => {
+                self.process = Some(Process {
+                    agent,
+                    unsynced: VecDeque::new(),
+                    link: None,
+                    runs: BTreeMap::new(),
+                    stays_away: false,
+                    wake_at: None,
+                });
+                self.perform(effects, now, ledger);
+            }
+            Err(error) => ledger.break_it(format!("host {} cannot start from its own disk: {error}", self.id)),
+        }
+    }
+
+    /// Kills the agent: everything not durable is gone, and so is what ran.
+    pub(crate) fn kill(&mut self) -> Option<LinkId> {
+        self.process.take().and_then(|process| process.link)
+    }
+
+    /// Reboots the host: a new boot id, a boot-time clock from zero.
+    pub(crate) fn reboot(&mut self, now: UnixMs, random: &mut Random) -> Option<LinkId> {
+        let link = self.kill();
+        (self.boot, self.booted_at) = (BootId::from_bytes(random.bytes()), now);
+        link
+    }
+
+    pub(crate) fn input(&mut self, input: Input, now: UnixMs, ledger: &mut Ledger) -> Vec<Said> {
+        let clocks = self.clocks(now);
+        let admission = SimAdmission { refuses: self.refuses };
+        let Some(process) = &mut self.process else { return Vec::new() };
+        let effects = process.agent.handle(clocks, input, &admission);
+        self.perform(effects, now, ledger)
+    }
+
+    pub(crate) fn connected(
+        &mut self,
+        link: LinkId,
+        exporter: ids::TlsExporter,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<Said> {
+        if let Some(process) = &mut self.process {
+            process.link = Some(link);
+        }
+        let nonce = Challenge(random.bytes());
+        let quarantine = QuarantineId::from_bytes(random.bytes());
+        self.input(Input::Connected { exporter, nonce, quarantine }, now, ledger)
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, now: UnixMs, ledger: &mut Ledger) -> Vec<Said> {
+        let mut said = Vec::new();
+        for effect in effects {
+            if let Effect::Start(start) = &effect {
+                ledger.start(self, start, now);
+            }
+            let Some(process) = &mut self.process else { return said };
+            match effect {
+                Effect::Send(frame) => said.push(Said::Frame(frame)),
+                Effect::Close { retry, .. } => {
+                    process.stays_away |= !retry;
+                    said.push(Said::Close);
+                }
+                Effect::Persist(id, write) => process.unsynced.push_back((id, write)),
+                Effect::Start(start) => {
+                    process.runs.insert(start.command.order.command, Run::new(&start));
+                }
+                Effect::Cancel(command) => {
+                    if let Some(run) = process.runs.get_mut(&command) {
+                        run.is_cancelled = true;
+                    }
+                }
+                Effect::WakeAt(at) => process.wake_at = Some(at),
+                Effect::Event(_) => {}
+            }
+        }
+        said
+    }
+
+    /// The oldest write becomes durable.
+    pub(crate) fn persist(&mut self, now: UnixMs, ledger: &mut Ledger) -> Vec<Said> {
+        let Some((id, write)) = self.process.as_mut().and_then(|process| process.unsynced.pop_front()) else {
+            return Vec::new();
+        };
+        self.disk.apply(&write);
+        self.input(Input::Persisted(id), now, ledger)
+    }
+
+    /// Something that runs gets on: its effect, then its end.
+    pub(crate) fn work(
+        &mut self,
+        command: CommandId,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<Said> {
+        let id = self.id;
+        let Some(run) = self.process.as_mut().and_then(|process| process.runs.get_mut(&command)) else {
+            return Vec::new();
+        };
+        if !run.is_done && !run.is_cancelled && !run.backwards_only {
+            run.is_done = true;
+            ledger.effect(id, command);
+            let text = "half way".to_owned();
+            return self.input(Input::Progress { command, text }, now, ledger);
+        }
+        let status = match (run.backwards_only, run.is_done, run.is_cancelled) {
+            (true, ..) => ReportStatus::RolledBack,
+            (false, false, true) => ReportStatus::Cancelled,
+            _ if random.chance(100) => ReportStatus::Failed,
+            _ => ReportStatus::Succeeded,
+        };
+        if let Some(process) = &mut self.process {
+            process.runs.remove(&command);
+        }
+        let result = br#"{"message":"simulated","result":{}}"#.to_vec();
+        let end = End { status, result, output_sha256: sha256(b""), output_truncated: false };
+        self.input(Input::Finished { command, end }, now, ledger)
+    }
+
+    /// How long until it wants to be woken, if it does.
+    pub(crate) fn wakes_in(&self, now: UnixMs) -> Option<DurationMs> {
+        let at = self.process.as_ref()?.wake_at?;
+        Some(at.since(self.clocks(now).boot))
+    }
+}
+
+impl Run {
+    const fn new(start: &StartCommand) -> Self {
+        Self { is_done: false, is_cancelled: false, backwards_only: start.backwards_only }
+    }
+}

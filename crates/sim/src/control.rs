@@ -1,0 +1,330 @@
+//! The control plane's process: its sessions, and the reads, writes and signatures they wait for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use envelope::{
+    keys::{SigningKey, role},
+    root::TrustedRoot,
+    signer_port::{SignError, SignedCommand},
+};
+use fleet::{
+    dispatch::{Effect, Established, HostSession, Input},
+    model::HostStanding,
+    ports::{StoreError, Write},
+};
+use ids::{Challenge, CommandId, FleetId, HostId, Sequence, UnixMs};
+use session::{
+    control::{Answer, Handshake, HandshakeStep},
+    frames::{AgentFrame, ControlFrame},
+};
+
+use crate::{invariants::Ledger, memory_store::MemoryStore, network::LinkId, random::Random};
+
+/// What survives a kill is `store` and `signed_high`.
+pub(crate) struct Control {
+    pub(crate) fleet: FleetId,
+    pub(crate) store: MemoryStore,
+    /// The signer's own record: highest sequence signed for each host.
+    signed_high: BTreeMap<HostId, Sequence>,
+    root: Arc<TrustedRoot>,
+    session_key: SigningKey<role::Session>,
+    command_key: SigningKey<role::Command>,
+    pub(crate) peers: BTreeMap<LinkId, Peer>,
+}
+
+pub(crate) enum Peer {
+    Strange { handshake: Box<Handshake>, chains: Vec<Vec<Vec<u8>>> },
+    Known(Box<Known>),
+}
+
+/// An authenticated host's session.
+pub(crate) struct Known {
+    pub(crate) host: HostId,
+    machine: HostSession,
+    /// The read or write under way.
+    storing: Option<Effect>,
+    /// The signature under way.
+    signing: Option<Effect>,
+    wake_at: Option<UnixMs>,
+}
+
+/// What the control plane says on a link.
+pub(crate) enum Said {
+    Frame(ControlFrame),
+    Close,
+}
+
+/// How a transaction goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    None,
+    /// It did not happen.
+    Refused,
+    /// It happened, and the answer was lost.
+    AnswerLost,
+}
+
+impl Peer {
+    /// Whether a read, a write or a signature is under way.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Known(known) if known.storing.is_some() || known.signing.is_some())
+    }
+
+    /// Whether it would read a frame now.
+    pub(crate) fn reads(&self) -> bool {
+        match self {
+            Self::Strange { .. } => true,
+            Self::Known(known) => known.machine.is_reading(),
+        }
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<UnixMs> {
+        match self {
+            Self::Strange { .. } => None,
+            Self::Known(known) => known.wake_at,
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn new(
+        root: Arc<TrustedRoot>,
+        session_key: SigningKey<role::Session>,
+        command_key: SigningKey<role::Command>,
+    ) -> Self {
+        Self {
+            fleet: root.current().fleet,
+            store: MemoryStore::default(),
+            signed_high: BTreeMap::new(),
+            root,
+            session_key,
+            command_key,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn accept(&mut self, link: LinkId, exporter: ids::TlsExporter) {
+        let handshake = Box::new(Handshake::new(self.fleet, exporter));
+        self.peers.insert(link, Peer::Strange { handshake, chains: Vec::new() });
+    }
+
+    /// A frame arrives.
+    pub(crate) fn receive(
+        &mut self,
+        link: LinkId,
+        frame: AgentFrame,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<(LinkId, Said)> {
+        match self.peers.get_mut(&link) {
+            None => Vec::new(),
+            Some(Peer::Known(_)) => self.input(link, Input::Received(frame), now, random, ledger),
+            Some(Peer::Strange { handshake, chains }) => match handshake.receive(frame) {
+                Ok(HandshakeStep::Wait) => Vec::new(),
+                Ok(HandshakeStep::RootChain(chain)) => {
+                    chains.push(chain);
+                    Vec::new()
+                }
+                Ok(HandshakeStep::LookUp(hello)) => {
+                    let host = self.store.hosts.get(&hello.host);
+                    let host = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
+                    let answer = Answer {
+                        identity_key: host.map(|host| host.identity_key),
+                        root: &self.root,
+                        session_key: &self.session_key,
+                        nonce: Challenge(random.bytes()),
+                        time: now,
+                    };
+                    match handshake.answer(&answer) {
+                        Ok(frames) => frames.into_iter().map(|frame| (link, Said::Frame(frame))).collect(),
+                        Err(error) => self.refuse(link, error.frame()),
+                    }
+                }
+                Ok(HandshakeStep::Authenticated(authenticated)) => {
+                    let established = Established { authenticated: *authenticated, root: self.root.clone() };
+                    let chains = core::mem::take(chains);
+                    self.establish(link, established, chains, now, random, ledger)
+                }
+                Err(error) => self.refuse(link, error.frame()),
+            },
+        }
+    }
+
+    fn refuse(&mut self, link: LinkId, frame: ControlFrame) -> Vec<(LinkId, Said)> {
+        self.peers.remove(&link);
+        vec![(link, Said::Frame(frame)), (link, Said::Close)]
+    }
+
+    fn establish(
+        &mut self,
+        link: LinkId,
+        established: Established,
+        chains: Vec<Vec<Vec<u8>>>,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<(LinkId, Said)> {
+        let host = established.authenticated.host;
+        let mut said = Vec::new();
+        for older in self.links_of(host) {
+            said.extend(self.input(older, Input::Superseded, now, random, ledger));
+        }
+        let (machine, effects) = HostSession::new(established, now);
+        let known = Known { host, machine, storing: None, signing: None, wake_at: None };
+        self.peers.insert(link, Peer::Known(Box::new(known)));
+        said.extend(self.perform(link, effects, ledger));
+        for chain in chains {
+            said.extend(self.input(link, Input::Received(AgentFrame::RootChain(chain)), now, random, ledger));
+        }
+        said
+    }
+
+    pub(crate) fn links_of(&self, host: HostId) -> Vec<LinkId> {
+        let of_host = |(link, peer): (&LinkId, &Peer)| match peer {
+            Peer::Known(known) if known.host == host => Some(*link),
+            _ => None,
+        };
+        self.peers.iter().filter_map(of_host).collect()
+    }
+
+    pub(crate) fn input(
+        &mut self,
+        link: LinkId,
+        input: Input,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<(LinkId, Said)> {
+        let Some(Peer::Known(known)) = self.peers.get_mut(&link) else { return Vec::new() };
+        let effects = known.machine.handle(input, now, &mut |bytes: &mut [u8]| random.fill(bytes));
+        self.perform(link, effects, ledger)
+    }
+
+    fn perform(&mut self, link: LinkId, effects: Vec<Effect>, ledger: &mut Ledger) -> Vec<(LinkId, Said)> {
+        let mut said = Vec::new();
+        for effect in effects {
+            let Some(Peer::Known(known)) = self.peers.get_mut(&link) else { return said };
+            match effect {
+                Effect::Send(frame) => {
+                    match &frame {
+                        ControlFrame::Deliver { command, .. } => ledger.sent(&self.store, command),
+                        ControlFrame::ReportAcknowledged { sequence, .. } => {
+                            ledger.acknowledged(&self.store, known.host, *sequence);
+                        }
+                        _ => {}
+                    }
+                    said.push((link, Said::Frame(frame)));
+                }
+                Effect::Close { code, message } => {
+                    said.push((link, Said::Frame(ControlFrame::Refused { reason: code, message })));
+                    said.push((link, Said::Close));
+                    self.peers.remove(&link);
+                }
+                Effect::WakeAt(at) => known.wake_at = Some(at),
+                effect @ (Effect::SignOpen(_) | Effect::SignCommand(_)) => known.signing = Some(effect),
+                effect @ (Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..)) => {
+                    known.storing = Some(effect);
+                }
+                Effect::Publish(_) | Effect::Note(_) | Effect::RootAdvanced(_) => {}
+            }
+        }
+        said
+    }
+
+    /// The read, write or signature of one session is answered.
+    pub(crate) fn answer(
+        &mut self,
+        link: LinkId,
+        fault: DiskFault,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<(LinkId, Said)> {
+        let Some(Peer::Known(known)) = self.peers.get_mut(&link) else { return Vec::new() };
+        let sign_first = known.storing.is_none() || (known.signing.is_some() && random.chance(500));
+        let taken = if sign_first { known.signing.take() } else { known.storing.take() };
+        let Some(effect) = taken else { return Vec::new() };
+        let failed = || StoreError::Unavailable("simulated".to_owned());
+        let refused = fault == DiskFault::Refused;
+        let input = match effect {
+            Effect::SignOpen(mut open) => {
+                open.time = now;
+                Input::OpenSigned(Ok(self.command_key.sign(&open).into_envelope()))
+            }
+            Effect::SignCommand(command) => Input::CommandSigned(self.sign(&command)),
+            _ if refused => match effect {
+                Effect::Write(id, _) => Input::Written(id, Err(failed())),
+                Effect::LoadCommand(_) => Input::CommandLoaded(Err(failed())),
+                Effect::LoadOperation(_) => Input::OperationLoaded(Err(failed())),
+                _ => Input::Loaded(Err(failed())),
+            },
+            Effect::Write(id, write) => {
+                let written = self.store.apply(&write);
+                let answer = if fault == DiskFault::AnswerLost { Err(failed()) } else { written };
+                Input::Written(id, answer)
+            }
+            Effect::LoadCommand(command) => Input::CommandLoaded(Ok(self.store.commands.get(&command).cloned())),
+            Effect::LoadOperation(operation) => {
+                Input::OperationLoaded(Ok(self.store.operations.get(&operation).cloned()))
+            }
+            Effect::Load(host) => {
+                let row = self.store.hosts.get(&host).cloned();
+                Input::Loaded(Ok(row.map(|row| (row, self.store.commands_open(host)))))
+            }
+            _ => Input::Tick,
+        };
+        self.input(link, input, now, random, ledger)
+    }
+
+    fn sign(&mut self, command: &envelope::messages::Command) -> Result<SignedCommand, SignError> {
+        let high = self.signed_high.entry(command.order.host).or_default();
+        if command.sequence <= *high {
+            return Err(SignError::Refused("the sequence does not rise".to_owned()));
+        }
+        *high = command.sequence;
+        let signed = self.command_key.sign(command);
+        let payload_sha256 = signed.payload_sha256();
+        Ok(SignedCommand { envelope: signed.into_envelope(), payload_sha256 })
+    }
+
+    /// A person's change to a host's queue: its session, if any, hears of it.
+    pub(crate) fn host_changed(
+        &mut self,
+        host: HostId,
+        is_revoked: bool,
+        now: UnixMs,
+        random: &mut Random,
+        ledger: &mut Ledger,
+    ) -> Vec<(LinkId, Said)> {
+        let mut said = Vec::new();
+        for link in self.links_of(host) {
+            let input = if is_revoked { Input::Revoked } else { Input::QueueChanged };
+            said.extend(self.input(link, input, now, random, ledger));
+        }
+        said
+    }
+
+    /// The timer over hosts that have no session.
+    pub(crate) fn expire(&mut self, now: UnixMs) {
+        let commands: Vec<_> = self.store.commands.values().cloned().collect();
+        for write in fleet::dispatch::expire_queued(now, &commands) {
+            // A conflict means that something else came first.
+            let _ = self.store.apply(&write);
+        }
+    }
+
+    /// Whether nothing is left to do for the commands of hosts that take orders.
+    pub(crate) fn unsettled(&self) -> Vec<CommandId> {
+        let is_active = |host: &HostId| matches!(self.store.hosts[host].standing, HostStanding::Active);
+        let open = self.store.commands.values().filter(|command| !command.status.is_end());
+        open.filter(|command| is_active(&command.order.host)).map(|command| command.order.command).collect()
+    }
+
+    pub(crate) fn write(&mut self, write: &Write, ledger: &mut Ledger) {
+        match self.store.apply(write) {
+            Ok(_) | Err(StoreError::Conflict(_)) => {}
+            Err(error) => ledger.break_it(format!("a write of a person failed: {error}")),
+        }
+    }
+}

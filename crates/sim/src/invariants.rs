@@ -1,0 +1,158 @@
+//! What must hold, whatever happens. Checked where a thing happens and after every step.
+
+use std::collections::BTreeMap;
+
+use fleet::model::{Command, CommandStatus};
+use ids::{CommandId, DurationMs, HostId, ReportSequence, UnixMs};
+use session::{agent::io::StartCommand, frames::Stage};
+
+use crate::{agent::SimHost, memory_store::MemoryStore};
+
+/// Longest an agent's idea of the time lags behind the signer's: a session-open that is older than
+/// the time an authentication may take is never taken.
+const TIME_LAG_MAX: DurationMs = DurationMs::from_secs(5);
+/// What the replay guard tolerates.
+const SKEW_TOLERATED: DurationMs = DurationMs::from_secs(30);
+
+/// An invariant that was broken. The seed and the step make it happen again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Step after which it was seen.
+    pub step: u32,
+    /// What was broken, with ids.
+    pub what: String,
+}
+
+impl core::fmt::Display for Violation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "seed {}, step {}: {}", self.seed, self.step, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// What was really done to the hosts, kept outside every process that can be killed.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    work: BTreeMap<(HostId, CommandId), Work>,
+    ended: BTreeMap<CommandId, CommandStatus>,
+    pub(crate) broken: Option<String>,
+}
+
+/// What one command did to its host.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Work {
+    /// Starts that did not say that they go on with an earlier one.
+    fresh_starts: u32,
+    /// How often its effect was performed (it is idempotent).
+    pub(crate) effects: u32,
+}
+
+impl Ledger {
+    pub(crate) fn break_it(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    fn must(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.break_it(what());
+        }
+    }
+
+    /// A command starts: only once, only what is durable, only in time.
+    pub(crate) fn start(&mut self, host: &SimHost, start: &StartCommand, now: UnixMs) {
+        let order = &start.command.order;
+        let id = order.command;
+        let stage = host.disk.ring.iter().find(|entry| entry.command == id).map(|entry| entry.stage);
+        self.must(stage == Some(Stage::Started), || {
+            format!("command {id} starts, and its start is not durable: {stage:?}")
+        });
+        self.must(order.host == host.id, || {
+            format!("command {id} starts at host {}, and is for {}", host.id, order.host)
+        });
+        let work = self.work.entry((host.id, id)).or_default();
+        if start.resumed {
+            return;
+        }
+        work.fresh_starts += 1;
+        let starts = work.fresh_starts;
+        self.must(starts == 1, || format!("command {id} starts {starts} times"));
+        let latest = order.deliver_by.plus(DurationMs(order.start_within_ms)).plus(SKEW_TOLERATED).plus(TIME_LAG_MAX);
+        self.must(now <= latest, || format!("command {id} starts {} after it could have been", now.since(latest)));
+    }
+
+    /// A command's effect happens.
+    pub(crate) fn effect(&mut self, host: HostId, command: CommandId) {
+        self.work.entry((host, command)).or_default().effects += 1;
+    }
+
+    fn work(&self, host: HostId, command: CommandId) -> Work {
+        self.work.get(&(host, command)).copied().unwrap_or_default()
+    }
+
+    /// A command goes out: only what is stored.
+    pub(crate) fn sent(&mut self, store: &MemoryStore, envelope: &[u8]) {
+        let is_stored = |command: &Command| command.seals.iter().any(|seal| seal.envelope == envelope);
+        self.must(store.commands.values().any(is_stored), || "a command was sent before it was stored".to_owned());
+    }
+
+    /// A report is acknowledged: only what is stored.
+    pub(crate) fn acknowledged(&mut self, store: &MemoryStore, host: HostId, sequence: ReportSequence) {
+        let stored = store.hosts[&host].last_report.sequence;
+        self.must(sequence <= stored, || format!("report {sequence} was acknowledged, and only {stored} are stored"));
+    }
+
+    /// After every step.
+    pub(crate) fn check(&mut self, store: &MemoryStore) {
+        for (id, command) in &store.commands {
+            self.check_command(*id, command);
+        }
+        for host in store.hosts.values() {
+            let (allocated, acknowledged) = (host.allocated, host.acknowledged);
+            self.must(acknowledged <= allocated, || format!("host {} acknowledged what was never sent", host.name));
+        }
+    }
+
+    fn check_command(&mut self, id: CommandId, command: &Command) {
+        let status = command.status;
+        if let Some(before) = self.ended.get(&id).copied() {
+            self.must(before == status, || format!("command {id} ended {before} and is {status} now"));
+            return;
+        }
+        if !status.is_end() {
+            return;
+        }
+        self.ended.insert(id, status);
+        let work = self.work(command.order.host, id);
+        let has_report = command.report.is_some();
+        match status {
+            CommandStatus::Succeeded => {
+                self.must(has_report, || format!("command {id} succeeded without a report"));
+                self.must(work.fresh_starts <= 1, || format!("command {id} succeeded after several starts"));
+            }
+            CommandStatus::Rejected | CommandStatus::Expired => {
+                self.must(work.fresh_starts == 0, || format!("command {id} ended {status} and had started"));
+            }
+            CommandStatus::Cancelled if !has_report => {
+                self.must(work.fresh_starts == 0, || {
+                    format!("command {id} was cancelled in the queue and had started")
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// At the end: nothing that started late may contradict an end that is final.
+    pub(crate) fn check_end(&mut self, store: &MemoryStore) {
+        for (id, command) in &store.commands {
+            let work = self.work(command.order.host, *id);
+            let never_ran = matches!(command.status, CommandStatus::Rejected | CommandStatus::Expired)
+                || (command.status == CommandStatus::Cancelled && command.report.is_none());
+            self.must(!never_ran || work.fresh_starts == 0, || {
+                format!("command {id} ended {} and started", command.status)
+            });
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The control plane's store in memory: what each transaction of `fleet::ports` means, with the same
+//! preconditions as on disk. A write either happens whole or not at all.
+
+use std::collections::BTreeMap;
+
+use fleet::{
+    command::CommandEvent,
+    model::{Command, CommandStatus, Host, HostStanding, NewCommand, Operation},
+    ports::{KeptReport, Settlement, StoreError, Write, Written},
+};
+use ids::{CommandId, HostId, OperationId, Sequence, UnixMs, UserName};
+
+/// Everything durable at the control plane.
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    pub(crate) hosts: BTreeMap<HostId, Host>,
+    pub(crate) commands: BTreeMap<CommandId, Command>,
+    pub(crate) operations: BTreeMap<OperationId, Operation>,
+    /// Order of proposal.
+    pub(crate) proposed: Vec<CommandId>,
+    /// Kinds of the audit log's leaves, in order.
+    pub(crate) leaves: Vec<envelope::audit::AuditKind>,
+}
+
+fn conflict<T>(what: &str) -> Result<T, StoreError> {
+    Err(StoreError::Conflict(what.to_owned()))
+}
+
+impl MemoryStore {
+    pub(crate) fn commands_open(&self, host: HostId) -> Vec<Command> {
+        let of_host = |command: &&Command| command.order.host == host && !command.status.is_end();
+        self.proposed.iter().filter_map(|id| self.commands.get(id)).filter(of_host).cloned().collect()
+    }
+
+    pub(crate) fn apply(&mut self, write: &Write) -> Result<Written, StoreError> {
+        match write {
+            Write::OperationPropose { operation, commands, audit } => {
+                if let Some(known) = self.operations.get(&operation.id) {
+                    let is_same = known.request_sha256 == operation.request_sha256;
+                    return if is_same {
+                        Ok(Written::AlreadyProposed)
+                    } else {
+                        conflict("the id names another request")
+                    };
+                }
+                self.operations.insert(operation.id, operation.clone());
+                self.insert(commands, &operation.requested_by);
+                self.leaves.push(audit.kind);
+            }
+            Write::CommandSeal { .. } => self.seal(write)?,
+            Write::CommandStage { command, host, sequence, stage, at } => {
+                self.stage(*command, *host, *sequence, (*stage).into(), *at)?;
+            }
+            Write::CommandSettle(settlement) => self.settle(settlement)?,
+            Write::ReportKeep(kept) => self.keep(kept)?,
+            Write::CommandEnd { command, from, status, message, at, audit } => {
+                let Some(row) = self.commands.get_mut(command) else { return conflict("no such command") };
+                if !from.contains(&row.status) {
+                    return conflict("the command moved on");
+                }
+                (row.status, row.message, row.settled_at) = (*status, message.clone(), Some(*at));
+                self.leaves.push(audit.kind);
+            }
+            Write::HostRevoke { host, at, audit } => {
+                self.revoke(*host, *at)?;
+                self.leaves.push(audit.kind);
+            }
+            Write::HostQuarantine { host, why, audit } => {
+                let row = self.host_mut(*host)?;
+                if matches!(row.standing, HostStanding::Revoked { .. }) {
+                    return conflict("the host is revoked");
+                }
+                row.standing = HostStanding::Quarantined { why: why.clone() };
+                self.leaves.push(audit.kind);
+            }
+            Write::HostSeen { host, actions, agent_version, boots, root_version } => {
+                let row = self.host_mut(*host)?;
+                row.actions.clone_from(actions);
+                row.agent_version.clone_from(agent_version);
+                row.boots.clone_from(boots);
+                row.root_version = *root_version;
+            }
+            Write::HostLeft { host, at } => self.host_mut(*host)?.last_seen = Some(*at),
+            Write::Audit(entry) => self.leaves.push(entry.kind),
+            other => return Err(StoreError::Unavailable(format!("not part of the simulation: {other:?}"))),
+        }
+        Ok(Written::Done)
+    }
+
+    fn host_mut(&mut self, host: HostId) -> Result<&mut Host, StoreError> {
+        self.hosts.get_mut(&host).ok_or_else(|| StoreError::Conflict("no such host".to_owned()))
+    }
+
+    fn insert(&mut self, commands: &[NewCommand], requested_by: &UserName) {
+        for new in commands {
+            let host_name = self.hosts[&new.order.host].name.clone();
+            let row = Command {
+                order: new.order.clone(),
+                host_name,
+                app: new.app.clone(),
+                sealed: new.sealed.clone(),
+                status: CommandStatus::Queued,
+                message: String::new(),
+                requested_by: requested_by.clone(),
+                seals: Vec::new(),
+                report: None,
+                delivered_at: None,
+                accepted_at: None,
+                started_at: None,
+                settled_at: None,
+            };
+            self.proposed.push(new.order.command);
+            self.commands.insert(new.order.command, row);
+        }
+    }
+
+    fn seal(&mut self, write: &Write) -> Result<(), StoreError> {
+        let Write::CommandSeal { command, host, allocated_before, seal, at, audit } = write else { return Ok(()) };
+        let host = self.host_mut(*host)?;
+        if !matches!(host.standing, HostStanding::Active) {
+            return conflict("the host gets no orders");
+        }
+        if host.allocated != *allocated_before || seal.sequence <= host.allocated {
+            return conflict("another session took a number");
+        }
+        let id = host.id;
+        let Some(row) = self.commands.get_mut(command) else { return conflict("no such command") };
+        let event = if row.seals.is_empty() { CommandEvent::Sealed } else { CommandEvent::Resealed };
+        row.status = row.status.after(event).map_err(|error| StoreError::Conflict(error.to_string()))?;
+        row.delivered_at = Some(*at);
+        row.seals.push(seal.clone());
+        self.host_mut(id)?.allocated = seal.sequence;
+        self.leaves.push(audit.kind);
+        Ok(())
+    }
+
+    fn stage(
+        &mut self,
+        command: CommandId,
+        host: HostId,
+        sequence: Sequence,
+        event: CommandEvent,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        let Some(row) = self.commands.get_mut(&command) else { return conflict("no such command") };
+        row.status = row.status.after(event).map_err(|error| StoreError::Conflict(error.to_string()))?;
+        row.accepted_at = row.accepted_at.or(Some(at));
+        let host = self.host_mut(host)?;
+        host.acknowledged = host.acknowledged.max(sequence);
+        Ok(())
+    }
+
+    fn settle(&mut self, settlement: &Settlement) -> Result<(), StoreError> {
+        let host = self.host_mut(settlement.host)?;
+        if host.last_report != settlement.expected_last {
+            return conflict("another report came first");
+        }
+        let Some(row) = self.commands.get_mut(&settlement.command) else { return conflict("no such command") };
+        if row.status.is_end() || row.status == CommandStatus::Queued {
+            return conflict("the command cannot be ended by a report");
+        }
+        (row.status, row.message) = (settlement.status, settlement.message.clone());
+        (row.report, row.settled_at) = (Some(settlement.envelope.clone()), Some(settlement.at));
+        let requested_by = row.requested_by.clone();
+        let host = self.host_mut(settlement.host)?;
+        host.last_report = settlement.position;
+        host.acknowledged = host.acknowledged.max(settlement.sequence);
+        self.insert(&settlement.follow_up, &requested_by);
+        self.leaves.extend(settlement.audit.iter().map(|entry| entry.kind));
+        Ok(())
+    }
+
+    fn keep(&mut self, kept: &KeptReport) -> Result<(), StoreError> {
+        let host = self.host_mut(kept.host)?;
+        if host.last_report != kept.expected_last {
+            return conflict("another report came first");
+        }
+        host.last_report = kept.position;
+        host.acknowledged = host.acknowledged.max(kept.sequence);
+        self.leaves.extend(kept.audit.iter().map(|entry| entry.kind));
+        Ok(())
+    }
+
+    fn revoke(&mut self, host: HostId, at: UnixMs) -> Result<(), StoreError> {
+        let row = self.host_mut(host)?;
+        if matches!(row.standing, HostStanding::Revoked { .. }) {
+            return conflict("the host is revoked already");
+        }
+        row.standing = HostStanding::Revoked { at };
+        for command in self.commands.values_mut().filter(|command| command.order.host == host) {
+            if let Ok(status) = command.status.after(CommandEvent::HostRevoked) {
+                (command.status, command.settled_at) = (status, Some(at));
+            }
+        }
+        Ok(())
+    }
+}
