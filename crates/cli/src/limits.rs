@@ -1,0 +1,51 @@
+//! Every bound and wait of this program, in one place.
+
+use std::time::Duration;
+
+/// Longest wait for a connection to the control plane.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a whole answer.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for the whole audit log.
+pub(crate) const EXPORT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Longest silence on a stream of events before it counts as broken. The control plane sends a
+/// comment far more often.
+pub(crate) const EVENTS_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// How often a request that may be repeated is sent.
+pub(crate) const ATTEMPTS_MAX: u32 = 5;
+/// First wait before something is tried again; doubles up to [`BACKOFF_MAX`].
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// Longest such wait.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(4);
+/// How long a watched operation is looked for when the control plane does not answer.
+pub(crate) const AWAY_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Bytes of one answer.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an exported audit log.
+pub(crate) const EXPORT_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Bytes of one event.
+pub(crate) const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of a password.
+pub(crate) const PASSWORD_BYTES_MAX: usize = 1024;
+/// Bytes of the session file.
+pub(crate) const SESSION_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a `.env` file.
+pub(crate) const ENV_FILE_BYTES_MAX: usize = compose::limits::FILE_BYTES_MAX;
+/// Bytes of a file of parameters: more than an order may carry, so that the control plane's own
+/// message about that is seen.
+pub(crate) const PARAMETERS_FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the root's public key file.
+pub(crate) const ROOT_FILE_BYTES_MAX: usize = 4 * 1024;
+
+/// Hosts asked about at once.
+pub(crate) const HOSTS_AT_ONCE: usize = 8;
+/// Most hosts for which each plan is printed while a deploy goes on.
+pub(crate) const PLANS_SHOWN_HOSTS_MAX: usize = 10;
+
+/// Seconds a join token may live at most: 7 days.
+pub(crate) const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+/// Seconds an order may wait for its host at most: 30 days.
+pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;

@@ -1,0 +1,167 @@
+//! Secrets are sealed here, before they leave this machine: each to each host, bound to fleet, host,
+//! app, name and operation, so that what is sealed opens at one place only.
+
+use std::collections::BTreeMap;
+
+use actions::spec::SecretName;
+use api::{HostDetail, SealedValue};
+use data_encoding::BASE64;
+use envelope::{
+    limits,
+    messages::SealingKeyBytes,
+    seal::{SealContext, seal},
+};
+use ids::{AppName, FleetId, HostName, OperationId};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
+use zeroize::Zeroizing;
+
+use crate::exit::{Failure, Kind};
+
+/// What is sealed, and for what.
+pub(crate) struct Sealing<'a> {
+    pub(crate) fleet: FleetId,
+    pub(crate) app: &'a AppName,
+    pub(crate) operation: OperationId,
+    pub(crate) secrets: &'a BTreeMap<SecretName, Zeroizing<String>>,
+}
+
+impl Sealing<'_> {
+    /// Every secret sealed to every host, by host.
+    pub(crate) fn to_hosts(&self, hosts: &[HostDetail]) -> Result<BTreeMap<HostName, Vec<SealedValue>>, Failure> {
+        if self.secrets.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.check_sizes()?;
+        hosts.iter().map(|host| Ok((host.summary.name.clone(), self.to_host(host)?))).collect()
+    }
+
+    /// They must fit into one order; the host would refuse them later.
+    fn check_sizes(&self) -> Result<(), Failure> {
+        let (count, most) = (self.secrets.len(), limits::SEALED_COUNT_MAX);
+        if count > most {
+            let why = format!("the app has {count} sealed values; {most} is the most");
+            return Err(Failure::invalid(why).hint("split the app, or put some of them into the image"));
+        }
+        let total: usize = self.secrets.values().map(|text| text.len() + limits::SEAL_OVERHEAD_BYTES).sum();
+        let most = limits::SEALED_TOTAL_BYTES_MAX;
+        if total > most {
+            let why = format!("the app's sealed values have {total} bytes; {most} is the most");
+            return Err(Failure::invalid(why).hint("put large files into the image"));
+        }
+        Ok(())
+    }
+
+    fn to_host(&self, host: &HostDetail) -> Result<Vec<SealedValue>, Failure> {
+        let key = sealing_key(host)?;
+        let seal_one = |(name, text): (&SecretName, &Zeroizing<String>)| {
+            let context = SealContext {
+                fleet: self.fleet,
+                host: host.summary.id,
+                app: self.app.as_str(),
+                name: &name.0,
+                version: self.operation,
+            };
+            // Without randomness nothing may be sealed, and `UnwrapErr` then ends the program.
+            let sealed = seal(&key, &context, text.as_bytes(), &mut UnwrapErr(SysRng))
+                .map_err(|e| Failure::invalid(format!("for host {}: {e}", host.summary.name)))?;
+            Ok(SealedValue { name: name.0.clone(), sealed: BASE64.encode(&sealed) })
+        };
+        self.secrets.iter().map(seal_one).collect()
+    }
+}
+
+/// The key that secrets for a host are sealed to.
+fn sealing_key(host: &HostDetail) -> Result<SealingKeyBytes, Failure> {
+    let wrong = |what: &str| {
+        let name = &host.summary.name;
+        Failure::new(
+            Kind::NotWell,
+            format!("the control plane gave a {what} of host {name} that is none, so nothing was sealed to it"),
+        )
+        .hint("look at it with `serverflow host show`, and enrol the host anew if it stays so")
+    };
+    let bytes = BASE64.decode(host.sealing_key.as_bytes()).ok();
+    let key = bytes.and_then(|bytes| bytes.try_into().ok()).map(SealingKeyBytes).ok_or_else(|| wrong("sealing key"))?;
+    envelope::keys::check_sealing_key(&key).map_err(|_| wrong("sealing key"))?;
+    // The receipt, which the host signed for and keeps, names the key it made. A control plane that
+    // mixed hosts up would seal to somebody else.
+    let receipt = BASE64.decode(host.receipt.as_bytes()).map_err(|_| wrong("enrolment receipt"))?;
+    if !receipt.windows(key.0.len()).any(|bytes| bytes == key.0) {
+        return Err(wrong("sealing key that its enrolment receipt does not name, or a receipt"));
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use envelope::seal::SealingSecretKey;
+    use ids::HostId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::sample;
+
+    fn host(name: &str, number: u8, key: &SealingKeyBytes) -> HostDetail {
+        let receipt = [&b"receipt of "[..], &key.0].concat();
+        serde_json::from_value(json!({
+            "id": sample::id(number), "name": name, "status": "connected", "roles": [], "agent_version": "0.1.0",
+            "last_seen": null, "enrolled_at": "2023-11-13T22:13:20.000Z", "host_epoch": 1, "identity_key": "",
+            "sealing_key": BASE64.encode(&key.0), "receipt": BASE64.encode(&receipt), "root_version": 1,
+            "highest_sequence": 0, "acknowledged_sequence": 0, "last_report_sequence": 0, "actions": [], "apps": [],
+        }))
+        .unwrap()
+    }
+
+    fn secrets() -> BTreeMap<SecretName, Zeroizing<String>> {
+        let secret = |name: &str, text: &str| (SecretName(name.to_owned()), Zeroizing::new(text.to_owned()));
+        BTreeMap::from([secret("web/environment/A", "one"), secret("web/environment/B", "")])
+    }
+
+    #[test]
+    fn each_host_opens_its_own_values_in_their_own_place_and_nothing_else() {
+        let keys = [SealingSecretKey::from_bytes(&[1; 32]), SealingSecretKey::from_bytes(&[2; 32])];
+        let hosts = [host("a", 1, &keys[0].public()), host("b", 2, &keys[1].public())];
+        let fleet: FleetId = sample::id(7).parse().unwrap();
+        let operation: OperationId = sample::id(8).parse().unwrap();
+        let app: AppName = "shop".parse().unwrap();
+        let secrets = secrets();
+        let sealed = Sealing { fleet, app: &app, operation, secrets: &secrets }.to_hosts(&hosts).unwrap();
+        let context = |host: &HostDetail, name: &'static str| SealContext {
+            fleet,
+            host: host.summary.id,
+            app: "shop",
+            name,
+            version: operation,
+        };
+        for (key, host) in keys.iter().zip(&hosts) {
+            let values = &sealed[&host.summary.name];
+            assert_eq!(values.len(), 2);
+            for (value, (name, text)) in values.iter().zip([("web/environment/A", "one"), ("web/environment/B", "")]) {
+                assert_eq!(value.name, name);
+                let bytes = BASE64.decode(value.sealed.as_bytes()).unwrap();
+                assert_eq!(key.open(&context(host, name), &bytes).unwrap().as_slice(), text.as_bytes());
+                let elsewhere = SealContext { host: HostId::from_bytes([9; 16]), ..context(host, name) };
+                assert!(key.open(&elsewhere, &bytes).is_err());
+                let later = SealContext { version: sample::id(6).parse().unwrap(), ..context(host, name) };
+                assert!(key.open(&later, &bytes).is_err());
+            }
+        }
+        let of_b = BASE64.decode(sealed[&hosts[1].summary.name][0].sealed.as_bytes()).unwrap();
+        assert!(keys[0].open(&context(&hosts[1], "web/environment/A"), &of_b).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_none_or_not_the_receipts_is_refused() {
+        let key = SealingSecretKey::from_bytes(&[1; 32]).public();
+        let other = SealingSecretKey::from_bytes(&[2; 32]).public();
+        assert!(sealing_key(&host("a", 1, &key)).is_ok());
+        let zero = SealingKeyBytes([0; 32]);
+        assert!(sealing_key(&host("a", 1, &zero)).is_err(), "a key of small order");
+        let mut swapped = host("a", 1, &key);
+        swapped.sealing_key = BASE64.encode(&other.0);
+        assert!(sealing_key(&swapped).is_err(), "another key than the receipt's");
+        let mut broken = host("a", 1, &key);
+        broken.sealing_key = "not base64".to_owned();
+        assert!(sealing_key(&broken).is_err());
+    }
+}

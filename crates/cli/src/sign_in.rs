@@ -1,0 +1,138 @@
+//! `login`, `logout`, `whoami`.
+
+use std::path::Path;
+
+use api::{SignInRequest, SignInResponse, WhoAmI};
+use serde::Serialize;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::{
+    arguments::Login,
+    client::Client,
+    clock,
+    exit::{Ended, Failure, Kind},
+    files, limits,
+    output::{Output, clean_line},
+    prompt, session_file,
+    session_file::SessionFile,
+    spans::relative,
+    table::fields,
+};
+
+/// What `login` and `whoami` print as JSON.
+#[derive(Serialize)]
+struct SignedIn<'a> {
+    url: &'a str,
+    #[serde(flatten)]
+    user: &'a WhoAmI,
+}
+
+/// What `logout` prints as JSON.
+#[derive(Serialize)]
+struct SignedOut<'a> {
+    url: &'a str,
+    signed_out: bool,
+}
+
+pub(crate) async fn login(output: &Output, login: Login) -> Result<Ended, Failure> {
+    let url = session_file::address(&login.address)?;
+    let path = session_file::path()?;
+    let name = match login.user {
+        Some(name) => name,
+        None => prompt::line("Account name: ", "say who signs in with --user NAME")?
+            .parse()
+            .map_err(|e: ids::NameError| Failure::invalid(e.to_string()))?,
+    };
+    let password = match &login.password_file {
+        Some(file) => password_of(file)?,
+        None => prompt::password(&format!("Password of {name}: "))?,
+    };
+    let client = Client::new(url, None)?;
+    let mut request = SignInRequest { name: name.clone(), password: password.as_str().to_owned() };
+    let answer: Result<SignInResponse, Failure> = client.post(&["session"], &request).await;
+    request.password.zeroize();
+    let answer = answer.map_err(|failure| match failure.kind {
+        Kind::NotAllowed => failure.hint("check the name and the password"),
+        _ => failure,
+    })?;
+    let session = SessionFile {
+        url: client.address().to_owned(),
+        user: answer.user.name.clone(),
+        token: answer.token,
+        expires_at: answer.expires_at,
+    };
+    session.save(&path)?;
+    for name in ["SERVERFLOW_TOKEN", "SERVERFLOW_URL"] {
+        if session_file::variable(name).is_some() {
+            output.progress(format_args!("note: {name} is set and wins over this sign-in"));
+        }
+    }
+    output.result(&SignedIn { url: client.address(), user: &answer.user }, |signed_in, _| {
+        let until = relative(clock::now(), signed_in.user.expires_at.0);
+        format!(
+            "signed in at {} as {} ({}); the session ends {until}\n",
+            signed_in.url,
+            signed_in.user.name,
+            clean_line(&signed_in.user.role)
+        )
+    })?;
+    Ok(Ended::Well)
+}
+
+/// The first line of a file.
+fn password_of(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    // Room for the end of the line.
+    let text = files::read_text(file, limits::PASSWORD_BYTES_MAX + 2)?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        return Err(Failure::invalid(format!(
+            "the first line of {} is empty; it should be the password",
+            file.display()
+        )));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+pub(crate) async fn logout(output: &Output) -> Result<Ended, Failure> {
+    let path = session_file::path()?;
+    let Some(session) = SessionFile::load(&path)? else {
+        let failure = Failure::invalid("there is no session to end");
+        return Err(match session_file::variable("SERVERFLOW_TOKEN") {
+            Some(_) => failure.hint("you are signed in by SERVERFLOW_TOKEN: `unset SERVERFLOW_TOKEN` signs out here"),
+            None => failure,
+        });
+    };
+    let client = Client::new(session_file::address(&session.url)?, Some(Zeroizing::new(session.token.clone())))?;
+    let told = client.delete(&["session"]).await;
+    SessionFile::remove(&path)?;
+    match told {
+        // It was not valid any more.
+        Err(failure) if failure.kind == Kind::NotAllowed => {}
+        Err(failure) => {
+            let until = session.expires_at;
+            return Err(failure.hint(format!("the session is forgotten here, but stays valid there until {until}")));
+        }
+        Ok(()) => {}
+    }
+    output.result(&SignedOut { url: client.address(), signed_out: true }, |_, _| {
+        format!("signed out at {}\n", client.address())
+    })?;
+    Ok(Ended::Well)
+}
+
+pub(crate) async fn whoami(output: &Output, client: &Client) -> Result<Ended, Failure> {
+    let user: WhoAmI = client.get(&["session"]).await?;
+    output.result(&SignedIn { url: client.address(), user: &user }, |signed_in, paint| {
+        let until = signed_in.user.expires_at;
+        fields(
+            paint,
+            &[
+                ("account", user.name.to_string()),
+                ("role", clean_line(&user.role)),
+                ("control plane", signed_in.url.to_owned()),
+                ("session ends", format!("{} ({until})", relative(clock::now(), until.0))),
+            ],
+        )
+    })?;
+    Ok(Ended::Well)
+}

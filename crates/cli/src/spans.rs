@@ -1,0 +1,81 @@
+//! Spans of time as people write and read them.
+
+use ids::{DurationMs, UnixMs};
+
+/// Reads `90s`, `15m`, `1h30m`, `7d` as seconds.
+///
+/// # Errors
+/// In words for a person.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a span such as 90s, 15m, 1h or 7d".to_owned();
+    let mut total: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let mut after = rest[digits..].chars();
+        let unit = match after.next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3_600,
+            Some('d') => 86_400,
+            _ => return Err(wrong()),
+        };
+        total = number.checked_mul(unit).and_then(|more| total.checked_add(more)).ok_or_else(wrong)?;
+        rest = after.as_str();
+    }
+    if text.is_empty() || total == 0 { Err(wrong()) } else { Ok(total) }
+}
+
+/// [`seconds`] up to a bound.
+fn bounded(text: &str, max: u64) -> Result<u64, String> {
+    let span = seconds(text)?;
+    if span > max {
+        return Err(format!("at most {} are possible", DurationMs::from_secs(max)));
+    }
+    Ok(span)
+}
+
+/// How long a join token lives.
+pub(crate) fn token_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::TOKEN_SECONDS_MAX)
+}
+
+/// How long an order may wait for its host.
+pub(crate) fn queue_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::QUEUE_SECONDS_MAX)
+}
+
+/// `time` as seen from `now`.
+pub(crate) fn relative(now: UnixMs, time: UnixMs) -> String {
+    let distance = now.distance(time);
+    match (distance.0 < 1_000, time > now) {
+        (true, _) => "just now".to_owned(),
+        (false, true) => format!("in {distance}"),
+        (false, false) => format!("{distance} ago"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("1h30m"), Ok(5_400));
+        assert_eq!(token_seconds("7d"), Ok(604_800));
+        for wrong in ["", "0s", "15", "m", "1w", "-1s", "1h ", "99999999999999999999s", "300000000000000d", "é"] {
+            assert!(seconds(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(token_seconds("8d"), Err("at most 7 days are possible".to_owned()));
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now = UnixMs(1_000_000_000);
+        assert_eq!(relative(now, UnixMs(now.0 - 400)), "just now");
+        assert_eq!(relative(now, UnixMs(now.0 - 12_000)), "12 s ago");
+        assert_eq!(relative(now, UnixMs(now.0 + 900_000)), "in 15 min");
+    }
+}
