@@ -43,9 +43,7 @@ pub enum DialError {
         address: String,
     },
     /// Nothing answers there.
-    #[error(
-        "cannot reach the control plane at {address}: check that it runs and that this host may connect to that port"
-    )]
+    #[error("cannot reach the control plane at {address}")]
     Connect {
         /// As configured.
         address: String,
@@ -96,6 +94,33 @@ pub enum DialError {
         /// Its words.
         message: String,
     },
+}
+
+impl DialError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Connect { source, .. } if source.raw_os_error().is_none() => {
+                "The name does not resolve: look at /etc/resolv.conf, and try the name with `getent hosts`."
+            }
+            Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+                "The machine answers, and nothing listens on that port: start the control plane, or look at its firewall."
+            }
+            Self::Connect { .. } | Self::Timeout { .. } => {
+                "Look at the network and at the firewalls between this host and the control plane."
+            }
+            Self::NotPinned { .. } => {
+                "Ask an administrator which key the control plane has (its pins stand in the root metadata) before you \
+                 trust this network."
+            }
+            Self::Tls { .. } => "See what listens there: a proxy in between must pass TLS through unopened.",
+            Self::Call { .. } => "See what listens there, and read the control plane's log.",
+            Self::Address { .. } | Self::Exporter { .. } => {
+                "Ask an administrator for a right address of the control plane."
+            }
+        }
+    }
 }
 
 /// Why a connection ended.

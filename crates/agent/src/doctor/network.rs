@@ -1,7 +1,5 @@
 //! The check of each address: does its name resolve, does something answer, and is it our control plane.
 
-use std::error::Error as _;
-
 use link::{DialError, Target, probe};
 
 use super::Finding;
@@ -32,27 +30,7 @@ fn finding(address: &str, probed: Result<(), DialError>) -> Finding {
         Ok(()) => return Finding::ok(check, format!("{address} answers with a pinned TLS key")),
         Err(error) => error,
     };
-    let advice = match &error {
-        DialError::Connect { source, .. } if source.raw_os_error().is_none() => {
-            "The name does not resolve: look at /etc/resolv.conf, and try the name with `getent hosts`."
-        }
-        DialError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
-            "The machine answers, and nothing listens on that port: start the control plane, or look at its firewall."
-        }
-        DialError::Connect { .. } | DialError::Timeout { .. } => {
-            "Look at the network and at the firewalls between this host and the control plane."
-        }
-        DialError::NotPinned { .. } => {
-            "Ask an administrator which key the control plane has (its pins stand in the root metadata) before you trust \
-             this network."
-        }
-        DialError::Tls { .. } => "See what listens there: a proxy in between must pass TLS through unopened.",
-        DialError::Address { .. } | DialError::Exporter { .. } | DialError::Call { .. } => {
-            "Ask an administrator for root metadata with a right address."
-        }
-    };
-    let found = if error.source().is_some() { words(&error) } else { error.to_string() };
-    Finding::fail(check, found, advice)
+    Finding::fail(check, words(&error), error.advice())
 }
 
 #[cfg(test)]

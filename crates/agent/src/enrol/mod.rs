@@ -75,7 +75,12 @@ impl From<EnrolFailure> for Failure {
             EnrolFailure::Attempt(attempt) if attempt.is_unreachable() => FailureKind::Unreachable,
             _ => FailureKind::Failed,
         };
-        Self::of(kind, &error)
+        let mut failure = Self::of(kind, &error);
+        if let EnrolFailure::Attempt(AttemptError::Dial(dial)) = &error {
+            failure.message.push_str(". ");
+            failure.message.push_str(dial.advice());
+        }
+        failure
     }
 }
 
