@@ -150,7 +150,8 @@ pub struct AgentHello {
     pub nonce: Challenge,
     pub boot: BootId,
     pub root_version: RootVersion,
-    /// Highest command sequence durably seen; 0 before the first.
+    /// Highest command sequence taken, durable or on its way to the disk; 0 before the first. After a
+    /// crash it may be lower again, but never below one that was acknowledged.
     pub high: Sequence,
     pub last_report: ReportPosition,
     pub audit_head: Option<LogPosition>,

@@ -198,7 +198,7 @@ impl SimHost {
                     }
                 }
                 Effect::WakeAt(at) => process.wake_at = Some(at),
-                Effect::Event(_) => {}
+                Effect::Event(event) => ledger.note(|| format!("{} agent {}: {event:?}", now.0, self.id)),
             }
         }
         said
@@ -210,6 +210,7 @@ impl SimHost {
             return Vec::new();
         };
         self.disk.apply(&write);
+        ledger.note(|| format!("{} disk of {}: {write:?}", now.0, self.id));
         self.input(Input::Persisted(id), now, ledger)
     }
 

@@ -226,7 +226,8 @@ impl Control {
                 effect @ (Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..)) => {
                     known.storing = Some(effect);
                 }
-                Effect::Publish(_) | Effect::Note(_) | Effect::RootAdvanced(_) => {}
+                Effect::Note(note) => ledger.note(|| format!("control: {note}")),
+                Effect::Publish(_) | Effect::RootAdvanced(_) => {}
             }
         }
         said
@@ -261,6 +262,9 @@ impl Control {
             },
             Effect::Write(id, write) => {
                 let written = self.store.apply(&write);
+                ledger.note(|| {
+                    format!("{} control: {:?} ({}) {write:?}", now.0, written, fault == DiskFault::AnswerLost)
+                });
                 let answer = if fault == DiskFault::AnswerLost { Err(failed()) } else { written };
                 Input::Written(id, answer)
             }
@@ -306,11 +310,12 @@ impl Control {
     }
 
     /// The timer over hosts that have no session.
-    pub(crate) fn expire(&mut self, now: UnixMs) {
+    pub(crate) fn expire(&mut self, now: UnixMs, ledger: &mut Ledger) {
         let commands: Vec<_> = self.store.commands.values().cloned().collect();
         for write in fleet::dispatch::expire_queued(now, &commands) {
             // A conflict means that something else came first.
-            let _ = self.store.apply(&write);
+            let written = self.store.apply(&write);
+            ledger.note(|| format!("{} timer: {written:?} {write:?}", now.0));
         }
     }
 
@@ -322,6 +327,7 @@ impl Control {
     }
 
     pub(crate) fn write(&mut self, write: &Write, ledger: &mut Ledger) {
+        ledger.note(|| format!("person: {write:?}"));
         match self.store.apply(write) {
             Ok(_) | Err(StoreError::Conflict(_)) => {}
             Err(error) => ledger.break_it(format!("a write of a person failed: {error}")),

@@ -14,6 +14,9 @@ const TIME_LAG_MAX: DurationMs = DurationMs::from_secs(5);
 /// What the replay guard tolerates.
 const SKEW_TOLERATED: DurationMs = DurationMs::from_secs(30);
 
+/// Longest line of a trace.
+const TRACE_CHARS_MAX: usize = 240;
+
 /// An invariant that was broken. The seed and the step make it happen again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -23,10 +26,15 @@ pub struct Violation {
     pub step: u32,
     /// What was broken, with ids.
     pub what: String,
+    /// What happened, when the run was traced.
+    pub trace: Vec<String>,
 }
 
 impl core::fmt::Display for Violation {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
         write!(f, "seed {}, step {}: {}", self.seed, self.step, self.what)
     }
 }
@@ -39,6 +47,8 @@ pub(crate) struct Ledger {
     work: BTreeMap<(HostId, CommandId), Work>,
     ended: BTreeMap<CommandId, CommandStatus>,
     pub(crate) broken: Option<String>,
+    /// What happened, in lines, if anybody wants to read it.
+    pub(crate) trace: Option<Vec<String>>,
 }
 
 /// What one command did to its host.
@@ -51,6 +61,13 @@ pub(crate) struct Work {
 }
 
 impl Ledger {
+    /// Notes what happened, when the run is traced.
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line().chars().take(TRACE_CHARS_MAX).collect());
+        }
+    }
+
     pub(crate) fn break_it(&mut self, what: String) {
         self.broken.get_or_insert(what);
     }

@@ -143,6 +143,13 @@ impl World {
         world
     }
 
+    /// The same world, keeping a trace for the reader of a violation.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.ledger.trace = Some(Vec::new());
+        self
+    }
+
     fn enrol(&mut self, number: u8, root_sha256: Sha256, root: &[u8]) {
         let identity = self.random.bytes();
         let id = HostId::new_v7(self.now, self.random.bytes());
@@ -199,7 +206,7 @@ impl World {
         }
         let open = self.control.unsettled();
         let what = format!("no rest: commands without an end: {open:?}");
-        Err(Violation { seed: self.seed, step: self.step, what })
+        Err(self.violation(what))
     }
 
     fn turn(&mut self, with_surprises: bool) -> Result<(), Violation> {
@@ -214,10 +221,15 @@ impl World {
 
     fn check(&mut self) -> Result<(), Violation> {
         self.ledger.check(&self.control.store);
-        match &self.ledger.broken {
+        match self.ledger.broken.take() {
             None => Ok(()),
-            Some(what) => Err(Violation { seed: self.seed, step: self.step, what: what.clone() }),
+            Some(what) => Err(self.violation(what)),
         }
+    }
+
+    fn violation(&mut self, what: String) -> Violation {
+        let trace = self.ledger.trace.take().unwrap_or_default();
+        Violation { seed: self.seed, step: self.step, what, trace }
     }
 
     fn is_at_rest(&self) -> bool {
@@ -369,7 +381,7 @@ impl World {
             self.control_says(said);
         }
         if self.is_control_up {
-            self.control.expire(self.now);
+            self.control.expire(self.now, &mut self.ledger);
         }
     }
 
@@ -386,6 +398,8 @@ impl World {
         let ends = &self.links[&link];
         self.control.accept(link, ends.control_exporter);
         let exporter = ends.agent_exporter;
+        let (now, id) = (self.now.0, self.hosts[host].id);
+        self.ledger.note(|| format!("{now} agent {id}: dials, {link:?}"));
         let said = self.hosts[host].connected(link, exporter, self.now, &mut self.random, &mut self.ledger);
         self.host_says(host, said);
     }
@@ -581,6 +595,7 @@ impl World {
     fn cut_any(&mut self) {
         if let Some(link) = self.any_link() {
             self.summary.cuts += 1;
+            self.ledger.note(|| format!("cut {link:?}"));
             self.cut(link);
         }
     }
@@ -615,6 +630,7 @@ impl World {
 
     fn kill_control(&mut self) {
         self.summary.kills += 1;
+        self.ledger.note(|| "control: killed".to_owned());
         self.is_control_up = false;
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
@@ -638,5 +654,7 @@ impl World {
             self.cut(link);
         }
         self.hosts[host].disk = copy;
+        let now = self.now.0;
+        self.ledger.note(|| format!("{now} disk of {id}: an old copy"));
     }
 }

@@ -1,4 +1,4 @@
-//! The project's own checks, as a program: `cargo xtask tidy`.
+//! The project's own checks and measurements, as a program: `cargo xtask tidy`, `cargo xtask figures`.
 //!
 //! What the compiler, clippy and cargo-deny cannot know is checked here: which room of the workspace may reach
 //! which other one, who may start programs, how long a function may grow, which files are frozen. Each rule is a
@@ -8,6 +8,7 @@
 
 use std::process::ExitCode;
 
+mod figures;
 mod tidy;
 mod workspace;
 
@@ -15,10 +16,13 @@ use tidy::Mode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
+       cargo xtask figures HOST [ROUNDS] [PID…]
 
   tidy           check the rules of the workspace; exit 1 with every finding listed when one is broken
   tidy --bless   first record what may be recorded: shorter functions and files in crates/xtask/ratchet.json
-                 (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json";
+                 (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json
+  figures        measure a fleet that runs: time of one command to HOST until its report is durable, and the
+                 resident memory of the processes named; SERVERFLOW_URL and SERVERFLOW_TOKEN say which fleet";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +30,15 @@ fn main() -> ExitCode {
     let mode = match arguments.as_slice() {
         ["tidy"] => Mode::Check,
         ["tidy", "--bless"] => Mode::Bless,
+        ["figures", rest @ ..] => {
+            return match figures::run(rest) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => {
+                    eprintln!("figures: {message}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

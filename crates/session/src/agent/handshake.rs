@@ -114,7 +114,9 @@ impl AgentLoop {
             nonce: connection.nonce,
             boot: self.identity.boot,
             root_version: self.roots.version(),
-            high: self.guard.durable_high,
+            // What is on its way to the disk counts as seen: the control plane must not conclude that
+            // it never arrived. Only an acknowledgement says that it is durable.
+            high: self.guard.memory.high(),
             last_report: self.outbox.durable,
             audit_head: self.audit_head,
             quarantine,
