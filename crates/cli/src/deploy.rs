@@ -172,7 +172,7 @@ fn plan_words(document: &PlanDocument<'_>, paint: Paint) -> String {
     for command in &document.commands {
         let host = paint.bold(command.host);
         match command.plan.and_then(follow::plan_words) {
-            Some(plan) => text.push_str(&format!("{host}: plan of {plan}")),
+            Some(plan) => text.push_str(&format!("{host}: {plan}")),
             None => {
                 let status = paint.on(status_style(command.status), operation::status_words(command.status));
                 text.push_str(&format!("{host}: {status}: {}\n", clean_line(command.message)));

@@ -258,7 +258,7 @@ impl<'a> Follower<'a> {
                 let plan = result.filter(|_| self.tells_plans).and_then(plan_words);
                 Some(plan.map_or_else(
                     || format!("{host}: {name}: {}", clean_line(message)),
-                    |plan| format!("{host}: plan of {plan}"),
+                    |plan| format!("{host}: {plan}"),
                 ))
             }
             _ if self.tells_ends => Some(format!("{host}: {name}: {word}: {}", clean_line(message))),

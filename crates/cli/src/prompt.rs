@@ -74,7 +74,11 @@ impl Drop for Quiet<'_> {
 fn typed(mut keys: impl io::Read) -> io::Result<Option<Zeroizing<String>>> {
     let mut line = Zeroizing::new(Vec::with_capacity(limits::PASSWORD_BYTES_MAX));
     let mut key = Zeroizing::new([0]);
-    while keys.read(key.as_mut_slice())? == 1 {
+    loop {
+        match keys.read_exact(key.as_mut_slice()) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            read => read?,
+        }
         match key[0] {
             b'\r' | b'\n' | 0x04 => break,
             0x03 => return Ok(None),

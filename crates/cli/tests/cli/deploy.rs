@@ -1,0 +1,239 @@
+//! `app deploy`, from the file to the last word.
+
+use data_encoding::BASE64;
+use envelope::seal::{SealContext, SealingSecretKey};
+use serde_json::{Value, json};
+
+use crate::{
+    json::host,
+    program::{Home, id},
+    server::{Answer, Server},
+};
+
+const COMPOSE: &str = "name: shop
+services:
+  web:
+    image: registry.example.org/web:1
+    environment:
+      PASSWORD: ${PASSWORD}
+";
+
+fn key() -> SealingSecretKey {
+    SealingSecretKey::from_bytes(&[7; 32])
+}
+
+fn host_detail() -> Value {
+    let public = BASE64.encode(&key().public().0);
+    let mut detail = host("a", 1);
+    let more = json!({"enrolled_at": "2023-11-14T22:13:20.000Z", "host_epoch": 1, "identity_key": "",
+        "sealing_key": public, "receipt": public, "root_version": 1, "highest_sequence": 0,
+        "acknowledged_sequence": 0, "last_report_sequence": 0, "actions": [], "apps": []});
+    detail.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    detail
+}
+
+fn plan(unchanged: bool) -> Value {
+    json!({"app": "shop", "release_from": null, "images": {}, "changes": [
+        {"service": "web", "change": if unchanged { "unchanged" } else { "create" }, "reasons": []}],
+        "networks": [], "volumes": [], "strategy": "stop-first", "why": "it publishes a port", "unchanged": unchanged,
+        "verifiable": true, "without_probe": [], "plan_sha256": "00".repeat(32)})
+}
+
+fn command(number: u8, action: &str, status: &str, message: &str, result: Value) -> Value {
+    json!({"command_id": id(number), "host": "a", "action": action, "status": status, "message": message, "result": result})
+}
+
+fn operation(state: &str, commands: &[Value]) -> Value {
+    json!({"operation_id": id(9), "state": state, "commands": commands})
+}
+
+/// A control plane that answers the proposal and then the end.
+fn server(proposal: Vec<Answer>, end: Value) -> Server {
+    let fleet = json!({"fleet_id": id(8), "version": "0.1.0", "epoch": 1, "root_version": 1,
+        "root_expires_at": "2099-01-01T00:00:00.000Z", "agent_addresses": []});
+    let running = operation("running", &[command(1, "app.plan@1", "running", "", json!(null))]);
+    Server::new([
+        ("GET /api/v1/hosts/a", vec![Answer::Json(200, host_detail())]),
+        ("GET /api/v1/fleet", vec![Answer::Json(200, fleet)]),
+        ("POST /api/v1/operations", proposal),
+        (
+            "GET /api/v1/operations/00000000-0000-7000-8000-000000000009",
+            vec![Answer::Json(200, running), Answer::Json(200, end)],
+        ),
+        (
+            "GET /api/v1/operations/00000000-0000-7000-8000-000000000009/events",
+            vec![Answer::Events(vec![
+                json!({"event": "command", "command_id": id(1), "host": "a", "action": "app.plan@1", "status": "running", "message": ""}),
+                json!({"event": "progress", "command_id": id(1), "host": "a", "text": "pulling \u{1b}[2J web:1"}),
+                json!({"event": "something-newer", "x": 1}),
+            ])],
+        ),
+    ])
+}
+
+fn proposed() -> Answer {
+    Answer::Json(202, operation("running", &[command(1, "app.plan@1", "queued", "", json!(null))]))
+}
+
+fn home(server: &Server) -> Home {
+    let home = Home::signed_in(&server.url).with("PASSWORD", "hunter2hunter2");
+    home.write("compose.yaml", COMPOSE);
+    home
+}
+
+const DEPLOY: [&str; 6] = ["app", "deploy", "-f", "compose.yaml", "--host", "a"];
+
+fn deployed() -> Value {
+    operation(
+        "succeeded",
+        &[
+            command(1, "app.plan@1", "succeeded", "would create 1 service of shop", plan(false)),
+            command(2, "app.deploy@1", "succeeded", "shop is deployed: 1 service changed, all healthy", json!({})),
+        ],
+    )
+}
+
+#[test]
+fn a_deploy_seals_its_secrets_and_is_followed_to_its_end() {
+    let server = server(vec![proposed()], deployed());
+    let ran = home(&server).run(&DEPLOY).code(0);
+    assert_eq!(ran.stdout, "a: succeeded: shop is deployed: 1 service changed, all healthy\n");
+    for words in ["deploying shop on a", "a: app.plan: running", "a: pulling \u{fffd}[2J web:1", "+ web  create"] {
+        assert!(ran.stderr.contains(words), "no {words:?} in\n{}", ran.stderr);
+    }
+    let sent = &server.heard_of("POST")[0];
+    assert!(!String::from_utf8_lossy(&sent.body).contains("hunter2"), "no secret leaves in the clear");
+    let body = sent.json();
+    assert_eq!(
+        (&body["kind"], &body["hosts"], &body["spec"]["app"]),
+        (&json!("deploy"), &json!(["a"]), &json!("shop"))
+    );
+    let value = &body["sealed"]["a"][0];
+    assert_eq!(value["name"], "web/environment/PASSWORD");
+    let context = SealContext {
+        fleet: id(8).parse().expect("an id"),
+        host: id(1).parse().expect("an id"),
+        app: "shop",
+        name: "web/environment/PASSWORD",
+        version: body["operation_id"].as_str().expect("text").parse().expect("an id"),
+    };
+    let sealed = BASE64.decode(value["sealed"].as_str().expect("text").as_bytes()).expect("base64");
+    assert_eq!(key().open(&context, &sealed).expect("opens").as_slice(), b"hunter2hunter2");
+}
+
+#[test]
+fn a_broken_connection_sends_the_same_request_again() {
+    let server = server(vec![Answer::Cut, Answer::Cut, proposed()], deployed());
+    let mut arguments = DEPLOY.to_vec();
+    arguments.push("--json");
+    let document = home(&server).run(&arguments).code(0).document();
+    assert_eq!(document["state"], "succeeded");
+    assert_eq!(document["commands"][1]["status"], "succeeded");
+    let sent = server.heard_of("POST");
+    assert_eq!(sent.len(), 3);
+    assert!(sent.iter().all(|one| one.body == sent[0].body), "the same bytes, so the same request");
+}
+
+#[test]
+fn a_roll_back_is_a_failure_that_shows_the_last_log_lines() {
+    let failing = json!({"failing": [{"service": "web", "container": "shop-web", "logs": "no database\n"}]});
+    let end = operation(
+        "failed",
+        &[
+            command(1, "app.plan@1", "succeeded", "", plan(false)),
+            command(
+                2,
+                "app.deploy@1",
+                "rolled_back",
+                "web became unhealthy. shop was put back as it was, and verified",
+                failing,
+            ),
+        ],
+    );
+    let server = server(vec![proposed()], end);
+    let ran = home(&server).run(&DEPLOY).code(1);
+    let expected = expect_test::expect![[r"
+        a: rolled back: web became unhealthy. shop was put back as it was, and verified
+          last log lines of web:
+            no database
+    "]];
+    expected.assert_eq(&ran.stdout);
+    let mut arguments = DEPLOY.to_vec();
+    arguments.push("--json");
+    let document = home(&server).run(&arguments).code(1).document();
+    assert_eq!(document["commands"][1]["status"], "rolled_back");
+}
+
+#[test]
+fn nothing_to_change_is_success() {
+    let end = operation(
+        "succeeded",
+        &[command(1, "app.plan@1", "succeeded", "nothing to change: shop runs as asked", plan(true))],
+    );
+    let server = server(vec![proposed()], end);
+    let ran = home(&server).run(&DEPLOY).code(0);
+    assert_eq!(ran.stdout, "a: succeeded: nothing to change: shop runs as asked\n");
+}
+
+#[test]
+fn a_dry_run_prints_the_plan() {
+    let end =
+        operation("succeeded", &[command(1, "app.plan@1", "succeeded", "would create 1 service of shop", plan(false))]);
+    let server = server(vec![proposed()], end);
+    let mut arguments = DEPLOY.to_vec();
+    arguments.push("--dry-run");
+    let ran = home(&server).run(&arguments).code(0);
+    let expected = expect_test::expect![[r#"
+        a: would create 1 service of shop
+          + web  create
+          stop-first: it publishes a port
+    "#]];
+    expected.assert_eq(&ran.stdout);
+    assert_eq!(server.heard_of("POST")[0].json()["dry_run"], true);
+    arguments.push("--json");
+    let document = home(&server).run(&arguments).code(0).document();
+    assert_eq!(document["commands"][0]["plan"]["changes"][0]["change"], "create");
+}
+
+#[test]
+fn detached_it_does_not_wait() {
+    let server = server(vec![proposed()], deployed());
+    let mut arguments = DEPLOY.to_vec();
+    arguments.extend(["--detach", "--queue-for", "1h"]);
+    let ran = home(&server).run(&arguments).code(0);
+    assert!(ran.stdout.contains("goes on; watch it with `serverflow command watch"), "{}", ran.stdout);
+    assert!(server.heard_of("GET /api/v1/operations").is_empty());
+    assert_eq!(server.heard_of("POST")[0].json()["queue_for_seconds"], 3600);
+}
+
+#[test]
+fn every_problem_of_a_file_is_listed_and_nothing_is_sent() {
+    let server = server(vec![proposed()], deployed());
+    let home = home(&server);
+    home.write("compose.yaml", "services:\n  web:\n    imagee: x\n    ports: [\"1:2:3:4\"]\n");
+    let ran = home.run(&DEPLOY).code(2);
+    assert!(ran.stderr.contains("compose.yaml:3:5: services.web.imagee: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("compose.yaml:4:"), "{}", ran.stderr);
+    let mut arguments = DEPLOY.to_vec();
+    arguments.push("--json");
+    let document = home.run(&arguments).code(2).error_document();
+    assert!(document["problems"].as_array().is_some_and(|list| list.len() >= 2), "{document}");
+    let lines = document["problems"].as_array().into_iter().flatten().map(|problem| &problem["line"]);
+    assert!(lines.clone().any(|line| *line == 3) && lines.clone().any(|line| *line == 4), "{document}");
+    assert!(server.heard().is_empty());
+}
+
+#[test]
+fn a_host_whose_sealing_key_is_not_its_receipts_gets_no_secrets() {
+    let mut detail = host_detail();
+    detail["sealing_key"] = json!(BASE64.encode(&SealingSecretKey::from_bytes(&[8; 32]).public().0));
+    let fleet = json!({"fleet_id": id(8), "version": "0.1.0", "epoch": 1, "root_version": 1,
+        "root_expires_at": "2099-01-01T00:00:00.000Z", "agent_addresses": []});
+    let server = Server::new([
+        ("GET /api/v1/hosts/a", vec![Answer::Json(200, detail)]),
+        ("GET /api/v1/fleet", vec![Answer::Json(200, fleet)]),
+    ]);
+    let ran = home(&server).run(&DEPLOY).code(1);
+    assert!(ran.stderr.contains("nothing was sealed to it"), "{}", ran.stderr);
+    assert!(server.heard_of("POST").is_empty());
+}

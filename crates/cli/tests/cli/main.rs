@@ -1,0 +1,10 @@
+//! The program as a user or a script runs it, against a control plane that says what each test wants.
+
+mod audit;
+mod deploy;
+mod failures;
+mod follow;
+mod json;
+mod program;
+mod server;
+mod sign_in;
