@@ -1,1 +1,220 @@
+//! Values are opened where they belong and nowhere else; time limits and panics become ends.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
+use actions::outcome::OutcomeStatus;
+use envelope::{
+    keys::{SigningKey, role},
+    messages::{Command, SealedRef},
+    seal::seal,
+    verify,
+};
+use host::EngineConfig;
+use ids::{Epoch, FleetId, HostEpoch, HostId, Nonce, OperationId, Sequence, UnixMs, sha256};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
+use serde_json::json;
+
+use super::*;
+
+const FLEET: FleetId = FleetId::from_bytes([1; 16]);
+const HOST: HostId = HostId::from_bytes([2; 16]);
+const OPERATION: OperationId = OperationId::from_bytes([4; 16]);
+const NAME: &str = "web/environment/PASSWORD";
+
+/// A plan of one service with one sealed variable: needs Docker, which is not there.
+fn parameters() -> String {
+    let web = json!({
+        "image": "sample:1",
+        "restart": "no",
+        "environment": { "PASSWORD": { "sealed": NAME } },
+    });
+    json!({ "spec": { "app": "shop", "services": { "web": web }, "networks": {}, "volumes": {} } }).to_string()
+}
+
+fn start(action: &str, parameters: &str, sealed: Vec<SealedValue>) -> StartCommand {
+    let order = Order {
+        fleet: FLEET,
+        host: HOST,
+        command: CommandId::from_bytes([3; 16]),
+        operation: OPERATION,
+        proposed_at: UnixMs(0),
+        deliver_by: UnixMs(1),
+        start_within_ms: 1,
+        action: action.parse().expect("an action's name"),
+        action_version: 1,
+        schema_sha256: sha256(b""),
+        parameters: parameters.as_bytes().to_vec(),
+        sealed: sealed.iter().map(|it| SealedRef { name: it.name.clone(), sha256: sha256(&it.bytes) }).collect(),
+        requester: None,
+        dry_run: false,
+    };
+    let key = SigningKey::<role::Command>::from_seed(&[5; 32]);
+    let command = Command {
+        order,
+        host_epoch: HostEpoch(1),
+        epoch: Epoch(1),
+        sequence: Sequence(1),
+        nonce: Nonce([6; 16]),
+        issued: UnixMs(0),
+        not_before: UnixMs(0),
+        expires: UnixMs(1),
+    };
+    let command = verify(&key.sign(&command).into_envelope(), &[key.verifying()]).expect("just signed");
+    StartCommand { command, sealed, resumed: false, backwards_only: false }
+}
+
+async fn tools(directory: &tempfile::TempDir) -> Tools {
+    let opened = Journal::open(&directory.path().join("journal.db")).await.expect("a journal");
+    let socket = Some(PathBuf::from("/nonexistent/docker.sock"));
+    let engine = Engine::new(EngineConfig { socket, fleet: FLEET, host: HOST }).expect("an absolute path");
+    let sealing = SealingSecretKey::from_bytes(&[7; 32]);
+    Tools { engine, journal: opened.journal, sealing, fingerprint_key: Zeroizing::new([8; 32]) }
+}
+
+fn sealed_for(app: &str, plaintext: &[u8]) -> Vec<SealedValue> {
+    let to = SealingSecretKey::from_bytes(&[7; 32]).public();
+    let context = SealContext { fleet: FLEET, host: HOST, app, name: NAME, version: OPERATION };
+    let mut random = UnwrapErr(SysRng);
+    vec![SealedValue { name: NAME.to_owned(), bytes: seal(&to, &context, plaintext, &mut random).expect("sealed") }]
+}
+
+async fn opened(sealed: Vec<SealedValue>) -> Result<BTreeMap<SecretName, Zeroizing<String>>, OpenError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let start = start("app.plan", &parameters(), sealed);
+    let order = &start.command.order;
+    let request = Request::decode(&order.action, 1, &order.parameters).expect("proper parameters");
+    Ok(context(&start, &request, &tools(&directory).await, Policy::refuse_all())?.secrets)
+}
+
+#[tokio::test]
+async fn a_value_is_opened_for_its_app_and_no_other() {
+    let secrets = opened(sealed_for("shop", b"hunter22")).await.expect("opened");
+    assert_eq!(secrets.values().map(|it| it.as_str()).collect::<Vec<_>>(), ["hunter22"]);
+    let moved = opened(sealed_for("blog", b"hunter22")).await.err().expect("refused");
+    assert!(matches!(&moved, OpenError::Seal(SealError::Open { name }) if name == NAME), "{moved:?}");
+    let binary = opened(sealed_for("shop", &[0xff])).await.err().expect("refused");
+    assert!(binary.to_string().contains("not text"), "{binary}");
+}
+
+#[tokio::test]
+async fn a_value_that_is_not_the_orders_own_is_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut start = start("app.plan", &parameters(), sealed_for("shop", b"hunter22"));
+    start.sealed = sealed_for("shop", b"hunter23");
+    let mut executor = Executor::new(tools(&directory).await);
+    executor.start(start, Policy::refuse_all());
+    let end = end_of(&mut executor).await;
+    assert_eq!(end.status, ReportStatus::Failed);
+    assert!(text(&end).contains("a hash differs") && text(&end).contains("nothing was done"), "{}", text(&end));
+}
+
+async fn end_of(executor: &mut Executor) -> End {
+    loop {
+        if let ExecutorEvent::Finished { end, .. } = executor.next().await {
+            return end;
+        }
+    }
+}
+
+fn text(end: &End) -> String {
+    String::from_utf8(end.result.clone()).expect("text")
+}
+
+#[tokio::test]
+async fn a_read_without_docker_ends_in_words_and_frees_its_place() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut executor = Executor::new(tools(&directory).await);
+    executor.start(start("docker.containers", "{}", Vec::new()), Policy::refuse_all());
+    assert_eq!(executor.running(), [CommandId::from_bytes([3; 16])]);
+    let end = end_of(&mut executor).await;
+    assert_eq!(end.status, ReportStatus::Failed);
+    assert!(text(&end).contains("/nonexistent/docker.sock"), "{}", text(&end));
+    assert_eq!(executor.running(), []);
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_command_in_words() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut executor = Executor::new(tools(&directory).await);
+    let command = CommandId::from_bytes([3; 16]);
+    for (reads_only, status, says) in
+        [(true, ReportStatus::Failed, "nothing was changed"), (false, ReportStatus::Unknown, "look at the host")]
+    {
+        let id = executor.tasks.spawn(async { panic!("a defect") }).id();
+        executor.running.insert(id, Running { command, action: "app.deploy".to_owned(), reads_only });
+        let end = end_of(&mut executor).await;
+        assert_eq!(end.status, status);
+        assert!(text(&end).contains(says) && text(&end).contains("defect in ServerFlow"), "{}", text(&end));
+    }
+    assert!(executor.running.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_does_not_end_is_stopped_at_its_hard_limit() {
+    let (events, _heard) = mpsc::channel(1);
+    let began = tokio::time::Instant::now();
+    let command = CommandId::from_bytes([3; 16]);
+    let limit = DurationMs::from_mins(65);
+    let outcome = watched(std::future::pending(), limit, &SharedOutput::default(), command, &events).await;
+    assert!(outcome.is_none());
+    assert_eq!(began.elapsed(), Duration::from_millis(limit.0));
+
+    let request = |action: &str, parameters: &str| {
+        let start = start(action, parameters, Vec::new());
+        Request::decode(&start.command.order.action, 1, parameters.as_bytes()).expect("proper parameters")
+    };
+    let read = request("host.facts", "{}");
+    assert_eq!(hard_limit(&read), read.info().timeout, "reading is stopped at once");
+    let change = request("app.remove", r#"{"app":"shop"}"#);
+    assert_eq!(hard_limit(&change).0, change.info().timeout.0 + limits::TIMEOUT_MARGIN.0);
+    assert!(text(&timed_out(&change)).contains("put back before the next change"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_says_is_masked_gathered_and_hashed() {
+    let (events, mut heard) = mpsc::channel(16);
+    let (output, command) = (Arc::new(SharedOutput::default()), CommandId::from_bytes([3; 16]));
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let tools = tools(&directory).await;
+    let (_cancel, cancelled) = watch::channel(false);
+    let masker = Arc::new(Masker::new(["hunter22"]));
+    let (engine, journal) = (tools.engine.clone(), tools.journal.clone());
+    let mut port = HostPort { engine, journal, events: events.clone(), cancelled, masker, output: output.clone() };
+    let run = async {
+        use actions::port::ActionPort as _;
+        port.progress("using hunter22".to_owned());
+        port.progress("second".to_owned());
+        port.wait(DurationMs(1_000)).await;
+        port.progress("third".to_owned());
+        Outcome { status: OutcomeStatus::Succeeded, message: String::new(), result: Value::Null }
+    };
+    watched(run, DurationMs(10_000), &output, command, &events).await.expect("ended by itself");
+    hand_on(&output, command, &events).await;
+    let mut pieces = Vec::new();
+    while let Ok(ExecutorEvent::Progress { text, .. }) = heard.try_recv() {
+        pieces.push(text);
+    }
+    assert_eq!(pieces, ["using ***\nsecond\n", "third\n"]);
+    assert_eq!(output.lock().finish(), (sha256(pieces.concat().as_bytes()), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_with_a_cancel_and_one_begun_later_lasts() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let tools = tools(&directory).await;
+    let (events, _heard) = mpsc::channel(1);
+    let (cancel, cancelled) = watch::channel(false);
+    let (masker, output) = (Arc::new(Masker::default()), Arc::new(SharedOutput::default()));
+    let (engine, journal) = (tools.engine.clone(), tools.journal.clone());
+    let mut port = HostPort { engine, journal, events, cancelled, masker, output };
+    use actions::port::ActionPort as _;
+    let began = tokio::time::Instant::now();
+    tokio::join!(port.wait(DurationMs(60_000)), async {
+        sleep(Duration::from_secs(2)).await;
+        cancel.send_replace(true);
+    });
+    assert_eq!(began.elapsed(), Duration::from_secs(2));
+    assert!(port.is_cancelled());
+    port.wait(DurationMs(5_000)).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(7), "putting things back waits too");
+}
