@@ -120,7 +120,7 @@ async fn enrol_locked(
     eprintln!("  Roles          {}", roles(&enrolment));
     eprintln!("  State          {} (0700; the keys in it never leave this machine)", state.path().display());
     eprintln!("  Policy         {} (what this host allows; yours to edit)", policy.display());
-    eprintln!("Next: start the agent with `serverflow-agent run`{}.", state_option(state));
+    eprintln!("Next: start the agent with `serverflow-agent run{}`.", state_option(state));
     Ok(())
 }
 
@@ -152,7 +152,7 @@ fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>) -
     pending_remove(state)?;
     eprintln!("This machine is host '{}' ({}) already; nothing was changed.", enrolment.name, enrolment.host);
     eprintln!("  Fleet          {}", enrolment.fleet);
-    eprintln!("Next: `serverflow-agent status`{0}, or `serverflow-agent doctor`{0}.", state_option(state));
+    eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state_option(state));
     Ok(())
 }
 

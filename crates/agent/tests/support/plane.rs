@@ -49,7 +49,7 @@ pub(crate) enum EnrolFault {
 /// What the agent said.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    Hello(AgentHello),
+    Hello(Box<AgentHello>),
     Accepted(CommandId, Stage),
     Report(Box<Report>),
     Ended,
@@ -116,7 +116,7 @@ impl Plane {
     pub(crate) async fn hello(&mut self) -> AgentHello {
         loop {
             if let Heard::Hello(hello) = self.hear().await {
-                return hello;
+                return *hello;
             }
         }
     }
@@ -300,7 +300,7 @@ async fn session(fleet: &Fleet, mut stream: Stream) {
         let Some(frame) = stream.receive().await else { return };
         match handshake.receive(frame).expect("an honest agent") {
             HandshakeStep::LookUp(hello) => {
-                let _ = fleet.heard.send(Heard::Hello(*hello));
+                let _ = fleet.heard.send(Heard::Hello(hello));
                 let answer = Answer {
                     identity_key: Some(receipt.identity_key),
                     root: &fleet.root,

@@ -90,9 +90,9 @@ async fn opened(sealed: Vec<SealedValue>) -> Result<BTreeMap<SecretName, Zeroizi
 async fn a_value_is_opened_for_its_app_and_no_other() {
     let secrets = opened(sealed_for("shop", b"hunter22")).await.expect("opened");
     assert_eq!(secrets.values().map(|it| it.as_str()).collect::<Vec<_>>(), ["hunter22"]);
-    let moved = opened(sealed_for("blog", b"hunter22")).await.err().expect("refused");
+    let moved = opened(sealed_for("blog", b"hunter22")).await.expect_err("refused");
     assert!(matches!(&moved, OpenError::Seal(SealError::Open { name }) if name == NAME), "{moved:?}");
-    let binary = opened(sealed_for("shop", &[0xff])).await.err().expect("refused");
+    let binary = opened(sealed_for("shop", &[0xff])).await.expect_err("refused");
     assert!(binary.to_string().contains("not text"), "{binary}");
 }
 
