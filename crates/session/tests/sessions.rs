@@ -342,6 +342,37 @@ fn an_acknowledgement_of_another_report_ends_the_session_and_drops_nothing() {
     }
 }
 
+/// An acknowledgement that skips a report shows that it never arrived: it is sent again, not dropped.
+#[test]
+fn an_acknowledgement_that_skips_a_report_drops_nothing_and_brings_all_again() {
+    let mut world = World::new();
+    world.plane.silent = true;
+    world.connect();
+    for _ in 0..2 {
+        let id = world.command("host.facts", "");
+        world.settle();
+        world.finish(id);
+        world.settle();
+    }
+    let report = |world: &World, index: usize| world.host.disk.outbox[index].clone();
+    let second = report(&world, 1);
+    let acknowledged = |report: &StoredReport| ControlFrame::ReportAcknowledged {
+        sequence: report.sequence,
+        sha256: report.sha256,
+    };
+    world.to_host.push(acknowledged(&second));
+    world.settle();
+    assert_eq!(world.host.closed.len(), 1, "the session ends");
+    assert_eq!(world.host.disk.outbox.len(), 2);
+    // The control: in their order they go.
+    world.connect();
+    let first = report(&world, 0);
+    world.to_host.push(acknowledged(&first));
+    world.to_host.push(acknowledged(&second));
+    world.settle();
+    assert_eq!(world.host.disk.outbox.len(), 0);
+}
+
 #[test]
 fn a_known_command_is_answered_with_its_report_while_that_is_kept() {
     let mut world = World::new();

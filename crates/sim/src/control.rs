@@ -284,7 +284,7 @@ impl Control {
     fn sign(&mut self, command: &envelope::messages::Command) -> Result<SignedCommand, SignError> {
         let high = self.signed_high.entry(command.order.host).or_default();
         if command.sequence <= *high {
-            return Err(SignError::Refused("the sequence does not rise".to_owned()));
+            return Err(SignError::SequenceTaken { high: *high });
         }
         *high = command.sequence;
         let signed = self.command_key.sign(command);

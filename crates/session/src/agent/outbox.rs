@@ -12,8 +12,10 @@ use crate::limits;
 /// What an acknowledgement from the control plane means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Acknowledged {
-    /// Reports up to this one can go.
-    UpTo,
+    /// The oldest report can go.
+    Oldest,
+    /// Right, and an older report is missing over there.
+    TooEarly { missing: ReportSequence },
     /// Long gone: a repetition.
     Known,
     /// The control plane holds another report under this number, or one never sent.
@@ -73,7 +75,9 @@ impl Outbox {
         sent.rev().find(|report| report.command == command).map(|report| report.envelope.clone())
     }
 
-    /// Takes an acknowledgement. It covers every report before as well, because they are stored in order.
+    /// Takes an acknowledgement: of the oldest report only. The control plane stores reports in their
+    /// order, so one that names a later report shows that an earlier one never arrived; nothing is
+    /// dropped then, and the reports come again.
     pub(super) fn acknowledge(&mut self, sequence: ReportSequence, sha256: Sha256) -> Acknowledged {
         let Some(first) = self.stored.front() else { return self.acknowledge_absent(sequence) };
         if sequence < first.sequence {
@@ -85,9 +89,12 @@ impl Outbox {
         if self.stored[at].sha256 != sha256 {
             return Acknowledged::Differs;
         }
-        self.stored.drain(..=at);
-        self.sent = self.sent.saturating_sub(at + 1);
-        Acknowledged::UpTo
+        if at > 0 {
+            return Acknowledged::TooEarly { missing: first.sequence };
+        }
+        self.stored.pop_front();
+        self.sent = self.sent.saturating_sub(1);
+        Acknowledged::Oldest
     }
 
     fn acknowledge_absent(&self, sequence: ReportSequence) -> Acknowledged {

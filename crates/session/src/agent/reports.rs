@@ -68,10 +68,13 @@ impl AgentLoop {
 
     pub(super) fn report_acknowledged(&mut self, sequence: ReportSequence, sha256: Sha256) {
         match self.outbox.acknowledge(sequence, sha256) {
-            Acknowledged::UpTo => {
+            Acknowledged::Oldest => {
                 self.persist(JournalWrite::Acknowledge { sequence }, After::Acknowledged(sequence));
             }
             Acknowledged::Known => {}
+            Acknowledged::TooEarly { missing } => {
+                self.reject("acknowledgement", format!("it is for report {sequence}, and {missing} is missing there"));
+            }
             Acknowledged::Differs => {
                 self.reject("acknowledgement", format!("it holds another report {sequence} than this host sent"));
             }
