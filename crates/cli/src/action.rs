@@ -10,6 +10,7 @@ use crate::{
     clock,
     exit::{Ended, Failure},
     files, limits, operation,
+    operation::Wait,
     output::{Output, Paint, clean, clean_line},
     parameters,
     table::{Table, fields},
@@ -63,7 +64,7 @@ async fn run_one(output: &Output, client: &Client, run: Run) -> Result<Ended, Fa
         queue_for_seconds: run.queue_for,
     };
     let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
-    let ended = operation::finish(client, output, sent, run.detach).await?;
+    let ended = operation::finish(client, output, sent, Wait::unless(run.detach)).await?;
     let document = operation::OperationDocument::new(&ended, &[]);
     output.result(&document, |_, paint| {
         let mut text = operation::words(&ended, paint);

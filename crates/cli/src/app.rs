@@ -12,7 +12,8 @@ use crate::{
     client::Client,
     clock, deploy,
     exit::{Ended, Failure},
-    operation,
+    limits, operation,
+    operation::Wait,
     output::{Output, Paint, clean, clean_line, stdout_is_terminal},
     spans::relative,
     table::{Cell, Table},
@@ -59,7 +60,7 @@ async fn remove(
     let request = request("app.remove", hosts, json!({ "app": app }))?;
     output.progress(format_args!("removing {app} (operation {})", request.operation_id));
     let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
-    let ended = operation::finish(client, output, sent, detach).await?;
+    let ended = operation::finish(client, output, sent, Wait::unless(detach)).await?;
     operation::show(output, &ended, &[])
 }
 
@@ -96,10 +97,11 @@ async fn logs(
     if let Some(tail) = tail {
         parameters["tail"] = json!(tail);
     }
-    let request = request("app.logs", hosts, parameters)?;
+    let mut request = request("app.logs", hosts, parameters)?;
+    // Whoever reads logs waits for them at the terminal.
+    request.queue_for_seconds = Some(limits::LOGS_QUEUE_SECONDS);
     let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
-    // What is read is short; only the lines are of interest.
-    let ended = operation::finish(client, output, sent, false).await?;
+    let ended = operation::finish(client, &output.without_progress(), sent, Wait::ToEnd).await?;
     let logs = logs_of(&ended);
     let document = LogsDocument { operation_id: ended.operation_id, logs, commands: &ended.commands };
     let terminal = stdout_is_terminal();

@@ -21,6 +21,7 @@ use crate::{
     clock,
     exit::{Ended, Failure, Kind},
     files, follow, limits, operation,
+    operation::Wait,
     output::{Output, Paint, clean, clean_line, status_style},
     sealing::Sealing,
 };
@@ -32,6 +33,13 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     }
     let hosts = distinct(&deploy.hosts);
     let details = hosts_of(client, &hosts).await?;
+    if let Some(revoked) = details.iter().find(|host| host.summary.status == HostStatus::Revoked) {
+        return Err(Failure::invalid(format!(
+            "host {} is revoked and gets no orders; nothing was sent",
+            revoked.summary.name
+        ))
+        .hint("enrol the machine anew with `serverflow host enroll NAME`"));
+    }
     let fleet: FleetInfo = client.get(&["fleet"]).await?;
     let operation_id = clock::operation_id()?;
     let app = &composed.spec.app;
@@ -47,7 +55,12 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     };
     begin_words(output, &request, app, &details);
     let sent = operation::send(client, output, &OperationRequest::Deploy(request)).await?;
-    let ended = operation::finish(client, output, sent, deploy.detach).await?;
+    let wait = match (deploy.detach, deploy.dry_run) {
+        (true, _) => Wait::Detached,
+        (false, true) => Wait::ToEnd,
+        (false, false) => Wait::ToEndWithPlans,
+    };
+    let ended = operation::finish(client, output, sent, wait).await?;
     if deploy.dry_run { show_plan(output, &ended, &composed) } else { operation::show(output, &ended, &composed.notes) }
 }
 

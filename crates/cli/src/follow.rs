@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use actions::app_plan::{PlanResult, render_plan};
 use api::{CommandDetail, CommandStatus, Event, OperationCommand, OperationResponse, OperationState};
-use ids::{CommandId, HostName, OperationId};
+use ids::{CommandId, HostName};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
@@ -77,21 +77,25 @@ impl Followed for CommandDetail {
     }
 }
 
-/// Follows an operation to its end, telling people what happens.
+/// Follows an operation to its end, telling people what happens; with `plans`, also what each host
+/// plans, unless there are too many.
 pub(crate) async fn operation(
     client: &Client,
     output: &Output,
-    id: OperationId,
     known: &OperationResponse,
+    plans: bool,
 ) -> Result<OperationResponse, Failure> {
-    let mut follower = Follower::new(client, output, known.standings().len());
+    let hosts = known.commands.len();
+    let tells_plans = plans && hosts <= limits::PLANS_SHOWN_HOSTS_MAX;
+    let mut follower = Follower { client, output, told: BTreeMap::new(), tells_ends: hosts > 1, tells_plans };
     follower.all_told(known);
-    follower.follow(&["operations", &id.to_string()]).await
+    follower.follow(&["operations", &known.operation_id.to_string()]).await
 }
 
 /// Follows one command to its end, telling people what happens.
 pub(crate) async fn command(client: &Client, output: &Output, id: CommandId) -> Result<CommandDetail, Failure> {
-    Follower::new(client, output, 1).follow(&["commands", &id.to_string()]).await
+    let mut follower = Follower { client, output, told: BTreeMap::new(), tells_ends: false, tells_plans: false };
+    follower.follow(&["commands", &id.to_string()]).await
 }
 
 struct Follower<'a> {
@@ -112,17 +116,7 @@ enum Stopped {
     Broken,
 }
 
-impl<'a> Follower<'a> {
-    fn new(client: &'a Client, output: &'a Output, hosts: usize) -> Self {
-        Self {
-            client,
-            output,
-            told: BTreeMap::new(),
-            tells_ends: hosts > 1,
-            tells_plans: hosts <= limits::PLANS_SHOWN_HOSTS_MAX,
-        }
-    }
-
+impl Follower<'_> {
     async fn follow<T: Followed>(&mut self, path: &[&str]) -> Result<T, Failure> {
         let ended = tokio::select! {
             ended = self.until_over(path) => Some(ended),
@@ -254,8 +248,8 @@ impl<'a> Follower<'a> {
         match status {
             CommandStatus::Delivered | CommandStatus::Accepted => None,
             CommandStatus::Queued | CommandStatus::Running => Some(format!("{host}: {name}: {word}")),
-            CommandStatus::Succeeded if is_plan => {
-                let plan = result.filter(|_| self.tells_plans).and_then(plan_words);
+            CommandStatus::Succeeded if is_plan && self.tells_plans => {
+                let plan = result.and_then(plan_words);
                 Some(plan.map_or_else(
                     || format!("{host}: {name}: {}", clean_line(message)),
                     |plan| format!("{host}: {plan}"),

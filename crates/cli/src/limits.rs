@@ -49,3 +49,5 @@ pub(crate) const PLANS_SHOWN_HOSTS_MAX: usize = 10;
 pub(crate) const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// Seconds an order may wait for its host at most: 30 days.
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Seconds that reading logs waits for a host that is away.
+pub(crate) const LOGS_QUEUE_SECONDS: u64 = 30;

@@ -44,17 +44,35 @@ pub(crate) async fn send(
         .await
 }
 
-/// Follows what was sent to its end, or with `detach` leaves it.
+/// Whether to wait for an operation's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Leave it.
+    Detached,
+    /// To the end.
+    ToEnd,
+    /// To the end, showing plans as they come in: they are not what will be shown at the end.
+    ToEndWithPlans,
+}
+
+impl Wait {
+    /// As `--detach` says.
+    pub(crate) const fn unless(detach: bool) -> Self {
+        if detach { Self::Detached } else { Self::ToEnd }
+    }
+}
+
+/// Follows what was sent to its end, if it is to be waited for.
 pub(crate) async fn finish(
     client: &Client,
     output: &Output,
     sent: OperationResponse,
-    detach: bool,
+    wait: Wait,
 ) -> Result<OperationResponse, Failure> {
-    if detach || sent.state != OperationState::Running {
+    if wait == Wait::Detached || sent.state != OperationState::Running {
         return Ok(sent);
     }
-    follow::operation(client, output, sent.operation_id, &sent).await
+    follow::operation(client, output, &sent, wait == Wait::ToEndWithPlans).await
 }
 
 /// Shows how it ended, or that it goes on.

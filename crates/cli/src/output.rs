@@ -22,6 +22,7 @@ use crate::{
 };
 
 /// Where a command's words go.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
@@ -44,6 +45,11 @@ impl Output {
             paint: Paint(!json && takes(AutoStream::choice(&io::stdout()))),
             error_paint: Paint(!json && takes(AutoStream::choice(&io::stderr()))),
         }
+    }
+
+    /// The same without progress, for what is over in a moment.
+    pub(crate) const fn without_progress(&self) -> Self {
+        Self { quiet: true, ..*self }
     }
 
     /// Whether progress is shown.

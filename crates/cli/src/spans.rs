@@ -46,9 +46,21 @@ pub(crate) fn queue_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::QUEUE_SECONDS_MAX)
 }
 
+/// Half of the unit that is shown is added, since [`DurationMs`] shows whole units only: a token made a
+/// moment ago ends in 15 minutes, not in 14.
+const fn rounded(span: DurationMs) -> DurationMs {
+    let half_ms = match span.0 {
+        0..120_000 => 500,
+        120_000..7_200_000 => 30_000,
+        7_200_000..172_800_000 => 1_800_000,
+        _ => 43_200_000,
+    };
+    DurationMs(span.0.saturating_add(half_ms))
+}
+
 /// `time` as seen from `now`.
 pub(crate) fn relative(now: UnixMs, time: UnixMs) -> String {
-    let distance = now.distance(time);
+    let distance = rounded(now.distance(time));
     match (distance.0 < 1_000, time > now) {
         (true, _) => "just now".to_owned(),
         (false, true) => format!("in {distance}"),
@@ -76,6 +88,7 @@ mod tests {
         let now = UnixMs(1_000_000_000);
         assert_eq!(relative(now, UnixMs(now.0 - 400)), "just now");
         assert_eq!(relative(now, UnixMs(now.0 - 12_000)), "12 s ago");
-        assert_eq!(relative(now, UnixMs(now.0 + 900_000)), "in 15 min");
+        assert_eq!(relative(now, UnixMs(now.0 + 899_900)), "in 15 min");
+        assert_eq!(relative(now, UnixMs(now.0 + 7 * 86_400_000 - 1)), "in 7 days");
     }
 }

@@ -237,3 +237,13 @@ fn a_host_whose_sealing_key_is_not_its_receipts_gets_no_secrets() {
     assert!(ran.stderr.contains("nothing was sealed to it"), "{}", ran.stderr);
     assert!(server.heard_of("POST").is_empty());
 }
+
+#[test]
+fn a_revoked_host_is_refused_before_anything_is_sealed() {
+    let mut detail = host_detail();
+    detail["status"] = json!("revoked");
+    let server = Server::new([("GET /api/v1/hosts/a", vec![Answer::Json(200, detail)])]);
+    let ran = home(&server).run(&DEPLOY).code(2);
+    assert!(ran.stderr.contains("host a is revoked"), "{}", ran.stderr);
+    assert!(server.heard_of("POST").is_empty());
+}
