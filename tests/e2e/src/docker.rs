@@ -1,0 +1,226 @@
+//! The Docker Engine as the test sees it: through the `docker` command, past everything of ours.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    cli::{Ran, run},
+    program::Program,
+    wait::{wait_until, wait_within},
+};
+
+/// The image of the sample app; `deploy/sample/build-image.sh` makes it.
+pub const SAMPLE: &str = "serverflow-sample:1";
+
+/// One engine.
+#[derive(Clone, Debug, Default)]
+pub struct Docker {
+    /// Its socket; the machine's usual one when absent.
+    socket: Option<PathBuf>,
+}
+
+/// What Docker says of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub running: bool,
+    pub started_at: String,
+}
+
+impl Docker {
+    /// What `DOCKER_HOST` must be for programs that shall use this engine.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        self.socket.as_ref().map(|socket| format!("unix://{}", socket.display()))
+    }
+
+    /// Runs `docker` with these words.
+    #[must_use]
+    pub fn run(&self, words: &[&str]) -> Ran {
+        let mut command = Command::new("docker");
+        if let Some(host) = self.host() {
+            command.env("DOCKER_HOST", host);
+        }
+        command.args(words);
+        run(command)
+    }
+
+    fn lines(&self, words: &[&str]) -> Vec<String> {
+        self.run(words).ok().stdout.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// Everything Docker knows of something.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn inspect(&self, name: &str) -> Value {
+        self.run(&["inspect", name]).ok().json()[0].clone()
+    }
+
+    /// The containers of one app, by name; also those of no release.
+    #[must_use]
+    pub fn containers(&self, app: &str) -> Vec<Container> {
+        let filter = format!("label=io.serverflow.app={app}");
+        let ids = self.lines(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
+        let mut all: Vec<Container> = ids.iter().filter_map(|id| self.container(id)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// `None` when it is not there (any more).
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<Container> {
+        let seen = self.run(&["inspect", "--type", "container", name]);
+        if seen.code != 0 {
+            return None;
+        }
+        let value = seen.json()[0].clone();
+        Some(Container {
+            id: value["Id"].as_str().unwrap_or_default().to_owned(),
+            name: value["Name"].as_str().unwrap_or_default().trim_start_matches('/').to_owned(),
+            running: value["State"]["Running"].as_bool().unwrap_or_default(),
+            started_at: value["State"]["StartedAt"].as_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Names of the containers of one app.
+    #[must_use]
+    pub fn names(&self, app: &str) -> Vec<String> {
+        self.containers(app).into_iter().map(|container| container.name).collect()
+    }
+
+    /// The value of a variable in a container's environment.
+    #[must_use]
+    pub fn variable(&self, container: &str, name: &str) -> Option<String> {
+        let prefix = format!("{name}=");
+        let value = self.inspect(container)["Config"]["Env"].clone();
+        let find = |list: &Vec<Value>| list.iter().find_map(|it| it.as_str()?.strip_prefix(&prefix).map(str::to_owned));
+        value.as_array().and_then(find)
+    }
+
+    /// Names of networks or volumes of one app.
+    #[must_use]
+    pub fn things(&self, kind: &str, app: &str) -> Vec<String> {
+        let filter = format!("label=io.serverflow.app={app}");
+        let mut all = self.lines(&[kind, "ls", "--quiet", "--filter", &filter, "--format", "{{.Name}}"]);
+        all.sort();
+        all
+    }
+
+    /// Tags that keep an app's images, as `repository:tag`.
+    #[must_use]
+    pub fn tags(&self, app: &str) -> Vec<String> {
+        let filter = format!("reference=serverflow/{app}-*");
+        self.lines(&["images", "--filter", &filter, "--format", "{{.Repository}}:{{.Tag}}"])
+    }
+
+    /// Removes everything that a fleet's hosts made here. What is gone already is fine.
+    pub fn clean(&self, fleet: &str, apps: &str) {
+        let filter = format!("label=io.serverflow.fleet={fleet}");
+        let remove = |list: &[&str], rm: &[&str]| {
+            let ids: Vec<String> = self.run(list).stdout.lines().map(str::to_owned).collect();
+            if !ids.is_empty() {
+                let words: Vec<&str> = rm.iter().copied().chain(ids.iter().map(String::as_str)).collect();
+                let _ = self.run(&words);
+            }
+        };
+        remove(&["ps", "--all", "--quiet", "--filter", &filter], &["rm", "--force", "--volumes"]);
+        remove(&["network", "ls", "--quiet", "--filter", &filter], &["network", "rm"]);
+        remove(&["volume", "ls", "--quiet", "--filter", &filter], &["volume", "rm", "--force"]);
+        let reference = format!("reference=serverflow/{apps}-*");
+        remove(&["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"], &["rmi", "--no-prune"]);
+    }
+}
+
+/// An engine of this test's own, which it may stop and start. It has no networks but the host's and none.
+pub struct PrivateEngine {
+    folder: tempfile::TempDir,
+    program: Option<Program>,
+    pub docker: Docker,
+}
+
+impl PrivateEngine {
+    /// Starts one, with the sample image in it.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("sf-docker").tempdir().expect("a folder");
+        let docker = Docker { socket: Some(folder.path().join("docker.sock")) };
+        let mut engine = Self { folder, program: None, docker };
+        engine.up();
+        let archive = engine.path("sample.tar");
+        let archive = archive.to_str().expect("a path in UTF-8");
+        Docker::default().run(&["save", "--output", archive, SAMPLE]).ok();
+        engine.docker.run(&["load", "--input", archive]).ok();
+        engine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it (again).
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn up(&mut self) {
+        let mut command = Command::new("dockerd");
+        let host = self.docker.host().expect("invariant: a private engine has a socket");
+        command.args(["--host", &host, "--bridge", "none", "--iptables=false", "--ip-masq=false"]);
+        for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            command.arg(flag).arg(self.path(name));
+        }
+        let mut program = Program::start("dockerd", command, &self.path("log"));
+        wait_until("the private engine answers", || {
+            assert!(program.is_running(), "the private engine ended:\n{}", program.said());
+            self.docker.run(&["info", "--format", "{{.ID}}"]).code == 0
+        });
+        self.program = Some(program);
+    }
+
+    /// Stops it in order: its containers end.
+    pub fn down(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.terminate();
+        }
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        let ids = self.docker.run(&["ps", "--all", "--quiet"]).stdout;
+        for id in ids.lines() {
+            let _ = self.docker.run(&["rm", "--force", id]);
+        }
+        self.down();
+        unmount_below(self.folder.path());
+    }
+}
+
+/// What dockerd may leave mounted would keep its folder from being removed.
+fn unmount_below(folder: &Path) {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(folder));
+    for path in below {
+        let _ = Command::new("umount").arg("--lazy").arg(path).status();
+    }
+}
+
+/// Waits until Docker finds a container healthy.
+///
+/// # Panics
+/// When it does not.
+pub fn wait_healthy(docker: &Docker, name: &str) {
+    wait_within(Duration::from_secs(30), &format!("{name} is healthy"), || {
+        (docker.inspect(name)["State"]["Health"]["Status"] == "healthy").then_some(())
+    });
+}
