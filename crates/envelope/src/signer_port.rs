@@ -3,7 +3,7 @@
 
 use core::{future::Future, pin::Pin};
 
-use ids::Sha256;
+use ids::{Sequence, Sha256};
 
 use crate::messages::{Command, SessionOpen};
 
@@ -32,6 +32,10 @@ pub enum SignError {
     /// It must not be signed.
     #[error("the signer refuses: {0}")]
     Refused(String),
+    /// The sequence is not above `high`, the highest that the signer gave this host: numbers that were
+    /// signed and never stored are known to the signer alone. Ask again above it.
+    #[error("the signer has given this host every sequence up to {high}")]
+    SequenceTaken { high: Sequence },
     /// The signer cannot be used now.
     #[error("the signer cannot be used: {0}")]
     Unavailable(String),

@@ -54,10 +54,7 @@ impl Judge {
             return refused(format!("command {id}: {error}"));
         }
         if command.sequence <= high {
-            return refused(format!(
-                "sequence {} of host {host} is not above {high}, which was given before",
-                command.sequence
-            ));
+            return Err(SignError::SequenceTaken { high });
         }
         if command.sequence.0 - high.0 > SEQUENCE_JUMP_MAX {
             return refused(format!("sequence {} of host {host} is too far above {high}", command.sequence));

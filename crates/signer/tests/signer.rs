@@ -107,6 +107,7 @@ fn open_for(host: HostId) -> SessionOpen {
 async fn refusal(signer: &LocalSigner, command: Command) -> String {
     match signer.sign_command(command).await {
         Err(SignError::Refused(why)) => why,
+        Err(error @ SignError::SequenceTaken { .. }) => error.to_string(),
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -139,8 +140,8 @@ async fn sequences_rise_strictly_per_host_and_jump_within_bounds() {
     let signer = room.open().unwrap();
     signer.sign_command(command(host(1), 5)).await.unwrap();
     for replayed in [5, 4, 1] {
-        let why = refusal(&signer, command(host(1), replayed)).await;
-        assert!(why.contains("is not above 5"), "{why}");
+        let answer = signer.sign_command(command(host(1), replayed)).await;
+        assert_eq!(answer, Err(SignError::SequenceTaken { high: Sequence(5) }));
     }
     assert!(refusal(&signer, command(host(1), 0)).await.contains("not well-formed"));
     signer.sign_command(command(host(2), 1)).await.unwrap();
@@ -190,7 +191,7 @@ async fn a_restart_keeps_the_high_water_mark() {
     assert!(matches!(room.open(), Err(StateError::InUse { .. })));
     drop(signer);
     let signer = room.open().unwrap();
-    assert!(refusal(&signer, command(host(1), 40)).await.contains("is not above 40"));
+    assert!(refusal(&signer, command(host(1), 40)).await.contains("every sequence up to 40"));
     signer.sign_command(command(host(1), 41)).await.unwrap();
 }
 
@@ -205,7 +206,7 @@ async fn a_torn_record_is_cut_and_a_damaged_one_refused() {
 
     std::fs::write(room.path(), &whole[..whole.len() - 3]).unwrap();
     let signer = room.open().unwrap();
-    assert!(refusal(&signer, command(host(1), 1)).await.contains("is not above 1"));
+    assert!(refusal(&signer, command(host(1), 1)).await.contains("every sequence up to 1"));
     drop(signer);
 
     let mut damaged = whole;
@@ -253,7 +254,7 @@ async fn a_crowd_gets_each_its_own_answer() {
     }
     drop(signer);
     let signer = room.open().unwrap();
-    assert!(refusal(&signer, command(host(7), 8)).await.contains("is not above 8"));
+    assert!(refusal(&signer, command(host(7), 8)).await.contains("every sequence up to 8"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -167,8 +167,13 @@ impl HostSession {
                 return;
             }
             Err(error) => {
+                // What an earlier session burned is stored nowhere but with the signer. Found out one
+                // number at a time, each after a longer wait, it would keep the host from its orders
+                // for hours.
+                let taken = if let SignError::SequenceTaken { high } = error { Some(high) } else { None };
+                self.sealing.highest = self.sealing.highest.max(taken.unwrap_or_default());
                 self.note(Note::SignFailed { command, error });
-                self.sign_retry.failed(now, false);
+                self.sign_retry.failed(now, taken.is_some());
             }
         }
         if let Some(slot) = self.slot_mut(command) {

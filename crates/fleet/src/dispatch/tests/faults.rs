@@ -113,6 +113,25 @@ fn a_number_is_burned_with_its_failed_transaction() {
 }
 
 #[test]
+fn numbers_burned_in_an_earlier_session_cost_the_next_one_no_time() {
+    let mut world = World::new();
+    world.connect();
+    world.fates.extend([Fate::Lost; 12]);
+    let commands = [world.facts(), world.facts(), world.facts(), world.facts(), world.facts()];
+    while !world.fates.is_empty() {
+        world.pass(limits::RETRY_MAX);
+    }
+    world.cut();
+    // The store knows of none of these numbers; the signer does.
+    let burned = world.signed_count;
+    assert!(burned >= 12, "{burned}");
+    world.connect();
+    for command in commands {
+        assert_eq!(world.status(command), CommandStatus::Running, "at once, without any wait");
+    }
+}
+
+#[test]
 fn a_report_whose_transaction_failed_is_stored_later_and_only_then_acknowledged() {
     for fate in [Fate::Lost, Fate::AppliedUnknown] {
         let mut world = World::new();

@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) opened: usize,
     pub(crate) signed_count: usize,
+    /// The signer's own record.
+    signed_high: Sequence,
 }
 
 impl World {
@@ -97,6 +99,7 @@ impl World {
             events: Vec::new(),
             opened: 0,
             signed_count: 0,
+            signed_high: Sequence(0),
         }
     }
 
@@ -289,7 +292,11 @@ impl World {
             Effect::SignCommand(_) if self.signer_down => {
                 Input::CommandSigned(Err(SignError::Unavailable("it is restarting".to_owned())))
             }
+            Effect::SignCommand(command) if command.sequence <= self.signed_high => {
+                Input::CommandSigned(Err(SignError::SequenceTaken { high: self.signed_high }))
+            }
             Effect::SignCommand(command) => {
+                self.signed_high = command.sequence;
                 self.signed_count += 1;
                 let signed = self.keys.command.sign(&*command);
                 let payload_sha256 = signed.payload_sha256();
