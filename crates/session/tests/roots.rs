@@ -7,7 +7,11 @@ use envelope::{
     messages::*,
 };
 use ids::*;
-use session::{agent::io::*, frames::ControlFrame};
+use session::{
+    agent::io::*,
+    control::{Answer, Handshake, HandshakeError, HandshakeStep},
+    frames::{AgentFrame, ControlFrame},
+};
 use support::World;
 
 #[test]
@@ -75,6 +79,25 @@ fn a_control_plane_that_is_behind_takes_the_chain_from_the_agent() {
             assert!(world.plane.is_fit());
         }
     }
+}
+
+#[test]
+fn before_its_proof_a_host_brings_root_metadata_once() {
+    let mut world = World::new();
+    let agent_hello = {
+        world.dial();
+        world.to_plane.remove(0)
+    };
+    let chain = || AgentFrame::RootChain(vec![vec![0; 1024]]);
+    let nonce = Challenge([7; 32]);
+    let key = Some(SigningKey::<role::Agent>::from_seed(&support::AGENT_SEED).public());
+    let mut handshake = Handshake::new(support::FLEET, TlsExporter([1; 32]));
+    assert!(matches!(handshake.receive(agent_hello), Ok(HandshakeStep::LookUp(_))));
+    let (root, session_key) = (&world.plane.root, &world.keys.session);
+    let answer = Answer { identity_key: key, root, session_key, nonce, time: support::START };
+    assert!(handshake.answer(&answer).is_ok());
+    assert!(matches!(handshake.receive(chain()), Ok(HandshakeStep::RootChain(_))));
+    assert!(matches!(handshake.receive(chain()), Err(HandshakeError::RootChain { .. })), "memory is bounded by a frame");
 }
 
 #[test]

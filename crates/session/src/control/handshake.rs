@@ -63,8 +63,8 @@ pub enum HandshakeError {
     /// The list of actions is too long or names one twice.
     #[error("host {host} lists more than {max} actions, or one twice")]
     Actions { host: HostId, max: usize },
-    /// More root metadata than is taken from an agent.
-    #[error("host {host} sent more than {max} versions of root metadata")]
+    /// More root metadata than is taken from an agent: too many versions, or in more than one frame.
+    #[error("host {host} sent more than {max} versions of root metadata, or sent them twice")]
     RootChain { host: HostId, max: usize },
 }
 
@@ -176,7 +176,8 @@ struct Expected {
 pub struct Handshake {
     fleet: FleetId,
     exporter: TlsExporter,
-    chain_taken: usize,
+    /// Root metadata was brought.
+    has_chain: bool,
     phase: Phase,
 }
 
@@ -184,7 +185,7 @@ impl Handshake {
     /// A new connection with its channel binding.
     #[must_use]
     pub const fn new(fleet: FleetId, exporter: TlsExporter) -> Self {
-        Self { fleet, exporter, chain_taken: 0, phase: Phase::AwaitHello }
+        Self { fleet, exporter, has_chain: false, phase: Phase::AwaitHello }
     }
 
     /// Takes a frame.
@@ -195,11 +196,12 @@ impl Handshake {
         match (core::mem::replace(&mut self.phase, Phase::Ended), frame) {
             (Phase::AwaitHello, AgentFrame::Hello(bytes)) => self.hello(&bytes),
             (Phase::AwaitProof(expected), AgentFrame::RootChain(chain)) => {
-                self.chain_taken += chain.len();
                 let max = limits::ROOT_CHAIN_FROM_AGENT_MAX;
-                if self.chain_taken > max {
+                // One frame: nobody has proved anything yet, and whoever calls keeps what was brought.
+                if self.has_chain || chain.len() > max {
                     return Err(HandshakeError::RootChain { host: expected.hello.host, max });
                 }
+                self.has_chain = true;
                 self.phase = Phase::AwaitProof(expected);
                 Ok(HandshakeStep::RootChain(chain))
             }
