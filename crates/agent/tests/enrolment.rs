@@ -29,7 +29,7 @@ async fn a_machine_becomes_a_host_and_says_so_again() {
     assert!(!machine.holds(plane.fleet.token.secret.as_slice()), "the secret is nowhere on disk");
     assert!(!machine.holds(token.trim().as_bytes()), "nor is the token");
 
-    machine.enrol(&token).await.check(0, &["already", "nothing was changed"]);
+    machine.enrol(&token).await.check(0, &["already", "nothing was changed", "If it was revoked"]);
     machine.run(&["enroll"]).await.check(0, &["already"]);
     let other = Plane::start().await;
     machine.enrol(&other.fleet.token_text()).await.check(1, &["another fleet", "--state-dir"]);

@@ -152,6 +152,10 @@ fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>) -
     pending_remove(state)?;
     eprintln!("This machine is host '{}' ({}) already; nothing was changed.", enrolment.name, enrolment.host);
     eprintln!("  Fleet          {}", enrolment.fleet);
+    eprintln!(
+        "  If it was revoked, move {} away and enrol anew: a host id is never used again.",
+        state.path().display()
+    );
     eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state_option(state));
     Ok(())
 }
