@@ -10,10 +10,12 @@
 
 mod agent;
 mod control;
+mod events;
 mod invariants;
 mod memory_store;
 mod network;
 mod random;
+mod surprises;
 mod world;
 
 pub use invariants::Violation;

@@ -1,0 +1,245 @@
+//! What people and misfortune do: orders and cancellations, cut cables, killed processes, wrong clocks,
+//! old disks.
+
+use fleet::{
+    model::{Host, UserRole, UserSession},
+    operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
+    ports::{AuditEntry, AuditRecord, Write},
+};
+use ids::{CommandId, DurationMs, OperationId, Sha256, UserId};
+
+use crate::{
+    network::LinkId,
+    world::{BEGINNING, World},
+};
+
+/// Commands open at a time, so that a run is about faults and not about queues.
+const OPEN_COMMANDS_MAX: usize = 12;
+
+/// A person, or a fault.
+#[derive(Clone, Copy)]
+enum Surprise {
+    Propose,
+    Cancel,
+    Revoke,
+    Cut,
+    Meddle,
+    KillAgent,
+    Reboot,
+    KillControl,
+    Skew,
+    Policy,
+    CopyDisk,
+    RestoreDisk,
+    Pass,
+}
+
+const SURPRISES: [(u64, Surprise); 13] = [
+    (260, Surprise::Propose),
+    (60, Surprise::Cancel),
+    (3, Surprise::Revoke),
+    (60, Surprise::Cut),
+    (60, Surprise::Meddle),
+    (60, Surprise::KillAgent),
+    (12, Surprise::Reboot),
+    (25, Surprise::KillControl),
+    (10, Surprise::Skew),
+    (10, Surprise::Policy),
+    (10, Surprise::CopyDisk),
+    (6, Surprise::RestoreDisk),
+    (424, Surprise::Pass),
+];
+
+impl World {
+    pub(crate) fn surprise(&mut self) {
+        let mut die = self.random.below(SURPRISES.iter().map(|(weight, _)| weight).sum());
+        let chosen = SURPRISES.iter().find(|(weight, _)| {
+            let is_it = die < *weight;
+            die = die.saturating_sub(*weight);
+            is_it
+        });
+        match chosen.map_or(Surprise::Pass, |(_, surprise)| *surprise) {
+            Surprise::Propose => self.propose(),
+            Surprise::Cancel => self.cancel(),
+            Surprise::Revoke => self.revoke(),
+            Surprise::Cut => self.cut_any(),
+            Surprise::Meddle => self.meddle(),
+            Surprise::KillAgent => self.kill_agent(false),
+            Surprise::Reboot => self.kill_agent(true),
+            Surprise::KillControl => self.kill_control(),
+            Surprise::Skew => {
+                let host = self.random_host();
+                let milliseconds = i64::try_from(self.random.below(1_200_000)).unwrap_or(0);
+                self.hosts[host].skew = milliseconds - 600_000;
+            }
+            Surprise::Policy => {
+                let host = self.random_host();
+                self.hosts[host].refuses = !self.hosts[host].refuses && self.random.chance(400);
+            }
+            Surprise::CopyDisk => {
+                let host = self.random_host();
+                self.copies.insert(self.hosts[host].id, self.hosts[host].disk.clone());
+            }
+            Surprise::RestoreDisk => self.restore_disk(),
+            Surprise::Pass => self.pass_time(false, true),
+        }
+    }
+
+    fn actor(&self) -> UserSession {
+        UserSession {
+            token_sha256: Sha256::ZERO,
+            user: UserId::from_bytes([1; 16]),
+            user_name: "admin".parse().expect("invariant: a valid name"),
+            role: UserRole::Admin,
+            created_at: BEGINNING,
+            expires: BEGINNING.plus(DurationMs::from_days(4_000)),
+        }
+    }
+
+    fn propose(&mut self) {
+        if self.control.unsettled().len() >= OPEN_COMMANDS_MAX {
+            return;
+        }
+        let (action, parameters) = match self.random.below(4) {
+            0 => ("host.facts", "{}".to_owned()),
+            1 => ("docker.containers", "{}".to_owned()),
+            _ => ("app.remove", format!(r#"{{"app":"shop-{}"}}"#, self.random.below(2))),
+        };
+        let host = self.random_host();
+        let queue_for = self.random.chance(300).then(|| DurationMs::from_secs(1 + self.random.below(120)));
+        let request = OperationRequest {
+            id: OperationId::new_v7(self.now, self.random.bytes()),
+            work: Work::Action {
+                action: action.parse().expect("invariant: a registered action"),
+                version: None,
+                parameters: parameters.into_bytes(),
+            },
+            targets: vec![Target { host: self.hosts[host].id, sealed: Vec::new() }],
+            queue_for,
+            dry_run: self.random.chance(100),
+        };
+        let hosts: Vec<Host> = self.control.store.hosts.values().cloned().collect();
+        let (now, fleet, actor) = (self.now, self.control.fleet, self.actor());
+        let random = &mut self.random;
+        let mut ids = || CommandId::new_v7(now, random.bytes());
+        // A host that is quarantined or revoked is refused here, in words.
+        let Ok(proposed) = operation_propose(fleet, request, &actor, &hosts, now, &mut ids) else { return };
+        self.control.write(&proposed.into_write(), &mut self.ledger);
+        self.tell(host, false);
+    }
+
+    fn tell(&mut self, host: usize, is_revoked: bool) {
+        let id = self.hosts[host].id;
+        if self.is_control_up {
+            let said = self.control.host_changed(id, is_revoked, self.now, &mut self.random, &mut self.ledger);
+            self.control_says(said);
+        }
+    }
+
+    fn cancel(&mut self) {
+        let open = self.control.unsettled();
+        let Some(command) = self.random.pick(&open).and_then(|id| self.control.store.commands.get(id)).cloned() else {
+            return;
+        };
+        let Some(host) = self.hosts.iter().position(|host| host.id == command.order.host) else { return };
+        let (now, actor, fleet) = (self.now, self.actor(), self.control.fleet);
+        let operation = OperationId::new_v7(now, self.random.bytes());
+        let random = &mut self.random;
+        let mut ids = || CommandId::new_v7(now, random.bytes());
+        let origin = CancelOrigin { fleet, operation, actor: &actor, now };
+        let row = self.control.store.hosts[&command.order.host].clone();
+        let write = match command_cancel(origin, &command, &row, &mut ids) {
+            Ok(CancelDecision::End(write)) => *write,
+            Ok(CancelDecision::Order(proposed)) => proposed.into_write(),
+            // A cancellation cannot be cancelled, and a quarantined host gets no orders.
+            Err(_) => return,
+        };
+        self.control.write(&write, &mut self.ledger);
+        self.tell(host, false);
+    }
+
+    fn revoke(&mut self) {
+        let host = self.random_host();
+        let id = self.hosts[host].id;
+        let audit = AuditEntry {
+            time: self.now,
+            kind: envelope::audit::AuditKind::HostRevoked,
+            actor: "admin".to_owned(),
+            subject: format!("host {id}"),
+            record: AuditRecord::Inline(b"{}".to_vec()),
+        };
+        self.control.write(&Write::HostRevoke { host: id, at: self.now, audit }, &mut self.ledger);
+        self.tell(host, true);
+    }
+
+    fn any_link(&mut self) -> Option<LinkId> {
+        let links: Vec<_> = self.links.keys().copied().collect();
+        self.random.pick(&links).copied()
+    }
+
+    fn cut_any(&mut self) {
+        if let Some(link) = self.any_link() {
+            self.summary.cuts += 1;
+            self.ledger.note(|| format!("cut {link:?}"));
+            self.cut(link);
+        }
+    }
+
+    /// Somebody between the two drops, doubles or swaps frames.
+    fn meddle(&mut self) {
+        let Some(link) = self.any_link().and_then(|link| self.links.get_mut(&link)) else { return };
+        self.summary.meddled += 1;
+        match self.random.below(6) {
+            0 => drop(link.up.pop_front()),
+            1 => drop(link.down.pop_front()),
+            2 => link.up.extend(link.up.front().cloned()),
+            3 => link.down.extend(link.down.front().cloned()),
+            4 if link.up.len() > 1 => link.up.swap(0, 1),
+            5 if link.down.len() > 1 => link.down.swap(0, 1),
+            _ => {}
+        }
+    }
+
+    fn kill_agent(&mut self, with_reboot: bool) {
+        let host = self.random_host();
+        self.summary.kills += 1;
+        let link =
+            if with_reboot { self.hosts[host].reboot(self.now, &mut self.random) } else { self.hosts[host].kill() };
+        // What it had sent still arrives; the control plane learns of the end later, or by a new session.
+        if let Some(link) = link
+            && self.random.chance(500)
+        {
+            self.cut(link);
+        }
+    }
+
+    fn kill_control(&mut self) {
+        self.summary.kills += 1;
+        self.ledger.note(|| "control: killed".to_owned());
+        self.is_control_up = false;
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.cut(link);
+        }
+        self.control.peers.clear();
+    }
+
+    /// A machine comes back from an old copy of its disk, unless that could not be noticed: what was
+    /// started and never acknowledged is forgotten with it, as the protocol's documentation says.
+    fn restore_disk(&mut self) {
+        let host = self.random_host();
+        let id = self.hosts[host].id;
+        let Some(copy) = self.copies.get(&id).cloned() else { return };
+        let acknowledged = self.control.store.hosts[&id].acknowledged;
+        if self.hosts[host].disk.high > acknowledged || copy.high >= acknowledged {
+            return;
+        }
+        self.summary.kills += 1;
+        if let Some(link) = self.hosts[host].reboot(self.now, &mut self.random) {
+            self.cut(link);
+        }
+        self.hosts[host].disk = copy;
+        let now = self.now.0;
+        self.ledger.note(|| format!("{now} disk of {id}: an old copy"));
+    }
+}
