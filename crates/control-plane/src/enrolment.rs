@@ -38,7 +38,7 @@ enum Refused {
 /// Serves one stream to its end.
 pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     let peer = stream.info.peer;
-    let refused = match timeout(limits::AUTHENTICATION_TIMEOUT, enrol(&agents, &mut stream)).await {
+    let refused = match timeout(limits::ENROLMENT_TIMEOUT, enrol(&agents, &mut stream)).await {
         Ok(Ok(())) => return,
         Ok(Err(refused)) => refused,
         Err(_) => Refused::Stream(StreamError::Stuck),

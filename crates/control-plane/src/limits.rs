@@ -8,8 +8,16 @@ pub(crate) const HANDSHAKES_MAX: usize = 256;
 pub(crate) const CONNECTIONS_MAX: usize = 20_000;
 /// Time for a TLS handshake.
 pub(crate) const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time from the first byte of a stream until both sides have proved themselves.
+/// Time from the first byte of a session's stream until both sides have proved themselves.
 pub(crate) const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time from the first byte of a stream until its host is enrolled: holds two waits for the agent's
+/// disk, so it is the protocol's own.
+pub(crate) const ENROLMENT_TIMEOUT: Duration = Duration::from_millis(session::limits::ENROLMENT_MAX.0);
+/// A connection on which no host has proved itself is cut after this; one whose sessions have ended,
+/// after twice as long at most.
+pub(crate) const UNPROVED_MAX: Duration = Duration::from_secs(20);
+// An enrolment proves nothing before its end, and needs time to open its stream.
+const _: () = assert!(UNPROVED_MAX.as_secs() > ENROLMENT_TIMEOUT.as_secs());
 /// Pause after a connection could not be accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an idle agent's connection is probed by an HTTP/2 PING.

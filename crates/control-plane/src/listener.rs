@@ -22,12 +22,16 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use crate::limits;
+use crate::{
+    limits,
+    patience::{Patience, Proved},
+};
 
 /// An agent's connection after its TLS handshake.
 pub(crate) struct AgentConnection {
     tls: TlsStream<TcpStream>,
     info: ConnectionInfo,
+    patience: Patience,
     /// Counts against [`limits::CONNECTIONS_MAX`] as long as the connection lives.
     _place: OwnedSemaphorePermit,
 }
@@ -37,6 +41,8 @@ pub(crate) struct AgentConnection {
 pub(crate) struct ConnectionInfo {
     pub(crate) peer: SocketAddr,
     pub(crate) exporter: TlsExporter,
+    /// Whoever proves itself on the connection says so here, or the connection is cut.
+    pub(crate) proved: Proved,
 }
 
 impl Connected for AgentConnection {
@@ -53,6 +59,12 @@ impl AsyncRead for AgentConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // HTTP/2 always has a read under way, so this is where the time is looked at.
+        if self.patience.poll_over(context).is_ready() {
+            let peer = self.info.peer;
+            tracing::debug!(%peer, "a connection was cut: nobody proved anything on it");
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.tls).poll_read(context, buffer)
     }
 }
@@ -121,5 +133,8 @@ async fn shake_hands(
     let tls = tls.accept(tcp).await?;
     let exporter =
         tls.get_ref().1.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).map_err(io::Error::other)?;
-    Ok(AgentConnection { tls, info: ConnectionInfo { peer, exporter: TlsExporter(exporter) }, _place: place })
+    let proved = Proved::default();
+    let patience = Patience::new(proved.clone());
+    let info = ConnectionInfo { peer, exporter: TlsExporter(exporter), proved };
+    Ok(AgentConnection { tls, info, patience, _place: place })
 }

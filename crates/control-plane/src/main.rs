@@ -14,6 +14,7 @@ mod init;
 mod keys;
 mod limits;
 mod listener;
+mod patience;
 mod random;
 mod serve;
 mod session_task;

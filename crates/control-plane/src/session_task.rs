@@ -42,6 +42,7 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
         Ok(Ok((established, chains))) => {
             let host = established.authenticated.host;
             let span = tracing::info_span!("session", %host, %peer);
+            let _proved = stream.info.proved.session();
             serve(agents, stream, established, chains).instrument(span).await;
         }
         Ok(Err(error)) => {

@@ -97,7 +97,10 @@ fn before_its_proof_a_host_brings_root_metadata_once() {
     let answer = Answer { identity_key: key, root, session_key, nonce, time: support::START };
     assert!(handshake.answer(&answer).is_ok());
     assert!(matches!(handshake.receive(chain()), Ok(HandshakeStep::RootChain(_))));
-    assert!(matches!(handshake.receive(chain()), Err(HandshakeError::RootChain { .. })), "memory is bounded by a frame");
+    assert!(
+        matches!(handshake.receive(chain()), Err(HandshakeError::RootChain { .. })),
+        "memory is bounded by a frame"
+    );
 }
 
 #[test]
