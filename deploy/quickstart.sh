@@ -350,7 +350,7 @@ enroll() {
     # Enrolled half, or revoked since. A token works once and a host id is never used again: begin anew.
     say_detail "an earlier enrolment did not end or was revoked; enrolling anew"
     pid_file_stop "$run/agent.pid" "the agent"
-    [[ -z $status || $status == revoked ]] || serverflow host revoke "$host_name" >&2
+    [[ -z $status || $status == revoked ]] || serverflow host revoke "$host_name" --yes >&2
     as_docker_user rm -rf "$agent_state"
   fi
   serverflow host enroll "$host_name" --role app --ttl 15m --json | json_field token >"$temporary/token"

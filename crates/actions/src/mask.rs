@@ -30,6 +30,31 @@ pub const STRUCTURAL: [&str; 15] = [
     "strategy",
 ];
 
+/// Words by which actions and the engine say how something stands. A variable with such a value is no
+/// secret worth hiding, and hiding it would make "is unhealthy" unreadable.
+const STATUS_WORDS: [&str; 20] = [
+    "cancelled",
+    "completed",
+    "created",
+    "dead",
+    "disabled",
+    "enabled",
+    "exited",
+    "failed",
+    "false",
+    "healthy",
+    "paused",
+    "restarting",
+    "running",
+    "starting",
+    "stopped",
+    "succeeded",
+    "true",
+    "unchanged",
+    "unhealthy",
+    "unverified",
+];
+
 /// Values to hide.
 #[derive(Default)]
 pub struct Masker {
@@ -39,13 +64,15 @@ pub struct Masker {
 
 impl Masker {
     /// Takes the values to hide. Values of several lines are hidden line by line as well, because
-    /// logs break them up; values shorter than [`limits::MASK_CHARS_MIN`] characters are not hidden.
+    /// logs break them up; values shorter than [`limits::MASK_CHARS_MIN`] characters and plain words of
+    /// status (`true`, `unhealthy`) are not hidden.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut values: Vec<Zeroizing<String>> = secrets
             .into_iter()
             .flat_map(|secret| core::iter::once(secret).chain(secret.lines()))
             .flat_map(|part| [part.to_owned(), escaped(part)])
             .filter(|part| part.trim().chars().count() >= limits::MASK_CHARS_MIN)
+            .filter(|part| !STATUS_WORDS.contains(&part.trim()))
             .map(Zeroizing::new)
             .collect();
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.as_str().cmp(b.as_str())));
@@ -162,6 +189,12 @@ mod tests {
     fn what_the_order_says_in_the_open_is_not_hidden() {
         let masker = Masker::new(["shop", "hunter22"]).except_open(r#"{"app":"shop"}"#);
         assert_eq!(masker.mask("shop-web-1: hunter22"), "shop-web-1: ***");
+    }
+
+    #[test]
+    fn words_of_status_stay_readable() {
+        let masker = Masker::new(["unhealthy", "unhealthy-token"]);
+        assert_eq!(masker.mask("web is unhealthy; unhealthy-token"), "web is unhealthy; ***");
     }
 
     #[test]

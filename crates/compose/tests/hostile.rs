@@ -31,7 +31,7 @@ fn check_hostile(yaml: &[u8], expected: &str) {
 }
 
 #[test]
-fn hostile_files_are_refused_quickly_and_clearly() {
+fn hostile_texts_are_refused_quickly_and_clearly() {
     let large = vec![b'a'; 10_000_000];
     check_hostile(&large, "c.yaml: the file has 10000000 bytes, more than the 1048576 that a Compose file may have");
     check_hostile(&b"[".repeat(100_000), "nested deeper than 64 levels");
@@ -75,7 +75,10 @@ fn hostile_files_are_refused_quickly_and_clearly() {
         format!("services: {{a: {{image: a, user: \"{}\"}}}}", "${A:-".repeat(20_000)).as_bytes(),
         "deeper than 16",
     );
+}
 
+#[test]
+fn hostile_services_are_refused_quickly_and_clearly() {
     let many: String = (0..300).map(|n| format!("  s{n}: {{image: a}}\n")).collect();
     check_hostile(format!("services:\n{many}").as_bytes(), "300 entries; 200 is the most");
     let ports: String = (0..3).map(|n| format!("\"{n}0000-{n}0255\",")).collect();
