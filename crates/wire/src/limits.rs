@@ -20,5 +20,3 @@ pub const SEALED_NAME_BYTES_MAX: usize = 256;
 pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
 /// Longest message of a refusal, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024;
-/// tonic's read and write buffer per stream, in bytes: frames are small, and streams are many.
-pub const CODEC_BUFFER_BYTES: usize = 512;
