@@ -191,6 +191,17 @@ fn what_cannot_be_understood_is_refused_by_line() {
     }
 }
 
+/// `docs/POLICY.md` shows the file that enrolment writes. Blessed with `UPDATE_EXPECT=1`.
+#[test]
+fn the_default_file_in_the_document() {
+    let document = include_str!("../../../../docs/POLICY.md");
+    let (head, rest) = document.split_once("<!-- default-policy -->\n").expect("the block begins with its marker");
+    let (_, tail) = rest.split_once("<!-- /default-policy -->\n").expect("the block ends with its marker");
+    let text = Policy::default_text();
+    let expected = format!("{head}<!-- default-policy -->\n```toml\n{text}```\n<!-- /default-policy -->\n{tail}");
+    expect_test::expect_file!["../../../../docs/POLICY.md"].assert_eq(&expected);
+}
+
 proptest! {
     #[test]
     fn parsing_never_panics(text in "\\PC{0,200}") {

@@ -96,3 +96,14 @@ fn words_round_trip() {
 fn the_published_table() {
     expect_file!["table.md"].assert_eq(&transitions_markdown());
 }
+
+/// `docs/PROTOCOL.md` says what the code does: blessed with `UPDATE_EXPECT=1`, like the table itself.
+#[test]
+fn the_table_in_the_protocols_document() {
+    let document = include_str!("../../../../docs/PROTOCOL.md");
+    let (head, rest) = document.split_once("<!-- command-states -->\n").expect("the block begins with its marker");
+    let (_, tail) = rest.split_once("<!-- /command-states -->\n").expect("the block ends with its marker");
+    let table = transitions_markdown();
+    let expected = format!("{head}<!-- command-states -->\n{table}<!-- /command-states -->\n{tail}");
+    expect_file!["../../../../docs/PROTOCOL.md"].assert_eq(&expected);
+}
