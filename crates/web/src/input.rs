@@ -124,7 +124,12 @@ async fn json_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes
 async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-            ApiError::new(Kind::TooLarge, format!("the body has more than {} bytes", limits::BODY_BYTES_MAX))
+            let detail = format!(
+                "the body is too large: at most {} bytes, and {} to sign in",
+                limits::BODY_BYTES_MAX,
+                limits::BODY_BYTES_OPEN_MAX
+            );
+            ApiError::new(Kind::TooLarge, detail)
         }
         _ => ApiError::new(Kind::RequestUnreadable, "the body ended before it was complete; send it again"),
     })

@@ -19,6 +19,7 @@ mod records;
 mod routes;
 mod serve;
 mod sign_in_rate;
+mod stall;
 mod state;
 mod view;
 

@@ -8,12 +8,16 @@ pub use fleet::limits::LIST_MAX;
 
 /// Bytes of one request's body.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same where nobody has to be signed in: room for a name and a password, however it is escaped.
+pub const BODY_BYTES_OPEN_MAX: usize = 8 * 1024;
 /// Bytes of one request's line and headers.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Time for a request's headers to arrive, and for which an idle connection is kept.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time until a response must begin.
 pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time for a waiting answer to make headway; whoever takes nothing for so long is cut off.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Connections open at once; more wait in the listener's queue.
 pub const CONNECTIONS_MAX: usize = 512;
 /// Pause after a connection could not be accepted, such as when file descriptors ran out.

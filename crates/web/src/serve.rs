@@ -17,6 +17,7 @@ use tower::Service as _;
 use crate::{
     edge::Peer,
     events, limits, routes,
+    stall::Stalling,
     state::{Shared, WebState, asked_to_end},
 };
 
@@ -98,7 +99,7 @@ async fn connection(
         .header_read_timeout(limits::HEAD_TIME_MAX)
         .max_buf_size(limits::HEAD_BYTES_MAX)
         .half_close(false);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(tcp), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Stalling::new(tcp)), service));
     let mut closing = shared.closing.clone();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

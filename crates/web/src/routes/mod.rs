@@ -98,7 +98,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
     for Route { path, access, handler, .. } in table() {
         let handler = match access {
-            Access::Open => handler,
+            Access::Open => handler.layer(DefaultBodyLimit::max(limits::BODY_BYTES_OPEN_MAX)),
             Access::Role(role) => handler.route_layer(from_fn_with_state((shared.clone(), role), authorise)),
         };
         router = router.route(path, handler);

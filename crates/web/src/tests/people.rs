@@ -54,6 +54,15 @@ async fn sign_ins_are_slowed_down_by_name_whether_or_not_it_exists() {
     }
 }
 
+#[tokio::test]
+async fn a_stranger_makes_the_control_plane_hold_no_more_than_a_name_and_a_password() {
+    let world = World::new().await;
+    let longest = "\u{1}".repeat(crate::credentials::PASSWORD_BYTES_MAX);
+    assert_eq!(sign_in(&world, "ada", &longest).await.problem(), "sign-in-refused", "escaped it is six times as long");
+    let answer = sign_in(&world, "ada", &"x".repeat(limits::BODY_BYTES_OPEN_MAX)).await;
+    assert_eq!((answer.status, answer.problem()), (StatusCode::PAYLOAD_TOO_LARGE, "too-large"));
+}
+
 async fn refusals(world: &World, least: usize) -> Vec<(String, Value)> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
