@@ -125,7 +125,7 @@ fn a_version_that_is_not_healthy_is_put_back() {
     let before = docker.containers(&app);
     let tags = docker.tags(&app);
 
-    for (fail, words) in [("unhealthy", "unhealthy"), ("exit:3", "3")] {
+    for (fail, words) in [("unhealthy", "its health check failed"), ("exit:3", "ended with 3")] {
         let failed = fleet.deploy(&app, "local", &web(port, &[("FAIL", fail)])).expect(1).json();
         let command = last_command(&failed);
         assert_eq!(command["status"], "rolled_back", "{failed:#}");
@@ -361,6 +361,12 @@ fn orders_wait_for_a_host_that_is_away_but_not_for_ever() {
     let mut host = fleet.host_enrolled("local");
     let (app, docker, port) = (fleet.app("shop"), Docker::default(), free_port());
     let path = fleet.compose(&web(port, &[]));
+    let never = fleet.cli(&["app", "deploy", "--name", &app, "--host", "local", "-f", &path]).expect(1);
+    assert!(never.stderr.contains("has not connected yet"), "{never:#?}");
+    host.start();
+    fleet.wait_host("local", "connected");
+    host.agent().terminate();
+    fleet.wait_host("local", "offline");
 
     let stale = fleet
         .cli(&["app", "deploy", "--json", "--detach", "--queue-for", "1s", "--name", &fleet.app("stale"), "--host", "local", "-f", &path])

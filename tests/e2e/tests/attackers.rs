@@ -1,0 +1,544 @@
+//! Attackers, each beside a control that succeeds: what differs between the two is what keeps the attacker out.
+//!
+//! Most of them hold more than they should be able to get: keys from the control plane's disk. What they still
+//! cannot do with them is the point.
+
+use std::{fs, net::TcpStream, time::Duration};
+
+use data_encoding::BASE64;
+use e2e::{
+    evil::{Evil, EvilStream, Stolen, opened, own_tls_key},
+    fleet::{Fleet, Host, free_port, text_of},
+    sample::web,
+    stranger::{Stranger, identity_of, now},
+    wait::{holds_for, wait_until},
+};
+use envelope::{
+    SigningKey,
+    keys::{VerifyingKey, role},
+    messages::{AuditHead, Command, ControlHello, LogPosition, Report, ReportPosition, ReportStatus},
+    verify,
+};
+use ids::{Challenge, CommandId, DurationMs, Epoch, Nonce, RootVersion, Sequence, Sha256, TlsExporter};
+use wire::v1::{self, agent_frame::Frame as FromAgent, control_frame::Frame as FromControl};
+
+/// The bytes of the newest order of this action, as `command show` gives them to anybody who may read.
+fn captured(fleet: &Fleet, action: &str) -> Vec<u8> {
+    let id = text_of(&fleet.commands(action)[0], "command_id");
+    let order = fleet.command(&id)["orders"][0].clone();
+    BASE64.decode(text_of(&order, "envelope").as_bytes()).expect("base64")
+}
+
+/// A genuine order of `host.facts` to copy from.
+fn template(fleet: &Fleet, stolen: &Stolen, host: &str) -> Command {
+    fleet.cli(&["action", "run", "host.facts", "--host", host]).ok();
+    opened(stolen, &captured(fleet, "host.facts")).1
+}
+
+/// A new order like `old`, that nothing is wrong with: its own id, the next sequence, the present time.
+fn fresh(old: &Command, sequence: u64) -> Command {
+    let mut command = old.clone();
+    let random = keyfile::random::<10>().expect("randomness");
+    command.order.command = CommandId::new_v7(now(), *random);
+    command.order.proposed_at = now();
+    command.order.deliver_by = now().plus(DurationMs::from_mins(10));
+    command.sequence = Sequence(sequence);
+    command.nonce = Nonce(*keyfile::random::<16>().expect("randomness"));
+    command.issued = now();
+    command.not_before = now();
+    command.expires = now().plus(DurationMs::from_mins(5));
+    command
+}
+
+fn restart(host: &mut Host) {
+    host.kill_9();
+    host.start();
+}
+
+/// The next report on this stream.
+fn report(stream: &mut EvilStream, host: &Host) -> Report {
+    let key: VerifyingKey<role::Agent> = identity_of(host).verifying();
+    loop {
+        match stream.receive().expect("the session stays open") {
+            FromAgent::Report(bytes) => break verify::<Report>(&bytes, &[key]).expect("a signed report").into_value(),
+            _ => continue,
+        }
+    }
+}
+
+fn says_nothing_of_a_command(said: &[FromAgent]) -> bool {
+    !said.iter().any(|frame| matches!(frame, FromAgent::Accepted(_) | FromAgent::Report(_)))
+}
+
+#[test]
+fn a_captured_order_does_not_run_again_whoever_plays_it_and_when() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
+    fleet.deploy(&app, "local", &web(port, &[])).ok();
+    let deploy = captured(&fleet, "app.deploy");
+    fleet.cli(&["app", "remove", &app]).ok();
+    let mut other = fleet.host_enrolled("other");
+
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    for after in ["at once", "after a restart", "after kill -9"] {
+        match after {
+            "after a restart" => {
+                host.agent().terminate();
+                host.start();
+            }
+            _ => restart(&mut host),
+        }
+        let started = host.said_times("command started");
+        let mut stream = evil.stream();
+        stream.open(&stolen);
+        stream.deliver(&deploy);
+        // It answers with what it remembers, and only that.
+        let known = loop {
+            match stream.receive().expect("the session stays open") {
+                FromAgent::Accepted(accepted) => break accepted,
+                _ => continue,
+            }
+        };
+        assert_eq!(known.stage(), v1::Stage::Done, "{after}");
+        assert_eq!(host.said_times("command started"), started, "{after}: nothing starts");
+        assert!(docker.containers(&app).is_empty(), "{after}");
+
+        // The control: whoever has the command key can order something new.
+        let next = opened(&stolen, &deploy).1.sequence.0 + 100;
+        if after == "after kill -9" {
+            let template = opened(&stolen, &deploy).1;
+            let order = stolen.command.sign(&fresh(&template, next)).into_envelope();
+            stream.deliver(&order);
+            assert_eq!(report(&mut stream, &host).status, ReportStatus::Succeeded);
+            assert_eq!(docker.containers(&app).len(), 1);
+        }
+    }
+    host.kill_9();
+
+    // Another host of the same fleet: the very bytes, in a session that is its own.
+    other.start();
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&deploy);
+    assert!(says_nothing_of_a_command(&stream.rest()));
+    other.agent().wait_said("it is for another host");
+}
+
+#[test]
+fn not_one_byte_of_an_order_can_be_changed_and_nothing_else_passes_for_one() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let template = template(&fleet, &stolen, "local");
+    let good = stolen.command.sign(&fresh(&template, template.sequence.0 + 1)).into_envelope();
+
+    let mut attacks: Vec<(String, Vec<u8>)> = Vec::new();
+    let (length, step) = (good.len(), good.len() / 11);
+    for at in (0..length).step_by(step).chain([length - 1, length - 40, length - 70]) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        attacks.push((format!("a bit flipped in byte {at} of {length}"), bytes));
+    }
+    attacks.push(("cut short".to_owned(), good[..length - 1].to_vec()));
+    attacks.push(("with a byte too many".to_owned(), [&good[..], &[0]].concat()));
+    attacks.push(("twice in a row".to_owned(), [&good[..], &good[..]].concat()));
+    let mut foreign = fresh(&template, template.sequence.0 + 1);
+    foreign.order.fleet = "00000000-0000-7000-8000-000000000001".parse().expect("an id");
+    attacks.push(("for another fleet".to_owned(), stolen.command.sign(&foreign).into_envelope()));
+    let mut old = fresh(&template, template.sequence.0 + 1);
+    old.epoch = Epoch(2);
+    attacks.push(("of another epoch".to_owned(), stolen.command.sign(&old).into_envelope()));
+    let own: SigningKey<role::Command> = SigningKey::from_seed(&[9; 32]);
+    attacks.push(("under another key".to_owned(), own.sign(&fresh(&template, 99)).into_envelope()));
+    attacks.extend(other_payloads(&stolen));
+
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    let started = host.said_times("command started");
+    for (attack, bytes) in attacks {
+        restart(&mut host);
+        let mut stream = evil.stream();
+        stream.open(&stolen);
+        stream.deliver(&bytes);
+        assert!(says_nothing_of_a_command(&stream.rest()), "{attack}: the session ends");
+        assert_eq!(host.said_times("command started"), started, "{attack}");
+    }
+
+    // The control: the bytes as they were signed.
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&good);
+    assert_eq!(report(&mut stream, &host).status, ReportStatus::Succeeded);
+}
+
+/// Authentic messages of other kinds, in place of an order.
+fn other_payloads(stolen: &Stolen) -> Vec<(String, Vec<u8>)> {
+    let host = "00000000-0000-7000-8000-000000000001".parse().expect("an id");
+    let hello = ControlHello {
+        protocol: 1,
+        fleet: stolen.fleet,
+        host,
+        agent_nonce: Challenge([1; 32]),
+        control_nonce: Challenge([2; 32]),
+        exporter: TlsExporter([3; 32]),
+        agent_hello_sha256: Sha256([4; 32]),
+        time: now(),
+        root_version: RootVersion(1),
+    };
+    let open = envelope::messages::SessionOpen {
+        fleet: stolen.fleet,
+        host,
+        host_epoch: ids::HostEpoch(1),
+        epoch: Epoch(1),
+        exporter: TlsExporter([3; 32]),
+        proof_sha256: Sha256([5; 32]),
+        time: now(),
+        acknowledged: Sequence(0),
+        last_report: ReportPosition::START,
+    };
+    let audit: SigningKey<role::Audit> = SigningKey::from_seed(&[8; 32]);
+    let log = "00000000-0000-7000-8000-000000000002".parse().expect("an id");
+    let position = LogPosition { log, size: 1, root: Sha256([6; 32]) };
+    let head = AuditHead { fleet: stolen.fleet, position, time: now() };
+    vec![
+        ("a hello in place of an order".to_owned(), stolen.session.sign(&hello).into_envelope()),
+        ("a session-open in place of an order".to_owned(), stolen.command.sign(&open).into_envelope()),
+        ("an audit head in place of an order".to_owned(), audit.sign(&head).into_envelope()),
+    ]
+}
+
+#[test]
+fn somebody_in_between_gets_no_session_with_any_certificate_or_even_the_tls_key() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+
+    // A certificate that any authority would be happy with, under a key that is not pinned.
+    let evil = Evil::start(&own_tls_key());
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    host.wait_says_again("not pinned", 0);
+    assert!(!evil.has_stream(), "nothing was said to it");
+
+    // The stolen TLS key, and every frame carried on: both ends sign what their own connection is bound to.
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    evil.stream().relay(fleet.agent_listen());
+    host.wait_says_again("bound to another TLS connection", 0);
+    fleet.wait_host("local", "offline");
+
+    // The session key as well: a hello that verifies, and no orders without the command key.
+    let own: SigningKey<role::Command> = SigningKey::from_seed(&[9; 32]);
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open_at(&stolen, &own, now());
+    assert!(says_nothing_of_a_command(&stream.rest()));
+    host.wait_says_again("session-open", 0);
+    assert_eq!(host.said_times("session open"), 1, "only the true one, at the beginning");
+
+    // Controls: with the command key it opens; and so does the true one again.
+    restart(&mut host);
+    evil.stream().open(&stolen);
+    host.wait_says_again("session open", 1);
+    fleet.proxy.lead_to(fleet.agent_listen());
+    restart(&mut host);
+    fleet.wait_host("local", "connected");
+}
+
+#[test]
+fn an_order_out_of_its_time_or_its_place_in_the_sequence_never_runs() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let template = template(&fleet, &stolen, "local");
+    let high = template.sequence.0;
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    let started = host.said_times("command started");
+
+    let hour = DurationMs::from_mins(60);
+    let mut stale = fresh(&template, high + 1);
+    stale.order.proposed_at = now().minus(hour);
+    stale.order.deliver_by = now().minus(DurationMs::from_mins(30));
+    let mut expired = fresh(&template, high + 2);
+    expired.issued = now().minus(hour);
+    expired.not_before = now().minus(hour);
+    expired.expires = now().minus(DurationMs::from_mins(56));
+    let mut early = fresh(&template, high + 3);
+    early.not_before = now().plus(DurationMs::from_mins(10));
+    early.expires = now().plus(DurationMs::from_mins(14));
+    let far = fresh(&template, high + (1 << 33));
+    let repeated = fresh(&template, high);
+    for (attack, order, status) in [
+        ("past its deliver_by", stale, ReportStatus::Expired),
+        ("expired", expired, ReportStatus::Expired),
+        ("not valid yet", early, ReportStatus::Rejected),
+        ("too far ahead", far, ReportStatus::Rejected),
+        ("a sequence that was used", repeated, ReportStatus::Unknown),
+    ] {
+        let bytes = stolen.command.sign(&order).into_envelope();
+        stream.deliver(&bytes);
+        let refused = report(&mut stream, &host);
+        assert_eq!((refused.command, refused.status), (order.order.command, status), "{attack}");
+    }
+    assert_eq!(host.said_times("command started"), started);
+
+    // The control: in its time and place.
+    let good = fresh(&template, high + 10);
+    stream.deliver(&stolen.command.sign(&good).into_envelope());
+    assert_eq!(report(&mut stream, &host).status, ReportStatus::Succeeded);
+}
+
+#[test]
+fn a_refused_order_stays_refused_when_it_is_sent_again() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let template = template(&fleet, &stolen, "local");
+    let high = template.sequence.0;
+    let policy = host.state("policy.toml");
+    let allows = fs::read_to_string(&policy).expect("a policy");
+    fs::write(&policy, "actions = [\"app.*\"]\n").expect("a policy");
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    let order = stolen.command.sign(&fresh(&template, high + 1)).into_envelope();
+    stream.deliver(&order);
+    let refused = report(&mut stream, &host);
+    assert_eq!(refused.status, ReportStatus::Rejected);
+    assert!(String::from_utf8_lossy(&refused.result).contains("host.facts"), "{refused:?}");
+
+    // The owner changes their mind; the old order is not meant by that.
+    fs::write(&policy, &allows).expect("a policy");
+    let started = host.said_times("command started");
+    stream.deliver(&order);
+    assert_eq!(report(&mut stream, &host), refused, "the stored report, again");
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&order);
+    assert!(matches!(stream.receive(), Some(FromAgent::Accepted(_) | FromAgent::Report(_))));
+    assert_eq!(host.said_times("command started"), started);
+
+    // The control: the same, ordered anew.
+    stream.deliver(&stolen.command.sign(&fresh(&template, high + 2)).into_envelope());
+    let new = loop {
+        let next = report(&mut stream, &host);
+        if next.command != refused.command {
+            break next;
+        }
+    };
+    assert_eq!(new.status, ReportStatus::Succeeded);
+}
+
+#[test]
+fn words_lost_around_a_delivery_neither_lose_nor_double_it() {
+    let fleet = Fleet::start();
+    let mut host = fleet.host("local");
+    let facts = || fleet.cli_start(&["action", "run", "host.facts", "--host", "local", "--json"]);
+    facts().wait().ok();
+
+    // The order arrives, and every answer is lost: the control plane asks, and does not send it anew.
+    let (known, started) = (fleet.commands("host.facts"), host.said_times("command started"));
+    fleet.proxy.lose_up();
+    let running = facts();
+    host.wait_says_again("command ended", started);
+    fleet.proxy.cut();
+    fleet.proxy.mend();
+    assert_eq!(running.wait().ok().json()["commands"][0]["status"], "succeeded");
+    let id = fleet.wait_command("host.facts", &known);
+    assert_eq!(fleet.command(&id)["orders"].as_array().map(Vec::len), Some(1), "signed once");
+    assert_eq!(host.said_times("command started"), started + 1, "ran once");
+
+    // The order itself is lost: it is signed anew, and runs once.
+    let (known, started) = (fleet.commands("host.facts"), host.said_times("command started"));
+    fleet.proxy.lose_down();
+    let running = facts();
+    let id = fleet.wait_command("host.facts", &known);
+    wait_until("the order was signed and sent", || fleet.command(&id)["status"] == "delivered");
+    fleet.proxy.cut();
+    fleet.proxy.mend();
+    assert_eq!(running.wait().ok().json()["commands"][0]["status"], "succeeded");
+    let orders = fleet.command(&id)["orders"].as_array().cloned().expect("orders");
+    assert_eq!(orders.len(), 2, "{orders:#?}");
+    assert!(orders[0]["sequence"].as_u64() < orders[1]["sequence"].as_u64());
+    assert_eq!(host.said_times("command started"), started + 1, "ran once");
+    host.agent().terminate();
+}
+
+#[test]
+fn an_agent_speaks_for_itself_alone_and_a_revoked_one_not_at_all() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let thief = fleet.host_enrolled("thief");
+    let listen = fleet.agent_listen();
+    let id = |host: &Host| host.id().parse().expect("a host id");
+
+    // Its own key, and a proof bound to this connection: the control.
+    let mut itself = Stranger::session(listen);
+    let exporter = itself.exporter;
+    itself.authenticate(&stolen, id(&thief), &identity_of(&thief), exporter).expect("a session of its own");
+    // Another host's name; a proof for another connection; nobody's name.
+    let mut stranger = Stranger::session(listen);
+    let exporter = stranger.exporter;
+    stranger.authenticate(&stolen, id(&host), &identity_of(&thief), exporter).expect_err("as another host");
+    let mut stranger = Stranger::session(listen);
+    stranger
+        .authenticate(&stolen, id(&thief), &identity_of(&thief), TlsExporter([1; 32]))
+        .expect_err("with another connection's proof");
+    let mut stranger = Stranger::session(listen);
+    let nobody = "00000000-0000-7000-8000-000000000001".parse().expect("an id");
+    let exporter = stranger.exporter;
+    stranger.authenticate(&stolen, nobody, &identity_of(&thief), exporter).expect_err("as nobody");
+    fleet.wait_host("local", "connected");
+
+    // Revoked: the open stream ends now, and neither the agent nor its key comes back.
+    fleet.cli(&["host", "revoke", "thief", "--yes"]).ok();
+    assert!(itself.rest().iter().any(|frame| matches!(frame, FromControl::Refused(_))), "it is told, and shut out");
+    let mut again = Stranger::session(listen);
+    let exporter = again.exporter;
+    again.authenticate(&stolen, id(&thief), &identity_of(&thief), exporter).expect_err("revoked");
+    fleet.cli(&["host", "revoke", "local", "--yes"]).ok();
+    host.wait_says_again("this host was revoked", 0);
+    fleet.wait_host("local", "revoked");
+    restart(&mut host);
+    host.wait_says_again("an administrator has to act", 1);
+    assert_eq!(host.said_times("session open"), 1, "it does not come back");
+    let status = fleet.cli(&["host", "show", "local", "--json"]).ok().json();
+    assert_eq!(status["status"], "revoked");
+    fleet.cli(&["action", "run", "host.facts", "--host", "local"]).expect(1).says("revoked");
+}
+
+#[test]
+fn volumes_are_no_way_to_the_hosts_own_files_even_with_the_command_key() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
+    let mounted = web(port, &[]).replace("    ports:", "    volumes: [\"root:/host\"]\n    ports:");
+    let volume = "volumes:\n  root:\n    driver_opts: {type: none, o: bind, device: /}\n";
+    let ran = fleet.deploy(&app, "local", &format!("{mounted}{volume}")).expect(1).json();
+    let refused = ran["commands"].as_array().and_then(|all| all.last()).expect("a command");
+    assert_eq!(refused["status"], "rejected", "{ran:#}");
+    assert!(text_of(refused, "message").contains("driver_opts"), "{ran:#}");
+    assert!(docker.things("volume", &app).is_empty());
+
+    // The control: the same volume without options.
+    fleet.deploy(&app, "local", &format!("{mounted}volumes:\n  root: {{}}\n")).ok();
+    let genuine = opened(&stolen, &captured(&fleet, "app.deploy")).1;
+
+    // Past the control plane, in an order that is signed: the host has the last word.
+    let mut order = fresh(&genuine, genuine.sequence.0 + 50);
+    let mut parameters: serde_json::Value = serde_json::from_slice(&order.order.parameters).expect("JSON");
+    parameters["spec"]["app"] = fleet.app("evil").into();
+    parameters["spec"]["volumes"]["root"]["driver_opts"] = serde_json::json!({"type": "none", "o": "bind", "device": "/"});
+    order.order.parameters = parameters.to_string().into_bytes();
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&stolen.command.sign(&order).into_envelope());
+    let refused = report(&mut stream, &host);
+    assert_eq!(refused.status, ReportStatus::Rejected);
+    assert!(String::from_utf8_lossy(&refused.result).contains("driver_opts"), "{refused:?}");
+    assert!(docker.containers(&fleet.app("evil")).is_empty());
+    assert!(docker.things("volume", &fleet.app("evil")).is_empty());
+}
+
+#[test]
+fn one_token_makes_one_host_however_many_try() {
+    let fleet = Fleet::start();
+    let token = fleet.join_token("local", &[]);
+    let hosts: Vec<Host> = (0..20).map(|number| Host::unborn(&fleet, &format!("racer-{number}"))).collect();
+    let racing: Vec<_> = hosts.iter().map(|host| host.enrol_start(&token)).collect();
+    let ended: Vec<_> = racing.into_iter().map(e2e::cli::Running::wait).collect();
+    let won = ended.iter().filter(|ran| ran.code == 0).count();
+    assert_eq!(won, 1, "{ended:#?}");
+    assert!(ended.iter().filter(|ran| ran.code != 0).all(|ran| ran.stderr.contains("token")), "{ended:#?}");
+    let listed = fleet.cli(&["host", "list", "--json"]).ok().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");
+    // The winner is that host, and can work as it.
+    let mut winner = hosts.into_iter().find(|host| host.state("enrolment.json").exists()).expect("a winner");
+    winner.start();
+    fleet.wait_host("local", "connected");
+}
+
+#[test]
+fn a_token_that_is_wrong_old_or_spent_makes_no_host() {
+    let fleet = Fleet::start();
+    let good = fleet.join_token("local", &[]);
+    let text = fs::read_to_string(&good).expect("a token");
+
+    let garbage = fleet.path("garbage.token");
+    fs::write(&garbage, "not a token at all\n").expect("a file");
+    Host::unborn(&fleet, "a").enrol(&garbage).expect(2).says("token");
+
+    // The right id with another secret: the last characters are the secret's.
+    let mut wrong = text.trim().as_bytes().to_vec();
+    let at = wrong.len() - 12;
+    wrong[at] = if wrong[at] == b'A' { b'B' } else { b'A' };
+    let path = fleet.path("wrong.token");
+    fs::write(&path, wrong).expect("a file");
+    let refused = Host::unborn(&fleet, "b").enrol(&path);
+    assert_ne!(refused.code, 0, "{refused:#?}");
+
+    let short = fleet.join_token("brief", &["--ttl", "10s"]);
+    let host = Host::unborn(&fleet, "c");
+    let begun = std::time::Instant::now();
+    wait_until("the token's ten seconds are over", || begun.elapsed() > Duration::from_millis(10_500));
+    host.enrol(&short).expect(1).says("token");
+
+    // The control; then the same machine again, and the spent token on another one.
+    let host = Host::unborn(&fleet, "d");
+    host.enrol(&good).ok();
+    host.enrol(&good).ok().says("already");
+    Host::unborn(&fleet, "e").enrol(&good).expect(1).says("token");
+    let listed = fleet.cli(&["host", "list", "--json"]).ok().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");
+}
+
+#[test]
+fn strangers_who_are_slow_many_or_loud_do_not_keep_a_good_agent_out() {
+    let fleet = Fleet::start();
+    let mut host = fleet.host_enrolled("local");
+    let listen = fleet.agent_listen();
+    // More half-open handshakes than are served at a time, and streams that say nothing.
+    let half_open: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(listen).expect("a connection")).collect();
+    let mut silent: Vec<Stranger> = Vec::new();
+    host.start();
+    fleet.wait_host("local", "connected");
+    silent.extend((0..20).map(|_| Stranger::session(listen)));
+    for stranger in &mut silent {
+        assert!(stranger.rest().iter().all(|frame| !matches!(frame, FromControl::Hello(_))), "closed after its five seconds");
+    }
+    drop(half_open);
+
+    // Larger than any frame may be: that stream ends, and nobody else's.
+    let mut loud = Stranger::session(listen);
+    loud.send(FromAgent::Hello(vec![0; 3 * 1024 * 1024]));
+    assert!(loud.rest().iter().all(|frame| matches!(frame, FromControl::Refused(_))));
+    let mut loud = Stranger::session(listen);
+    loud.send(FromAgent::Hello(vec![0; 8 * 1024]));
+    assert!(loud.rest().iter().all(|frame| matches!(frame, FromControl::Refused(_))));
+    // Out of turn.
+    let mut forward = Stranger::enrolment(listen);
+    forward.send(FromAgent::Report(vec![1, 2, 3]));
+    assert!(forward.rest().iter().all(|frame| matches!(frame, FromControl::Refused(_))));
+    fleet.cli(&["action", "run", "host.facts", "--host", "local"]).ok();
+
+    // And an agent does not swallow everything either.
+    let stolen = Stolen::from(&fleet);
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&vec![0; 3 * 1024 * 1024]);
+    assert!(says_nothing_of_a_command(&stream.rest()));
+    holds_for(Duration::from_millis(500), "the agent lives on", || host.agent().is_running());
+}
