@@ -152,6 +152,11 @@ pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
 
 /// Whether the host's agent has exactly this action.
 pub(super) fn host_has(host: &Host, action: &ActionName, info: &ActionInfo) -> Result<(), ProposeError> {
+    if host.actions.is_empty() {
+        // An agent says what it has in its first session.
+        let why = "has not connected yet; start its agent with `serverflow-agent run`, then order it again".to_owned();
+        return Err(ProposeError::HostNotActive { name: host.name.to_string(), why });
+    }
     let schema_sha256 = info.schema_sha256();
     let mut same = host.actions.iter().filter(|has| has.name == *action && has.version == info.version);
     let (host, action, version) = (host.name.to_string(), action.to_string(), info.version);

@@ -156,6 +156,11 @@ fn a_host_must_be_active_and_have_the_action() {
         with(&lacks, deploy(vec![sealed("web/environment/KEY")])),
         "the agent on host web-1 does not have app.deploy v1; update the agent there"
     );
+    let unheard = |host: &mut Host| host.actions.clear();
+    assert_eq!(
+        with(&unheard, action("host.facts", "{}")),
+        "host web-1 has not connected yet; start its agent with `serverflow-agent run`, then order it again"
+    );
     let differs = |host: &mut Host| host.actions.iter_mut().for_each(|action| action.schema_sha256 = Sha256::ZERO);
     assert!(with(&differs, action("host.facts", "{}")).contains("has host.facts v1 with another schema"));
 }
