@@ -356,10 +356,8 @@ fn an_acknowledgement_that_skips_a_report_drops_nothing_and_brings_all_again() {
     }
     let report = |world: &World, index: usize| world.host.disk.outbox[index].clone();
     let second = report(&world, 1);
-    let acknowledged = |report: &StoredReport| ControlFrame::ReportAcknowledged {
-        sequence: report.sequence,
-        sha256: report.sha256,
-    };
+    let acknowledged =
+        |report: &StoredReport| ControlFrame::ReportAcknowledged { sequence: report.sequence, sha256: report.sha256 };
     world.to_host.push(acknowledged(&second));
     world.settle();
     assert_eq!(world.host.closed.len(), 1, "the session ends");

@@ -2,8 +2,8 @@
 
 /// Largest encoded frame, in bytes: a command (256 KiB of parameters) with its sealed values.
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Most root metadata envelopes in one frame: ten years of monthly rotations.
-pub const ROOT_CHAIN_MAX: usize = 128;
+/// Most root metadata envelopes in one frame: as many as a control plane sends at once.
+pub const ROOT_CHAIN_MAX: usize = session::limits::ROOT_CHAIN_PER_CONNECTION_MAX;
 /// Largest envelope, in bytes.
 pub const ENVELOPE_BYTES_MAX: usize = 512 * 1024;
 /// Largest encoded hello, in bytes.
@@ -13,7 +13,7 @@ pub const ACTIONS_MAX: usize = 512;
 /// Most sealed values beside one command.
 pub const SEALED_VALUES_MAX: usize = 1024;
 /// Largest sealed value, in bytes.
-pub const SEALED_VALUE_BYTES_MAX: usize = 128 * 1024;
+pub const SEALED_VALUE_BYTES_MAX: usize = envelope::limits::SECRET_BYTES_MAX + envelope::limits::SEAL_OVERHEAD_BYTES;
 /// Longest name of a sealed value, in bytes.
 pub const SEALED_NAME_BYTES_MAX: usize = 256;
 /// Largest piece of progress text, in bytes.

@@ -14,9 +14,10 @@ use envelope::{
     Verified,
     guard::{Judgement, Room, Untimely},
     messages::{Command, Order, ReportStatus, SealedValue},
+    seal::check_sealed_values,
     verify,
 };
-use ids::{Class, CommandId, OnRestart, sha256};
+use ids::{Class, CommandId, OnRestart};
 use serde_json::json;
 
 use super::{
@@ -145,6 +146,10 @@ impl AgentLoop {
         let judged = turn.admission.judge(order);
         let admitted = judged.map_err(|rejection| Refusal::rejected("policy", rejection.message))?;
         let admitted = as_ordered(order, admitted);
+        // Stopping something needs no approval, no fresh root and no right clock: it can only put back.
+        if matches!(admitted.kind, AdmittedKind::Cancel(_)) {
+            return Ok(admitted);
+        }
         self.check_approvals(admitted.class)?;
         if admitted.class > Class::Read && self.roots.is_expired(turn.now.wall) {
             let message = "the fleet's root metadata has expired, so only read actions run; sign new root metadata";
@@ -238,23 +243,10 @@ pub(super) fn as_ordered(order: &Order, admitted: Admitted) -> Admitted {
     if !order.dry_run {
         return admitted;
     }
-    let kind = match admitted.kind {
-        AdmittedKind::Locked(_) => AdmittedKind::Free,
-        kind => kind,
-    };
-    Admitted { class: Class::Read, on_restart: OnRestart::Rerun, kind }
+    Admitted { class: Class::Read, on_restart: OnRestart::Rerun, kind: AdmittedKind::Free }
 }
 
 /// Exactly the sealed values the order names must have come with it.
 fn check_sealed(order: &Order, sealed: &[SealedValue]) -> Result<(), Refusal> {
-    let matches = order.sealed.len() == sealed.len()
-        && order
-            .sealed
-            .iter()
-            .zip(sealed)
-            .all(|(named, value)| named.name == value.name && named.sha256 == sha256(&value.bytes));
-    if matches {
-        return Ok(());
-    }
-    Err(Refusal::rejected("sealed values", "those that came are not those the order names".to_owned()))
+    check_sealed_values(order, sealed).map_err(|error| Refusal::rejected("sealed values", error.to_string()))
 }
