@@ -16,6 +16,8 @@ use crate::{
 
 /// The network of services that name none.
 pub(crate) const DEFAULT_NETWORK: &str = "default";
+/// Log drivers that write nothing but files in the engine's own directory, and take no path or address.
+const LOG_DRIVERS_CONTAINED: [&str; 3] = ["json-file", "local", "none"];
 
 /// Every text of a service that may be sealed.
 pub(crate) fn texts(service: &ServiceSpec) -> Vec<&Text> {
@@ -72,6 +74,11 @@ fn demands_without_images(spec: &AppSpec) -> Vec<Demand> {
         demands.extend(
             service.devices.iter().map(|device| Demand::Device { service: name.clone(), device: device.clone() }),
         );
+        if let Some(logging) = &service.logging
+            && !LOG_DRIVERS_CONTAINED.contains(&logging.driver.as_str())
+        {
+            demands.push(Demand::LogDriver { service: name.clone(), driver: logging.driver.clone() });
+        }
     }
     for (name, volume) in &spec.volumes {
         demands.extend(volume_demands(&spec.app, name, volume));

@@ -37,6 +37,9 @@ pub enum Demand {
     Capability { service: ServiceName, name: String },
     /// A device of the host.
     Device { service: ServiceName, device: String },
+    /// A log driver beyond those that only write files of the engine's own. The engine runs it as root,
+    /// outside of the container: it dials networks and sockets of the host, and reads certificate files.
+    LogDriver { service: ServiceName, driver: String },
     /// Options of a volume's driver.
     DriverOpts { volume: ServiceName, options: Vec<String> },
 }
@@ -93,6 +96,7 @@ impl Policy {
                 self.capabilities.iter().any(|allowed| capability_word(allowed) == capability_word(name))
             }
             Demand::Device { device, .. } => self.devices.iter().any(|allowed| allowed == device_path(device)),
+            Demand::LogDriver { driver, .. } => self.log_drivers.iter().any(|allowed| allowed == driver),
             Demand::DriverOpts { .. } => self.driver_opts,
         }
     }
@@ -167,6 +171,12 @@ impl Demand {
                 format!("uses the device {device}"),
                 format!("[containers] devices = [\"{}\"]", device_path(device)),
                 None,
+            ),
+            Self::LogDriver { service, driver } => (
+                service.to_string(),
+                format!("logs through the driver {driver:?}, which Docker runs as root outside of the container"),
+                format!("[containers] log_drivers = [{driver:?}]"),
+                Some("The drivers json-file, local and none need no permission".to_owned()),
             ),
             Self::DriverOpts { volume, options } => (
                 volume.to_string(),

@@ -74,6 +74,7 @@ struct Containers {
     docker_socket: bool,
     capabilities: Vec<String>,
     devices: Vec<String>,
+    log_drivers: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -103,6 +104,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         docker_socket: file.containers.docker_socket,
         capabilities: file.containers.capabilities,
         devices: file.containers.devices,
+        log_drivers: file.containers.log_drivers,
         driver_opts: file.volumes.driver_opts,
     })
 }

@@ -38,6 +38,7 @@ pub struct Policy {
     pub(crate) docker_socket: bool,
     pub(crate) capabilities: Vec<String>,
     pub(crate) devices: Vec<String>,
+    pub(crate) log_drivers: Vec<String>,
     pub(crate) driver_opts: bool,
 }
 

@@ -69,6 +69,7 @@ fn demands_against_the_default_policy() {
         (Demand::DockerSocket { owner: "volume data".to_owned() }, false),
         (Demand::Capability { service: web(), name: "NET_ADMIN".to_owned() }, false),
         (Demand::Device { service: web(), device: "/dev/kvm".to_owned() }, false),
+        (Demand::LogDriver { service: web(), driver: "syslog".to_owned() }, false),
         (Demand::DriverOpts { volume: web(), options: vec!["o=bind".to_owned()] }, false),
     ] {
         check(default, &demand, allowed);
@@ -99,6 +100,16 @@ fn each_line_allows_what_it_says_and_no_more() {
         ("[containers]\nprivileged = true", Demand::Privileged { service: web() }, true),
         ("[containers]\nhost_network = true", namespace(NamespaceKind::Network), true),
         ("[containers]\nhost_network = true", namespace(NamespaceKind::Pid), false),
+        (
+            "[containers]\nlog_drivers = [\"journald\"]",
+            Demand::LogDriver { service: web(), driver: "journald".to_owned() },
+            true,
+        ),
+        (
+            "[containers]\nlog_drivers = [\"journald\"]",
+            Demand::LogDriver { service: web(), driver: "syslog".to_owned() },
+            false,
+        ),
         (
             "[containers]\ncapabilities = [\"CAP_NET_ADMIN\"]",
             Demand::Capability { service: web(), name: "net_admin".to_owned() },

@@ -19,12 +19,15 @@ fn refused(change: impl FnOnce(&mut Value)) -> Option<String> {
 #[test]
 fn a_plain_app_demands_nothing_special() {
     assert_eq!(refused(|_| {}), None);
+    for driver in ["json-file", "local", "none"] {
+        assert_eq!(refused(|spec| spec["services"]["web"]["logging"] = json!({ "driver": driver })), None);
+    }
 }
 
 #[test]
 fn ways_out_of_a_container_are_refused_by_their_line() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 15] = [
         (|s| s["services"]["web"]["ports"][0]["host_ip"] = json!("0.0.0.0"), "[ports] publish = [\"0.0.0.0:8080\"]"),
         (|s| s["services"]["web"]["ports"][0]["host_ip"] = json!("::"), "[ports] publish = [\"[::]:8080\"]"),
         (|s| s["services"]["web"]["privileged"] = json!(true), "[containers] privileged = true"),
@@ -37,6 +40,15 @@ fn ways_out_of_a_container_are_refused_by_their_line() {
             |s| s["services"]["web"]["devices"] = json!(["/dev/sda:/dev/sda:rwm"]),
             "[containers] devices = [\"/dev/sda\"]",
         ),
+        // The engine itself dials the address, from the host's own network.
+        (
+            |s| {
+                s["services"]["web"]["logging"] =
+                    json!({ "driver": "syslog", "options": { "syslog-address": "unix:///var/run/docker.sock" } });
+            },
+            "[containers] log_drivers = [\"syslog\"]",
+        ),
+        (|s| s["services"]["web"]["logging"] = json!({ "driver": "" }), "[containers] log_drivers = [\"\"]"),
         (|s| s["services"]["web"]["image"] = json!("evil.example/web:1"), "[images] registries = [\"evil.example\"]"),
         (
             |s| s["volumes"]["data"]["driver_opts"] = json!({ "o": "bind", "device": "/" }),
