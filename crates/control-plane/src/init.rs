@@ -4,7 +4,8 @@
 //! interrupted `init` leaves no half of a fleet behind.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -90,6 +91,21 @@ pub(crate) enum InitError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the new fleet cannot be moved from {from} to {path}: give a --data-dir that does not exist yet, in a directory this user may write to (not a mount point itself, but a directory in it)"
+    )]
+    Move {
+        from: PathBuf,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("what was made cannot be printed, and it is shown only once; {path} was removed again. Run `init` anew")]
+    Print {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{address:?} is not an address agents can dial: use HOST:PORT, such as control.example.org:7443")]
     Address { address: String },
     #[error("{0}")]
@@ -120,14 +136,19 @@ struct Keys {
 /// # Errors
 /// See [`init`].
 pub(crate) async fn run(data_dir: PathBuf, args: InitArgs) -> Result<(), InitError> {
-    let made = init(&data_dir, &args).await?;
-    if args.json {
-        // Printing cannot fail on a value of strings; a closed pipe ends the process as ever.
-        println!("{}", serde_json::json!(made));
-    } else {
-        made.print();
-    }
-    Ok(())
+    init_and_show(&data_dir, &args, &mut io::stdout()).await
+}
+
+/// A fleet whose passphrase nobody saw is worth nothing, so it stays only when it was printed.
+async fn init_and_show(data_dir: &Path, args: &InitArgs, out: &mut impl io::Write) -> Result<(), InitError> {
+    let made = init(data_dir, args).await?;
+    let text = if args.json { format!("{}\n", serde_json::json!(made)) } else { made.for_people() };
+    let text = Zeroizing::new(text);
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| {
+        // Best effort: a second `init` would say that the directory exists.
+        let _ = fs::remove_dir_all(data_dir);
+        InitError::Print { path: data_dir.to_owned(), source }
+    })
 }
 
 /// Makes the fleet.
@@ -150,7 +171,13 @@ async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError
     let made = build(&Files::new(&building), &Files::new(data_dir), args).await;
     match made {
         Ok(initialised) => {
-            fs::rename(&building, data_dir).map_err(|source| io_error("move the new fleet to", data_dir, source))?;
+            let moved = fs::rename(&building, data_dir).map_err(|source| {
+                // Best effort, as below.
+                let _ = fs::remove_dir_all(&building);
+                InitError::Move { from: building.clone(), path: data_dir.to_owned(), source }
+            });
+            moved?;
+            sync_parent(data_dir)?;
             Ok(initialised)
         }
         Err(error) => {
@@ -159,6 +186,13 @@ async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError
             Err(error)
         }
     }
+}
+
+/// The move is durable before the passphrase is shown.
+fn sync_parent(path: &Path) -> Result<(), InitError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| io_error("sync the directory of", path, source))
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> InitError {
@@ -304,21 +338,77 @@ async fn write_database(
 }
 
 impl Initialised {
-    /// For people.
-    fn print(&self) {
-        println!("Fleet {} is ready.", self.fleet_id);
-        println!();
-        println!("Administrator     {}", self.admin.name);
-        println!("Password          {}   (shown once)", self.admin.password.as_str());
-        println!("Session token     {}   (valid for 30 days)", self.token_file.display());
-        println!();
-        println!("Root key          {}", self.root_key.display());
-        println!("Its passphrase    {}   (shown once)", self.root_passphrase.as_str());
-        println!("Root public key   {}", self.root_public.display());
-        println!();
-        println!("Move the root key to a place that is not on this machine, and keep the passphrase elsewhere.");
-        println!("Whoever has both governs the fleet; without them no key of it can ever be changed.");
-        println!();
-        println!("Agents dial       {}", self.agent_addresses.join(", "));
+    fn for_people(&self) -> String {
+        let Self { fleet_id, admin, root_key, root_passphrase, root_public, token_file, .. } = self;
+        let rows = [
+            ("Administrator", admin.name.to_string()),
+            ("Password", format!("{}   (shown once)", admin.password.as_str())),
+            ("Session token", format!("{}   (valid for 30 days)\n", token_file.display())),
+            ("Root key", root_key.display().to_string()),
+            ("Its passphrase", format!("{}   (shown once)", root_passphrase.as_str())),
+            (
+                "Root public key",
+                format!(
+                    "{}\n\nMove the root key to a place that is not on this machine, and keep the passphrase elsewhere.\n\
+                     Whoever has both governs the fleet; without them no key of it can ever be changed.\n",
+                    root_public.display()
+                ),
+            ),
+            ("Agents dial", self.agent_addresses.join(", ")),
+        ];
+        let rows: String = rows.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect();
+        format!("Fleet {fleet_id} is ready.\n\n{rows}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args() -> InitArgs {
+        InitArgs {
+            agent_address: vec!["127.0.0.1:7443".to_owned()],
+            admin: "admin".parse().expect("a user name"),
+            json: true,
+        }
+    }
+
+    struct Full;
+
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fleet_that_nobody_saw_is_not_kept() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let data_dir = directory.path().join("fleet");
+        let error = init_and_show(&data_dir, &args(), &mut Full).await.expect_err("not printed");
+        assert!(matches!(error, InitError::Print { .. }), "{error}");
+        assert!(!data_dir.exists());
+        let mut shown = Vec::new();
+        init_and_show(&data_dir, &args(), &mut shown).await.expect("made");
+        assert!(Files::new(&data_dir).database().exists() && shown.ends_with(b"}\n"));
+        let error = init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect_err("there is one");
+        assert!(matches!(error, InitError::Exists { .. }), "{error}");
+        assert!(Files::new(&data_dir).database().exists(), "the first one stays");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_replaced_leaves_no_keys_behind() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (data_dir, elsewhere) = (directory.path().join("fleet"), directory.path().join("elsewhere"));
+        fs::create_dir(&elsewhere).expect("made");
+        // A link cannot be replaced by a directory; a mount point cannot either.
+        std::os::unix::fs::symlink(&elsewhere, &data_dir).expect("linked");
+        let error = init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect_err("not moved");
+        assert!(matches!(error, InitError::Move { .. }), "{error}");
+        assert!(!directory.path().join("fleet.initialising").exists());
     }
 }
