@@ -41,11 +41,20 @@ pub fn release_of(operation: OperationId) -> ReleaseId {
     ReleaseId::from_bytes(*operation.as_bytes())
 }
 
-/// The release in an app's record that runs now, if any. For the agent: its record holds the sealed
-/// values that are to be masked in whatever the app writes.
+/// The releases in an app's record whose containers may be on the host: the current one, and those of a
+/// change that is half-way. For the agent: their records hold the sealed values that are to be masked in
+/// whatever the app writes. A record that does not read has none.
 #[must_use]
-pub fn current_release(app_record: &[u8]) -> Option<ReleaseId> {
-    serde_json::from_slice::<AppRecord>(app_record).ok()?.current
+pub fn live_releases(app_record: &[u8]) -> Vec<ReleaseId> {
+    let Ok(record) = serde_json::from_slice::<AppRecord>(app_record) else { return Vec::new() };
+    let mut live: Vec<ReleaseId> = record.current.into_iter().collect();
+    if let Some(Pending::Deploy(pending)) = &record.pending {
+        live.extend(pending.from);
+        live.push(pending.to);
+    }
+    live.sort_unstable();
+    live.dedup();
+    live
 }
 
 /// The sealed values in a release's record, and the operation they were sealed for.

@@ -3,13 +3,15 @@
 
 use std::{collections::HashMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use actions::{Request, mask::Masker, outcome::Outcome, policy::Policy, port::ActionContext, spec::SecretName};
+use actions::{
+    Request, mask::Masker, outcome::Outcome, policy::Policy, port::ActionContext, release, spec::SecretName,
+};
 use envelope::{
     messages::{Order, ReportStatus, SealedValue},
     seal::{SealContext, SealError, SealingSecretKey, check_sealed_values},
 };
 use host::Engine;
-use ids::{CommandId, DurationMs};
+use ids::{AppName, CommandId, DurationMs, OperationId};
 use journal::{Journal, JournalError};
 use serde_json::Value;
 use session::agent::{
@@ -169,7 +171,11 @@ async fn execute(
             return end_message(ReportStatus::Failed, &message, &Value::Null);
         }
     };
-    let masker = Arc::new(Masker::new(context.secrets.values().map(|value| value.as_str())));
+    let remembered = remembered(&request, order, &tools).await;
+    let known = context.secrets.values().chain(&remembered);
+    let masker = Masker::new(known.map(|value| value.as_str()));
+    // The app's name stands in every message, and is no secret whatever a variable says.
+    let masker = Arc::new(masker.except_open(request.app().map_or("", AppName::as_str)));
     let output = Arc::new(SharedOutput::default());
     let mut port = HostPort {
         engine: tools.engine.clone(),
@@ -293,16 +299,45 @@ fn context(start: &StartCommand, request: &Request, tools: &Tools, policy: Polic
 
 fn open(order: &Order, request: &Request, tools: &Tools, value: &SealedValue) -> Result<Zeroizing<String>, OpenError> {
     let app = request.app().ok_or(OpenError::NoApp { action: request.info().name })?;
-    let context = SealContext {
-        fleet: order.fleet,
-        host: order.host,
-        app: app.as_str(),
-        name: &value.name,
-        version: order.operation,
-    };
+    open_for(order, app, order.operation, tools, value)
+}
+
+fn open_for(
+    order: &Order,
+    app: &AppName,
+    version: OperationId,
+    tools: &Tools,
+    value: &SealedValue,
+) -> Result<Zeroizing<String>, OpenError> {
+    let context = SealContext { fleet: order.fleet, host: order.host, app: app.as_str(), name: &value.name, version };
     let bytes = tools.sealing.open(&context, &value.bytes)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| OpenError::NotText { name: value.name.clone() })?;
     Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The values of the app's releases that may run now. Its containers know them, and may write them into
+/// the logs that this command reads, which brings no values itself.
+async fn remembered(request: &Request, order: &Order, tools: &Tools) -> Vec<Zeroizing<String>> {
+    let Some(app) = request.app() else { return Vec::new() };
+    let record = tools.journal.record_read(&release::app_key(app)).await;
+    // A journal that cannot be read ends the agent at the action's own first look into it.
+    let Ok(Some(record)) = record else { return Vec::new() };
+    let mut values = Vec::new();
+    for id in release::live_releases(&record) {
+        let record = tools.journal.record_read(&release::release_key(app, id)).await;
+        let Ok(Some(record)) = record else { continue };
+        let Some((version, sealed)) = release::sealed_values(&record) else { continue };
+        for (name, bytes) in sealed {
+            let value = SealedValue { name: name.0, bytes };
+            match open_for(order, app, version, tools, &value) {
+                Ok(text) => values.push(text),
+                Err(error) => {
+                    tracing::warn!(%app, release = %id, %error, "a value of a release cannot be opened, so it is not masked");
+                }
+            }
+        }
+    }
+    values
 }
 
 #[cfg(test)]

@@ -108,6 +108,37 @@ async fn a_value_that_is_not_the_orders_own_is_refused() {
     assert!(text(&end).contains("a hash differs") && text(&end).contains("nothing was done"), "{}", text(&end));
 }
 
+/// Reading logs brings no values, but the containers it reads from know theirs.
+#[tokio::test]
+async fn what_the_running_release_knows_is_masked_in_what_brings_no_values() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let tools = tools(&directory).await;
+    let record = json!({
+        "version": 1, "app": "shop", "current": OPERATION, "releases": [], "pending": null, "last_end": null,
+    });
+    // What the message of a missing Docker says anyway stands for what a container writes.
+    let sealed: BTreeMap<String, String> = sealed_for("shop", b"/nonexistent/docker.sock")
+        .into_iter()
+        .map(|value| (value.name, data_encoding::BASE64.encode(&value.bytes)))
+        .collect();
+    let release = json!({
+        "version": 1, "release": OPERATION, "command": CommandId::from_bytes([9; 16]), "created_at": 0,
+        "spec": serde_json::from_str::<Value>(&parameters()).expect("JSON")["spec"],
+        "images": {}, "fingerprints": {}, "sealed": sealed,
+    });
+    let app = "shop".parse().expect("an app's name");
+    let id = actions::release::release_of(OPERATION);
+    for (key, record) in [(actions::release::app_key(&app), record), (actions::release::release_key(&app, id), release)]
+    {
+        tools.journal.record_write(&key, Some(record.to_string().into_bytes())).await.expect("written");
+    }
+    let mut executor = Executor::new(tools);
+    executor.start(start("app.logs", r#"{"app":"shop"}"#, Vec::new()), Policy::refuse_all());
+    let end = end_of(&mut executor).await;
+    assert!(!text(&end).contains("/nonexistent/docker.sock") && text(&end).contains("***"), "{}", text(&end));
+    assert!(text(&end).contains("shop"), "the app's name stays readable: {}", text(&end));
+}
+
 async fn end_of(executor: &mut Executor) -> End {
     loop {
         if let ExecutorEvent::Finished { end, .. } = executor.next().await {
