@@ -10,7 +10,7 @@ use store::{SqliteStore, StoreConfig};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -53,6 +53,10 @@ pub(crate) enum ServeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(
+        "one of the two listeners ended though nobody asked for it; start the control plane again and look at its log"
+    )]
+    Early,
     #[error("signals cannot be awaited")]
     Signal(#[source] std::io::Error),
 }
@@ -95,11 +99,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         tokio::spawn(chores::strangers(agents.clone())),
     ];
     let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
-    let agents_side = tokio::spawn(serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone()));
+    let ended = Arc::new(Notify::new());
+    let agents_side = serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone());
+    let agents_side = tokio::spawn(told(ended.clone(), agents_side));
     let state = people(&agents, &store, &hub, keys.tls.pin());
-    let people_side = tokio::spawn(web::serve(people_listener, state, stopped(stopping)));
+    let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
 
-    let reason = asked_to_end().await?;
+    // With one side gone it must not look alive: whoever started it sees it end and starts it anew.
+    let (reason, is_early) = tokio::select! {
+        reason = asked_to_end() => (reason?, false),
+        () = ended.notified() => ("one side ended by itself", true),
+    };
     tracing::info!(reason, "ending: sessions are closed, what was accepted stays stored");
     hub.shut_down();
     stop.send_replace(true);
@@ -111,6 +121,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         tracing::warn!("some connections did not end in time and are cut");
         Ok(())
     });
+    let result = if is_early { result.and(Err(ServeError::Early)) } else { result };
     for chore in chores {
         chore.abort();
     }
@@ -208,6 +219,18 @@ async fn serve_agents(
         .await
 }
 
+/// Runs one side, and tells when it ends, however it ends.
+async fn told<T>(ended: Arc<Notify>, side: impl Future<Output = T>) -> T {
+    struct Tell(Arc<Notify>);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let _tell = Tell(ended);
+    side.await
+}
+
 async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error means that the sender is gone, which is the end as well.
     let _ = stopping.wait_for(|stop| *stop).await;
@@ -230,5 +253,20 @@ async fn join<E: std::error::Error + Send + Sync + 'static>(
         Ok(Ok(())) => Ok(()),
         Ok(Err(source)) => Err(ServeError::Server { whom, source: Box::new(source) }),
         Err(source) => Err(ServeError::Server { whom, source: Box::new(source) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_side_that_ends_or_panics_is_told() {
+        let ended = Arc::new(Notify::new());
+        assert_eq!(tokio::spawn(told(ended.clone(), async { 1 })).await.ok(), Some(1));
+        ended.notified().await;
+        let panicked = tokio::spawn(told(ended.clone(), async { assert_eq!(1, 2, "on purpose") })).await;
+        assert!(panicked.is_err_and(|error| error.is_panic()));
+        ended.notified().await;
     }
 }
