@@ -37,7 +37,7 @@ pub enum Effect {
     ImagePull { reference: String },
     /// Gives an image a tag of ours, so that a prune keeps it.
     ImageTag { image: String, repository: String, tag: String },
-    /// Takes a tag of ours away; absent is fine.
+    /// Takes a tag of ours away; absent is fine, and so is one that somebody's container still needs: it stays.
     ImageUntag { repository: String, tag: String },
     /// Reads every container, network and volume of one app on this host.
     AppObserve { app: AppName },

@@ -67,12 +67,18 @@ impl Session {
         self.call(&format!("tag image {image:?} as {repository}:{tag}"), limits::CHANGE_TIMEOUT, call).await
     }
 
-    /// Not forced: an image that a container still uses stays, and the tag with it.
+    /// Not forced: an image that somebody's container still uses stays, and its last tag with it. That is
+    /// no failure: the app it kept the image for does not need it any more.
     pub(super) async fn image_untag(&self, repository: &str, tag: &str) -> Result<(), EffectError> {
         let name = format!("{repository}:{tag}");
         ownership::check_image(&name)?;
         let options = RemoveImageOptionsBuilder::default().force(false).build();
-        let call = self.docker.remove_image(&name, Some(options), None);
+        let call = async {
+            match self.docker.remove_image(&name, Some(options), None).await {
+                Err(failed) if failure::status(&failed) == Some(409) => Ok(Vec::new()),
+                other => other,
+            }
+        };
         self.find(&format!("remove tag {name:?}"), limits::CHANGE_TIMEOUT, call).await.map(|_| ())
     }
 }

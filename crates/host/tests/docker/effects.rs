@@ -387,6 +387,31 @@ async fn images_are_read_tagged_and_untagged() {
     refused(result, EffectErrorKind::ImageNotFound, &[&agent.name("nix"), "Check its name and tag"]);
 }
 
+/// Somebody else's container may be the last user of an image. That must not keep an app from being
+/// changed or removed for as long as the container is there.
+#[tokio::test]
+async fn a_tag_that_a_foreign_container_needs_stays_and_is_no_failure() {
+    let agent = Agent::new();
+    let (repository, tag) = (agent.name("keep"), "r1".to_owned());
+    let (other, name) = (format!("{}:1", agent.name("other")), agent.name("foreign"));
+    // An image that nothing else refers to.
+    let base = docker(&["create", image()]);
+    docker(&["commit", "--change", &format!("LABEL only={name}"), &base, &other]);
+    docker(&["rm", &base]);
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", &other]);
+    agent.done(Effect::ImageTag { image: id.clone(), repository: repository.clone(), tag: tag.clone() }).await;
+    docker(&["create", "--name", &name, &id]);
+    docker(&["rmi", &other]);
+
+    let untagged = agent.perform(Effect::ImageUntag { repository: repository.clone(), tag: tag.clone() }).await;
+    let still = docker(&["image", "ls", "-q", &format!("{repository}:{tag}")]);
+    docker(&["rm", &name]);
+    agent.done(Effect::ImageUntag { repository: repository.clone(), tag: tag.clone() }).await;
+    assert!(matches!(untagged, Ok(Observation::Done)), "{untagged:?}");
+    assert!(!still.is_empty(), "the tag went from under a container that needs it");
+    assert!(docker(&["image", "ls", "-q", &format!("{repository}:{tag}")]).is_empty(), "it goes once it can");
+}
+
 #[tokio::test]
 async fn a_pull_that_cannot_work_says_why() {
     let agent = Agent::new();
