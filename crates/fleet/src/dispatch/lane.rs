@@ -63,8 +63,10 @@ impl Retry {
         self.at
     }
 
+    /// No wait is longer than [`limits::RETRY_MAX`]: one that seems to be was begun before the clock
+    /// was set back, and is over.
     pub(super) fn is_waiting(&self, now: UnixMs) -> bool {
-        self.at.is_some_and(|at| now < at)
+        self.at.is_some_and(|at| now < at && at.since(now) <= limits::RETRY_MAX)
     }
 
     pub(super) fn failed(&mut self, now: UnixMs, at_once: bool) {

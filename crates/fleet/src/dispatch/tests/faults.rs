@@ -113,6 +113,20 @@ fn a_number_is_burned_with_its_failed_transaction() {
 }
 
 #[test]
+fn a_clock_set_back_does_not_keep_a_retry_waiting() {
+    let mut world = World::new();
+    world.connect();
+    world.fates.push_back(Fate::Lost);
+    let command = world.facts();
+    world.settle();
+    assert_eq!(world.status(command), CommandStatus::Queued, "the store failed");
+    world.now = world.now.minus(DurationMs::from_mins(5));
+    world.tell(Input::Tick);
+    world.settle();
+    assert_eq!(world.status(command), CommandStatus::Running);
+}
+
+#[test]
 fn numbers_burned_in_an_earlier_session_cost_the_next_one_no_time() {
     let mut world = World::new();
     world.connect();
