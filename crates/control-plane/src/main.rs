@@ -107,13 +107,23 @@ fn run<E: Error>(task: impl Future<Output = Result<(), E>>) -> ExitCode {
 
 /// Prints an error and what it came from, each once.
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    eprintln!("serverflow-control-plane: {error}");
+    eprintln!("serverflow-control-plane: {}", told(error));
+    ExitCode::from(code)
+}
+
+/// An error and its causes, a line each; a cause whose words an error above it took in is left out.
+fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        eprintln!("  because: {cause}");
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str("\n  because: ");
+            text.push_str(&words);
+        }
         source = cause.source();
     }
-    ExitCode::from(code)
+    text
 }
 
 fn log_to_standard_error(config: &Config) -> Result<(), Box<dyn Error>> {
@@ -125,4 +135,24 @@ fn log_to_standard_error(config: &Config) -> Result<(), Box<dyn Error>> {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Told {
+        #[error("{0}")]
+        As(#[source] std::io::Error),
+        #[error("the port is taken")]
+        Over(#[source] std::io::Error),
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let cause = || std::io::Error::other("no such luck");
+        assert_eq!(told(&Told::As(cause())), "no such luck");
+        assert_eq!(told(&Told::Over(cause())), "the port is taken\n  because: no such luck");
+    }
 }
