@@ -157,6 +157,18 @@ impl<'p, P: ActionPort> Engine<'p, P> {
         }
     }
 
+    /// Removes a network that no release needs any more. One that somebody else's container has joined
+    /// stays until a later change finds it free: that must not stand before every change of the app.
+    pub(crate) async fn network_drop(&mut self, name: &str) -> Result<(), EffectError> {
+        match self.done(Effect::NetworkRemove { name: name.to_owned() }).await {
+            Err(error) if error.kind == EffectErrorKind::Conflict => {
+                self.progress(format!("network {name} stays for now: {error}"));
+                Ok(())
+            }
+            answer => answer,
+        }
+    }
+
     /// Renames the container `id`. When Docker went away in the middle, the first attempt may have
     /// succeeded, and the second finds nothing under the old name: then the id under the new name decides.
     pub(crate) async fn rename(&mut self, id: &str, from: &str, to: &str) -> Result<(), EffectError> {

@@ -151,7 +151,7 @@ async fn clean_up<P: ActionPort>(
     }
     let networks = spec_read::networks_used(&current.spec);
     for name in state.networks.iter().filter(|name| !networks.values().any(|used| used == *name)) {
-        engine.done(Effect::NetworkRemove { name: name.clone() }).await?;
+        engine.network_drop(name).await?;
     }
     while book.record.releases.len() > limits::RELEASES_KEPT {
         let oldest = book.record.releases[0].clone();

@@ -107,7 +107,7 @@ async fn restore<P: ActionPort>(
     }
     let state = verify(pending, book, &mut wrong, engine).await?;
     for name in state.networks.iter().filter(|name| !pending.networks_before.contains(name)) {
-        engine.done(Effect::NetworkRemove { name: name.clone() }).await?;
+        engine.network_drop(name).await?;
     }
     if !book.keeps(pending.to) {
         for tag in &pending.tags {

@@ -97,6 +97,8 @@ pub struct SimulatedEngine {
     effects_seen: u64,
     /// Names of containers that are not ours.
     pub foreign_names: BTreeSet<String>,
+    /// Networks that containers which are not ours have joined.
+    pub foreign_joined: BTreeSet<String>,
     /// Ports of the host that something else listens on.
     pub foreign_ports: BTreeSet<u16>,
     /// The engine does not answer before that time.
@@ -276,6 +278,9 @@ impl SimulatedEngine {
         if let Some(container) = self.containers.iter().find(joined) {
             let words = format!("network {name} is in use by {}", container.name);
             return Err(refuse(EffectErrorKind::Refused, words));
+        }
+        if self.foreign_joined.contains(name) {
+            return Err(refuse(EffectErrorKind::Conflict, format!("network {name} is in use by a foreign container")));
         }
         self.networks.remove(name);
         Ok(())

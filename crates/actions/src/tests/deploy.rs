@@ -391,6 +391,23 @@ fn docker_that_never_comes_back_fails_and_the_next_change_puts_back_first() {
 }
 
 #[test]
+fn a_network_that_somebody_else_joined_stays_and_stops_no_later_change() {
+    let mut world = world();
+    let mut spec = shop_with("web:1");
+    spec["networks"]["extra"] = json!({});
+    spec["services"]["web"]["networks"] = json!({ "default": [], "extra": [] });
+    ends(&mut world, &deploy(spec), 1, Succeeded);
+    world.engine.foreign_joined.insert("shop_extra".to_owned());
+    let outcome = ends(&mut world, &deploy(shop_with("web:1")), 2, Succeeded);
+    assert_eq!(outcome.result.get("cleanup_pending"), None, "{}", outcome.message);
+    assert!(world.engine.networks().contains(&"shop_extra".to_owned()), "it is in use");
+    ends(&mut world, &deploy(shop_with("web:2")), 3, Succeeded);
+    world.engine.foreign_joined.clear();
+    ends(&mut world, &deploy(shop_with("web:1")), 4, Succeeded);
+    assert!(!world.engine.networks().contains(&"shop_extra".to_owned()), "it goes once it is free");
+}
+
+#[test]
 fn a_journal_that_cannot_be_written_stops_everything() {
     for point in 0..60 {
         let mut world = world();
