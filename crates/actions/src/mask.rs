@@ -64,15 +64,20 @@ pub struct Masker {
 
 impl Masker {
     /// Takes the values to hide. Values of several lines are hidden line by line as well, because
-    /// logs break them up; values shorter than [`limits::MASK_CHARS_MIN`] characters and plain words of
-    /// status (`true`, `unhealthy`) are not hidden.
+    /// logs break them up. A value is hidden without the blanks around it, too, and in the forms that
+    /// programs commonly write it in: escaped for JSON or a URL, and whole in base64. Values shorter
+    /// than [`limits::MASK_CHARS_MIN`] characters and plain words of status (`true`, `unhealthy`) are
+    /// not hidden.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
         let mut values: Vec<Zeroizing<String>> = secrets
             .into_iter()
-            .flat_map(|secret| core::iter::once(secret).chain(secret.lines()))
-            .flat_map(|part| [part.to_owned(), escaped(part)])
-            .filter(|part| part.trim().chars().count() >= limits::MASK_CHARS_MIN)
-            .filter(|part| !STATUS_WORDS.contains(&part.trim()))
+            .flat_map(|secret| {
+                let whole = [secret, secret.trim()].into_iter().flat_map(forms);
+                let lines = secret.lines().flat_map(|line| [line.to_owned(), line.trim().to_owned(), escaped(line)]);
+                // What is not worth hiding is not in any other form either.
+                let worth = is_worth_hiding(secret);
+                whole.filter(move |_| worth).chain(lines.filter(|line| is_worth_hiding(line)))
+            })
             .map(Zeroizing::new)
             .collect();
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.as_str().cmp(b.as_str())));
@@ -140,10 +145,39 @@ fn places(text: &str, value: &str) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Neither too short to be hidden nor a plain word of status.
+fn is_worth_hiding(value: &str) -> bool {
+    let value = value.trim();
+    value.chars().count() >= limits::MASK_CHARS_MIN && !STATUS_WORDS.contains(&value)
+}
+
+/// A value in the forms in which programs write it.
+fn forms(value: &str) -> [String; 6] {
+    let escaped = escaped(value);
+    // What Go's encoder does on top, so that JSON may stand in a web page.
+    let for_pages = escaped.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+    let base64 = data_encoding::BASE64_NOPAD.encode(value.as_bytes());
+    let base64_url = data_encoding::BASE64URL_NOPAD.encode(value.as_bytes());
+    [value.to_owned(), escaped, for_pages, percent_encoded(value), base64, base64_url]
+}
+
 /// The value as JSON and most log formats write it.
 fn escaped(value: &str) -> String {
     let quoted = Value::String(value.to_owned()).to_string();
     quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// The value as it stands in a URL (RFC 3986, section 2.3: all but the unreserved is encoded).
+fn percent_encoded(value: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 impl core::fmt::Debug for Masker {
@@ -163,6 +197,21 @@ mod tests {
         let masker = Masker::new(["hunter22", "hunter22-extra", "yes", "a\"quoted\"b"]);
         assert_eq!(masker.mask("pw=hunter22-extra; old=hunter22; ok=yes"), "pw=***; old=***; ok=yes");
         assert_eq!(masker.mask(r#"{"v":"a\"quoted\"b"} a"quoted"b"#), r#"{"v":"***"} ***"#);
+    }
+
+    #[test]
+    fn hides_the_forms_in_which_programs_write_a_value() {
+        let masker = Masker::new(["p@ss/w<rd?&1>\n"]);
+        for text in [
+            "p@ss/w<rd?&1>",
+            r"p@ss/w\u003crd?\u00261\u003e",
+            "p%40ss%2Fw%3Crd%3F%261%3E",
+            // As it came, and without the end of its line.
+            "cEBzcy93PHJkPyYxPgo",
+            "cEBzcy93PHJkPyYxPg",
+        ] {
+            assert_eq!(masker.mask(&format!("postgres://app:{text}@db")), "postgres://app:***@db", "{text}");
+        }
     }
 
     #[test]
@@ -199,6 +248,6 @@ mod tests {
 
     #[test]
     fn debug_tells_no_value() {
-        assert_eq!(format!("{:?}", Masker::new(["hunter22"])), "Masker { values: 1 }");
+        assert_eq!(format!("{:?}", Masker::new(["hunter22"])), "Masker { values: 2 }");
     }
 }
