@@ -36,7 +36,10 @@ pub(crate) async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, ke
             Ok(_) => agents.hub.audit_head(&envelope.into()),
             // An older head than the stored one: after a restart, or when a write raced; the next one comes.
             Err(StoreError::Conflict(why)) => tracing::debug!(why, "an audit head was not needed"),
-            Err(error) => tracing::error!(%error, "an audit head could not be stored"),
+            Err(error) => {
+                tracing::error!(%error, "an audit head could not be stored; trying again");
+                positions.mark_changed();
+            }
         }
         sleep_until(next).await;
     }

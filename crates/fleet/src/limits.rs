@@ -12,6 +12,8 @@ pub const LIST_MAX: u32 = 500;
 
 /// Hosts of one operation.
 pub const TARGETS_MAX: usize = 10_000;
+/// Most commands of one host that may wait or be under way; a session holds all of them in memory.
+pub const OPEN_PER_HOST_MAX: u32 = 1_000;
 
 /// How long an order may wait for its host, unless the person says otherwise: a forgotten order
 /// must not fire three weeks later.

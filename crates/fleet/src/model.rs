@@ -111,6 +111,14 @@ pub struct NewCommand {
     pub sealed: Vec<SealedValue>,
 }
 
+impl NewCommand {
+    /// Whether it stops another command: always let through, because it makes room.
+    #[must_use]
+    pub fn is_cancel(&self) -> bool {
+        self.order.action.as_str() == actions::policy::CANCEL_ACTION
+    }
+}
+
 /// What a person asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fleet::{
     command::CommandEvent,
+    limits::OPEN_PER_HOST_MAX,
     model::{CommandStatus, NewCommand, Operation},
     ports::Written,
 };
@@ -67,6 +68,12 @@ pub(super) async fn propose(
                     command.order.host
                 )));
             }
+            HostPlace { open, .. } if *open >= i64::from(OPEN_PER_HOST_MAX) && !command.is_cancel() => {
+                return Err(Failure::conflict(format!(
+                    "host {} has {open} commands that have not ended, which is the most; cancel some, or wait for the host",
+                    command.order.host
+                )));
+            }
             HostPlace { number: host, .. } => placed.push(PlacedCommand { command, host: *host, operation: number }),
         }
     }
@@ -77,6 +84,8 @@ pub(super) async fn propose(
 struct HostPlace {
     number: i64,
     revoked: bool,
+    /// Commands without an end.
+    open: i64,
 }
 
 async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<HashMap<HostId, HostPlace>, Failure> {
@@ -84,12 +93,16 @@ async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<Ha
     ids.dedup();
     let mut hosts = HashMap::with_capacity(ids.len());
     for piece in pieces(&ids) {
-        let mut select =
-            QueryBuilder::<Sqlite>::new("SELECT id, number, revoked_at IS NOT NULL FROM hosts WHERE id IN (");
+        let mut select = QueryBuilder::<Sqlite>::new(
+            "SELECT id, number, revoked_at IS NOT NULL, \
+                 (SELECT count(*) FROM commands WHERE host = hosts.number AND settled_at IS NULL) \
+                 FROM hosts WHERE id IN (",
+        );
         bind_list(&mut select, piece.iter().map(|id| id.as_bytes().to_vec()));
         for row in t.rows("looking for the hosts of an operation", select.build()).await? {
             let mut fields = Fields::of(&row, "the hosts");
-            hosts.insert(fields.id()?, HostPlace { number: fields.get()?, revoked: fields.get()? });
+            hosts
+                .insert(fields.id()?, HostPlace { number: fields.get()?, revoked: fields.get()?, open: fields.get()? });
         }
     }
     Ok(hosts)

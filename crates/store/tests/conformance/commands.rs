@@ -99,6 +99,23 @@ pub(crate) async fn a_refused_proposal_leaves_nothing(store: &dyn Store) {
     done(store, propose_write(&operation, &[good])).await;
 }
 
+/// A host that is away does not gather orders without end; only a cancellation still passes.
+pub(crate) async fn open_commands_of_a_host_are_bounded(store: &dyn Store) {
+    let host = enrolled(store, "crowded").await;
+    let crowd = operation(OperationKind::Single);
+    let most = fleet::limits::OPEN_PER_HOST_MAX as usize;
+    let commands: Vec<_> = (0..most).map(|_| new_command(&crowd, &host, "host.facts")).collect();
+    done(store, propose_write(&crowd, &commands)).await;
+    let next = operation(OperationKind::Single);
+    let one_more = new_command(&next, &host, "host.facts");
+    conflicts(store, propose_write(&next, &[one_more]), "1000 commands that have not ended").await;
+    let cancel = new_command(&next, &host, "command.cancel");
+    done(store, propose_write(&next, &[cancel])).await;
+    let elsewhere = operation(OperationKind::Single);
+    let quiet = enrolled(store, "quiet").await;
+    done(store, propose_write(&elsewhere, &[new_command(&elsewhere, &quiet, "host.facts")])).await;
+}
+
 pub(crate) async fn sealing_compares_and_sets(store: &dyn Store) {
     let (host, other) = (enrolled(store, "web-1").await, enrolled(store, "web-2").await);
     let (first, second) = (queued(store, &host).await, queued(store, &host).await);

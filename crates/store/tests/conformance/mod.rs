@@ -34,6 +34,7 @@ cases! {
     commands::a_proposal_is_read_back_whole,
     commands::a_proposal_is_idempotent_by_its_request,
     commands::a_refused_proposal_leaves_nothing,
+    commands::open_commands_of_a_host_are_bounded,
     commands::sealing_compares_and_sets,
     commands::stages_move_forward_only,
     commands::a_report_settles_and_its_position_is_compared,
