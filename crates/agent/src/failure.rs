@@ -44,8 +44,17 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&printable(&self.message))
     }
+}
+
+/// A text as it may go to a terminal. Parts of it may have come over the network, from something that
+/// was never authenticated, and control characters could drive the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars()
+        .map(|c| if (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// An error with its causes, in one line. Errors name their source and do not repeat it.
@@ -61,4 +70,15 @@ pub(crate) fn words(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_from_elsewhere_cannot_drive_a_terminal() {
+        let failure = Failure::new(FailureKind::Unreachable, "it said: \u{1b}]0;x\u{7}\u{9b}2J\u{202e}ü\n");
+        assert_eq!(failure.to_string(), "it said: \u{fffd}]0;x\u{fffd}\u{fffd}2J\u{fffd}ü\n");
+    }
 }

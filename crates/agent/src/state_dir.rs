@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,11 @@ pub(crate) enum StateError {
     },
     #[error("{path} has an unusable field {field}; restore it from a backup, or revoke this host and enrol it anew")]
     Field { path: PathBuf, field: &'static str },
+    #[error(
+        "other users may write to the state directory {path} (mode {mode:o}, user {owner}), and so replace this host's \
+         policy and identity: make it yours alone (`chown` and `chmod 700`), ask who wrote there, and try again"
+    )]
+    Exposed { path: PathBuf, mode: u32, owner: u32 },
 }
 
 /// Paths below one directory.
@@ -51,6 +56,23 @@ impl StateDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.root
+    }
+
+    /// Refuses a directory that somebody else may write to: whoever may replace files in it need not
+    /// read or write the files themselves.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or others have the permission to write.
+    pub(crate) fn guard(&self) -> Result<(), StateError> {
+        let path = self.root.clone();
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(source) => return Err(StateError::Io { what: "look at", path, source }),
+        };
+        let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+        // What belongs to root may be used by everybody it lets in.
+        let is_mine = owner == 0 || owner == rustix::process::geteuid().as_raw();
+        if is_mine && mode & 0o022 == 0 { Ok(()) } else { Err(StateError::Exposed { path, mode, owner }) }
     }
 
     /// Signs what this host says. Made here, never leaves.
@@ -281,6 +303,17 @@ mod tests {
         pending_remove(&state).expect("removed");
         pending_remove(&state).expect("absent is fine");
         assert_eq!(pending_read(&state).expect("readable"), None);
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDir::new(directory.path().to_owned());
+        for (mode, refused) in [(0o700, false), (0o750, false), (0o755, false), (0o770, true), (0o1777, true)] {
+            fs::set_permissions(state.path(), fs::Permissions::from_mode(mode)).expect("changed");
+            assert_eq!(matches!(state.guard(), Err(StateError::Exposed { .. })), refused, "{mode:o}");
+        }
     }
 
     #[test]

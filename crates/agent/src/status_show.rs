@@ -7,7 +7,7 @@ use ids::{DurationMs, UnixMs};
 use serde_json::json;
 
 use crate::{
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, printable},
     state_dir::{Enrolment, StateDir},
     status::{ConnectionStatus, Status},
 };
@@ -30,7 +30,7 @@ pub(crate) fn status(state: &StateDir, as_json: bool) -> Result<ExitCode, Failur
                     enrolment.name, enrolment.host
                 );
             }
-            (Some(_), Some(status)) => print!("{}", render(status, running, now)),
+            (Some(_), Some(status)) => print!("{}", printable(&render(status, running, now))),
         }
     }
     Ok(exit_code(enrolment.is_some(), status.as_ref().filter(|_| running)))

@@ -62,7 +62,7 @@ pub(crate) async fn doctor(state: &StateDir, policy: Option<PathBuf>, as_json: b
         let worst = worst(&findings);
         println!("{}", serde_json::json!({ "verdict": worst, "findings": findings }));
     } else {
-        print!("{}", render(&findings));
+        print!("{}", crate::failure::printable(&render(&findings)));
     }
     Ok(if worst(&findings) == Verdict::Fail { FailureKind::Failed.exit_code() } else { ExitCode::SUCCESS })
 }

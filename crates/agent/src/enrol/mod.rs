@@ -107,6 +107,7 @@ async fn enrol_locked(
         _ => Some(token::read(token_file)?),
     };
     keyfile::private_directory(state.path())?;
+    state.guard()?;
     let _lock = lock(state)?;
     let keys = keys(state)?;
     let enrolled = match pending {

@@ -59,6 +59,7 @@ pub(crate) enum RunError {
 /// See [`RunError`].
 pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), RunError> {
     let enrolment = Enrolment::read(&state)?.ok_or_else(|| RunError::NotEnrolled { path: state.enrolment() })?;
+    state.guard()?;
     let identity = SigningKey::from_seed(&*keyfile::read_seed(&state.identity_key(), KeyKind::Ed25519)?);
     let sealing = SealingSecretKey::from_bytes(&*keyfile::read_seed(&state.sealing_key(), KeyKind::X25519)?);
     let fingerprint_key = keyfile::read_symmetric(&state.fingerprint_key())?;
