@@ -4,7 +4,7 @@ use core::time::Duration;
 
 /// Writes waiting for the writer, and so the most that one commit makes durable.
 pub const QUEUE_MAX: usize = 1024;
-/// Rows of one statement. A power of two: see [`crate::rows`].
+/// Rows of one statement. A power of two: see `rows`.
 pub const ROWS_PER_STATEMENT_MAX: usize = 128;
 /// Connections that read.
 pub const READERS_MAX: u32 = 4;

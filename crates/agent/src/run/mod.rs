@@ -1,6 +1,6 @@
 //! `serverflow-agent run`: gives the agent's loop its network, disk, clocks and Docker.
 //!
-//! One task drives [`AgentLoop`]: it takes one input after another and does, in order, what the loop
+//! One task drives [`session::agent::AgentLoop`]: it takes one input after another and does, in order, what the loop
 //! answers. Dialling, disk and commands run beside it and report to it. Memory stays small because
 //! there is one thread for all of that (SQLite has its own).
 //!
