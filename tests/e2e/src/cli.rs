@@ -64,7 +64,13 @@ impl Ran {
     /// # Panics
     /// With everything it said.
     pub fn says(self, words: &str) -> Self {
-        assert!(self.all().contains(words), "`{}` should say {words:?}\nstdout: {}\nstderr: {}", self.line, self.stdout, self.stderr);
+        assert!(
+            self.all().contains(words),
+            "`{}` should say {words:?}\nstdout: {}\nstderr: {}",
+            self.line,
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }

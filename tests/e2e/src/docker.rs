@@ -139,7 +139,7 @@ impl Docker {
     }
 }
 
-/// An engine of this test's own, which it may stop and start. It has no networks but the host's and none.
+/// An engine of this test's own, which it may stop and start. It has no network at all.
 pub struct PrivateEngine {
     folder: tempfile::TempDir,
     program: Option<Program>,
@@ -173,9 +173,10 @@ impl PrivateEngine {
     /// # Panics
     /// When it does not come up.
     pub fn up(&mut self) {
-        let mut command = Command::new("dockerd");
+        // In a network namespace of its own: without a bridge, an engine removes the one the machine's engine uses.
+        let mut command = Command::new("unshare");
         let host = self.docker.host().expect("invariant: a private engine has a socket");
-        command.args(["--host", &host, "--bridge", "none", "--iptables=false", "--ip-masq=false"]);
+        command.args(["--net", "dockerd", "--host", &host, "--bridge", "none", "--iptables=false", "--ip-masq=false"]);
         for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(flag).arg(self.path(name));
         }
@@ -209,7 +210,8 @@ impl Drop for PrivateEngine {
 /// What dockerd may leave mounted would keep its folder from being removed.
 fn unmount_below(folder: &Path) {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let below = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(folder));
+    let below =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| Path::new(path).starts_with(folder));
     for path in below {
         let _ = Command::new("umount").arg("--lazy").arg(path).status();
     }

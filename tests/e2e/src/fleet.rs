@@ -127,7 +127,9 @@ impl Fleet {
     /// When it does not.
     pub fn control_plane_start(&mut self) {
         let mut serve = command(&binary("serverflow-control-plane"));
-        serve.args(["serve", "--log-level", "info,serverflow_control_plane=debug", "--data-dir"]).arg(self.path("control-plane"));
+        serve
+            .args(["serve", "--log-level", "info,serverflow_control_plane=debug", "--data-dir"])
+            .arg(self.path("control-plane"));
         serve.args(["--agent-listen", &self.agent_listen.to_string()]);
         serve.args(["--http-listen", &format!("127.0.0.1:{}", self.http_port)]);
         let mut program = Program::start("the control plane", serve, &self.path("control-plane.log"));
@@ -238,7 +240,10 @@ impl Fleet {
     #[must_use]
     pub fn wait_command(&self, action: &str, known: &[Value]) -> String {
         wait_for(&format!("a new {action} command"), || {
-            let fresh = self.commands(action).into_iter().find(|it| known.iter().all(|old| old["command_id"] != it["command_id"]));
+            let fresh = self
+                .commands(action)
+                .into_iter()
+                .find(|it| known.iter().all(|old| old["command_id"] != it["command_id"]));
             fresh.map(|it| text_of(&it, "command_id"))
         })
     }

