@@ -70,8 +70,10 @@ impl StateDir {
             Err(source) => return Err(StateError::Io { what: "look at", path, source }),
         };
         let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
-        // What belongs to root may be used by everybody it lets in.
-        let is_mine = owner == 0 || owner == rustix::process::geteuid().as_raw();
+        // What belongs to root may be used by everybody it lets in, and root may run what is another's:
+        // that is what `sudo` on one's own machine does.
+        let me = rustix::process::geteuid().as_raw();
+        let is_mine = owner == 0 || me == 0 || owner == me;
         if is_mine && mode & 0o022 == 0 { Ok(()) } else { Err(StateError::Exposed { path, mode, owner }) }
     }
 
