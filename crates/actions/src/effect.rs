@@ -59,6 +59,8 @@ pub enum Effect {
     ContainerStart { name: String },
     /// Stops a container within a grace period (milliseconds), then kills; stopped or absent is fine.
     ContainerStop { name: String, grace_ms: u64 },
+    /// Sets when the engine starts a container again by itself. The container stays as it is otherwise.
+    ContainerRestartPolicy { name: String, restart: RestartPolicy },
     /// Renames a container.
     ContainerRename { from: String, to: String },
     /// Removes a container of ours and its anonymous volumes, running or not; absent is fine.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     commit::state_word,
     health::{Promise, Verdict, judge},
+    switch::restarts_always,
 };
 use crate::{
     effect::{AppState, ContainerState, Effect, Health as Probe, RunState},
@@ -15,6 +16,7 @@ use crate::{
     outcome::{Outcome, OutcomeStatus},
     port::{ActionContext, ActionPort},
     release::{Before, Book, Pending, PendingDeploy, Phase, RecordedEnd, ReleaseRecord, is_parked},
+    spec::RestartPolicy,
     spec_read,
     stop::{Fault, Stop},
 };
@@ -96,6 +98,10 @@ async fn restore<P: ActionPort>(
         };
         if current.name != old.name {
             engine.rename(&old.id, &current.name, &old.name).await?;
+        }
+        if restarts_always(from_record.as_ref(), &old.service) {
+            let effect = Effect::ContainerRestartPolicy { name: old.name.clone(), restart: RestartPolicy::Always };
+            engine.done(effect).await?;
         }
         let runs = Before::of(current).ran();
         if old.ran() {

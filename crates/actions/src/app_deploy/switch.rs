@@ -18,7 +18,8 @@ use crate::{
     engine::Engine,
     limits,
     port::ActionPort,
-    release::{Before, Book, Pending, PendingDeploy, parked_name},
+    release::{Before, Book, Pending, PendingDeploy, ReleaseRecord, parked_name},
+    spec::RestartPolicy,
     spec_read,
     stop::Stop,
 };
@@ -156,6 +157,12 @@ async fn park<P: ActionPort>(
     let Some(current) = state.containers.iter().find(|container| container.id == id) else {
         return Err(Stop::fault(format!("container {} disappeared while it was being replaced", old.name)));
     };
+    if restarts_always(deploy.from_record.as_ref(), &old.service) {
+        // The engine starts such a container whenever it starts itself, stopped or not: after a reboot in
+        // the middle of this, the old one would run beside the new, on the same volumes.
+        let effect = Effect::ContainerRestartPolicy { name: current.name.clone(), restart: RestartPolicy::No };
+        engine.done(effect).await?;
+    }
     if !matches!(current.run, RunState::Created | RunState::Exited { .. } | RunState::Dead) {
         let grace = grace_of(deploy, &old.service);
         engine.done(Effect::ContainerStop { name: current.name.clone(), grace_ms: grace.0 }).await?;
@@ -166,6 +173,12 @@ async fn park<P: ActionPort>(
         engine.rename(id, &old.name, &parked).await?;
     }
     Ok(())
+}
+
+/// Whether a release's container of that service is started whenever the engine starts.
+pub(super) fn restarts_always(release: Option<&ReleaseRecord>, service: &str) -> bool {
+    let mut services = release.into_iter().flat_map(|record| &record.spec.services);
+    services.any(|(name, spec)| name.as_str() == service && spec.restart == RestartPolicy::Always)
 }
 
 /// How long the old container may take to end: as its own release said.

@@ -212,6 +212,7 @@ impl SimulatedEngine {
                     container.stopped = container.started.is_some();
                 }
             }
+            Effect::ContainerRestartPolicy { name, restart } => self.restart_policy(name, *restart)?,
             Effect::ContainerRename { from, to } => self.rename(from, to)?,
             Effect::ContainerRemove { name } => self.containers.retain(|container| container.name != *name),
             Effect::ContainerInspect { name } => {
@@ -351,6 +352,24 @@ impl SimulatedEngine {
         container.stopped = false;
         container.error = String::new();
         Ok(())
+    }
+
+    fn restart_policy(&mut self, name: &str, restart: RestartPolicy) -> Result<(), EffectError> {
+        let container = self.containers.iter_mut().find(|container| container.name == name);
+        container.ok_or_else(|| refuse(EffectErrorKind::NotFound, format!("no container {name}")))?.spec.restart =
+            restart;
+        Ok(())
+    }
+
+    /// Names of the containers that a restart of the engine would start.
+    #[must_use]
+    pub fn started_by_engine(&self) -> Vec<String> {
+        let starts = |container: &&Container| match container.spec.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !container.stopped,
+            RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+        };
+        self.containers.iter().filter(starts).map(|container| container.name.clone()).collect()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), EffectError> {

@@ -150,6 +150,7 @@ fn short(effect: &Effect) -> String {
         Effect::ContainerCreate(spec) => format!("container create {}", spec.name),
         Effect::ContainerStart { name } => format!("container start {name}"),
         Effect::ContainerStop { name, grace_ms } => format!("container stop {name} ({grace_ms} ms)"),
+        Effect::ContainerRestartPolicy { name, .. } => format!("container restart policy {name}"),
         Effect::ContainerRename { from, to } => format!("container rename {from} to {to}"),
         Effect::ContainerRemove { name } => format!("container remove {name}"),
         Effect::ContainerInspect { name } => format!("container inspect {name}"),

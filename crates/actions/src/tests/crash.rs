@@ -205,3 +205,34 @@ fn once_it_goes_back_it_stays_back() {
     }
     assert!(back > 5 && forward > 10, "{back} back, {forward} forward");
 }
+
+/// A host that goes down in the middle of a deploy starts its containers before the agent can look.
+#[test]
+fn a_reboot_in_the_middle_never_starts_old_and_new_together() {
+    let always = |image: &str| {
+        let mut spec = shop_with(image);
+        spec["services"]["web"]["restart"] = serde_json::json!("always");
+        spec
+    };
+    for image in ["web:2", "web:sick"] {
+        for point in 0.. {
+            let mut world = world();
+            ends(&mut world, &deploy(always("web:1")), 1, OutcomeStatus::Succeeded);
+            let order = deploy(always(image));
+            let mut port = SimulatedPort::new(&mut world);
+            port.death = Some(Death::After(Point(point)));
+            let died = drive(order.run(&context(9), &mut port)).is_none();
+            let started = world.engine.started_by_engine();
+            let web = started.iter().filter(|name| name.starts_with("shop-web-1")).count();
+            assert!(web <= 1, "{image} at {point}: {started:?}");
+            let mut port = SimulatedPort::new(&mut world);
+            let outcome = drive(order.run(&resumed(false), &mut port)).expect("the second run lives");
+            let started = world.engine.started_by_engine();
+            assert!(started.contains(&"shop-web-1".to_owned()), "{image} at {point}: {outcome:?}: {started:?}");
+            if !died {
+                assert!(point > 10, "only {point} places were tried");
+                break;
+            }
+        }
+    }
+}

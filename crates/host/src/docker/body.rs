@@ -154,7 +154,7 @@ fn mount(mount: &ContainerMount) -> Mount {
     }
 }
 
-fn restart_policy(restart: Restart) -> RestartPolicy {
+pub(super) fn restart_policy(restart: Restart) -> RestartPolicy {
     let (name, attempts) = match restart {
         Restart::No => (RestartPolicyNameEnum::NO, None),
         Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),

@@ -5,9 +5,12 @@
 
 use std::time::Duration;
 
-use actions::effect::{ContainerMount, ContainerSpec, EffectError, EffectErrorKind, label};
+use actions::{
+    effect::{ContainerMount, ContainerSpec, EffectError, EffectErrorKind, label},
+    spec::RestartPolicy,
+};
 use bollard::{
-    models::{ContainerInspectResponse, ContainerStateStatusEnum, NetworkConnectRequest},
+    models::{ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, NetworkConnectRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, InspectContainerOptions, RemoveContainerOptionsBuilder,
         RenameContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
@@ -121,6 +124,13 @@ impl Session {
         let limit = Duration::from_secs(u64::from(seconds.unsigned_abs())) + limits::STOP_MARGIN;
         let call = self.docker.stop_container(&own.id, Some(options));
         self.find(&format!("stop container {name:?}"), limit, call).await.map(|_| ())
+    }
+
+    pub(super) async fn container_restart_policy(&self, name: &str, restart: RestartPolicy) -> Result<(), EffectError> {
+        let own = self.container_own(name).await?.ok_or_else(|| absent("change", name))?;
+        let body = ContainerUpdateBody { restart_policy: Some(body::restart_policy(restart)), ..Default::default() };
+        let call = self.docker.update_container(&own.id, body);
+        self.call(&format!("change the restart policy of container {name:?}"), limits::CHANGE_TIMEOUT, call).await
     }
 
     pub(super) async fn container_rename(&self, from: &str, to: &str) -> Result<(), EffectError> {

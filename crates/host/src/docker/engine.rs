@@ -340,6 +340,9 @@ impl Session {
             Effect::ContainerCreate(spec) => self.container_create(&spec).await.map(done),
             Effect::ContainerStart { name } => self.container_start(&name).await.map(done),
             Effect::ContainerStop { name, grace_ms } => self.container_stop(&name, grace_ms).await.map(done),
+            Effect::ContainerRestartPolicy { name, restart } => {
+                self.container_restart_policy(&name, restart).await.map(done)
+            }
             Effect::ContainerRename { from, to } => self.container_rename(&from, &to).await.map(done),
             Effect::ContainerRemove { name } => self.container_remove(&name).await.map(done),
             Effect::ContainerInspect { name } => Ok(Observation::Container(self.container_observe(&name).await?)),

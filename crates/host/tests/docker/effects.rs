@@ -187,6 +187,12 @@ async fn start_stop_and_remove_may_be_repeated_and_rename_is_strict() {
     let both = agent.perform(Effect::ContainerRename { from: renamed.clone(), to: name.clone() }).await;
     refused(both, EffectErrorKind::Conflict, &["both exist"]);
 
+    for (restart, word) in [(RestartPolicy::Always, "always"), (RestartPolicy::No, "no")] {
+        agent.done(Effect::ContainerRestartPolicy { name: renamed.clone(), restart }).await;
+        assert_eq!(docker(&["inspect", "--format", "{{.HostConfig.RestartPolicy.Name}}", &renamed]), word);
+    }
+    assert_eq!(agent.inspect(&renamed).await.expect("untouched otherwise").started_at, up.started_at);
+
     let began = Instant::now();
     for _ in 0..2 {
         agent.done(Effect::ContainerStop { name: renamed.clone(), grace_ms: 8_000 }).await;
@@ -228,6 +234,7 @@ async fn what_another_host_or_person_made_is_left_alone() {
             Effect::ContainerStart { name: name.clone() },
             Effect::ContainerStop { name: name.clone(), grace_ms: 0 },
             Effect::ContainerRename { from: name.clone(), to: agent.name("mine") },
+            Effect::ContainerRestartPolicy { name: name.clone(), restart: RestartPolicy::Always },
             Effect::ContainerRemove { name: name.clone() },
             Effect::ContainerLogs { name: name.clone(), tail: 5 },
         ] {
