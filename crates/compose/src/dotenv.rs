@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     interpolate::Template,
-    limits::{FILE_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX},
+    limits::{EXPANDED_BYTES_MAX, FILE_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX},
     problem::{Place, Problem},
 };
 
@@ -32,7 +32,7 @@ pub fn dotenv_over(text: &str, environment: &BTreeMap<String, String>) -> Result
         return Err(Problem::new(FILE, Place::default(), "", message));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { text, at: 0, variables: BTreeMap::new(), environment };
+    let mut reader = Reader { text, at: 0, variables: BTreeMap::new(), environment, bytes: 0 };
     while reader.line()? {}
     Ok(reader.variables)
 }
@@ -42,6 +42,8 @@ struct Reader<'t> {
     at: usize,
     variables: BTreeMap<String, String>,
     environment: &'t BTreeMap<String, String>,
+    /// Of all values so far: each may repeat the ones before it.
+    bytes: usize,
 }
 
 enum Quote {
@@ -101,7 +103,13 @@ impl<'t> Reader<'t> {
                     .with_hint("write NAME=value, one variable a line"));
             }
         }
+        let at = self.at;
         let value = self.value(&name)?;
+        self.bytes += value.len();
+        if self.bytes > EXPANDED_BYTES_MAX {
+            let message = format!("the values of the file have more than {EXPANDED_BYTES_MAX} bytes together");
+            return Err(self.problem(at, &name, message));
+        }
         self.variables.insert(name, value);
         Ok(true)
     }
@@ -246,6 +254,16 @@ mod tests {
         check("export=1", &[("export", "1")]);
         check("\u{feff}A=größe", &[("A", "größe")]);
         check("URL=postgres://u:p@h/db?x=1&y=2", &[("URL", "postgres://u:p@h/db?x=1&y=2")]);
+    }
+
+    #[test]
+    fn values_that_repeat_each_other_are_bounded_together() {
+        let mut text = format!("A={}\n", "x".repeat(100_000));
+        for n in 0..1_000 {
+            text.push_str(&format!("B{n}=$A\n"));
+        }
+        let problem = dotenv(&text).expect_err("a hundred megabytes from a hundred kilobytes");
+        assert!(problem.to_string().starts_with(".env:42:5: B40: the values of the file have more than"), "{problem}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 pub const DEPTH_MAX: usize = 64;
 /// Most lists, mappings and texts in one file, after aliases are put in.
 pub const NODES_MAX: usize = 100_000;
-/// Most bytes of text in one file, after aliases are put in.
+/// Most bytes of text in one file, after aliases (in `.env`: variables) are put in.
 pub const EXPANDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest single text, in bytes, before and after variables are put in. Linux gives a program no
 /// argument and no environment entry of more than 128 KiB (`MAX_ARG_STRLEN`).
