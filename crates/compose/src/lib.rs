@@ -127,7 +127,7 @@ fn check_sizes(reading: &mut Reading<'_>, root: &Field<'_>, spec: Option<&AppSpe
         let message = format!("the app's specification has {json_bytes} bytes; {most} is the most one order may carry");
         reading.refuse_with(root, message, "split it into several apps");
     }
-    let secret_bytes: usize = reading.secrets.values().map(|text| text.len()).sum();
+    let secret_bytes = reading.secret_bytes;
     if secret_bytes > limits::SECRETS_BYTES_MAX {
         let most = limits::SECRETS_BYTES_MAX;
         let message = format!("the environment and other sealed texts have {secret_bytes} bytes; {most} is the most");

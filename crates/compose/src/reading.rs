@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     interpolate::Template,
-    limits::{ENTRIES_MAX, LIST_ITEMS_MAX},
+    limits::{ENTRIES_MAX, LIST_ITEMS_MAX, SECRETS_BYTES_MAX},
     problem::{Collected, Place, Problem, excerpt},
     suggest::nearest,
     yaml::{Entry, Kind, Node, path_key},
@@ -87,7 +87,11 @@ pub(crate) struct Reading<'a> {
     noted_unset: BTreeSet<String>,
     /// Names that a variable chose: used, but not printed.
     hidden_names: BTreeSet<ServiceName>,
+    /// Once [`Self::secret_bytes`] is beyond its bound, empty texts stand in for those that follow: the
+    /// file is refused then, and a variable of 100 KB could stand in it a hundred thousand times.
     pub(crate) secrets: BTreeMap<SecretName, Zeroizing<String>>,
+    /// Bytes of all texts that are sealed, also of those left out.
+    pub(crate) secret_bytes: usize,
 }
 
 impl<'a> Reading<'a> {
@@ -101,6 +105,7 @@ impl<'a> Reading<'a> {
             noted_unset: BTreeSet::new(),
             hidden_names: BTreeSet::new(),
             secrets: BTreeMap::new(),
+            secret_bytes: 0,
         }
     }
 
@@ -224,6 +229,8 @@ impl<'a> Reading<'a> {
     /// Sealed whole as `name`.
     pub(crate) fn sealed(&mut self, name: String, text: Zeroizing<String>) -> Text {
         let name = SecretName(name);
+        self.secret_bytes = self.secret_bytes.saturating_add(text.len());
+        let text = if self.secret_bytes > SECRETS_BYTES_MAX { Zeroizing::default() } else { text };
         self.secrets.insert(name.clone(), text);
         Text::Sealed(SealedText { sealed: name })
     }
@@ -291,4 +298,22 @@ impl<'a> Reading<'a> {
 /// Whether a key is an extension, which anyone may add and nothing reads.
 pub(crate) fn is_extension(key: &str) -> bool {
     key.starts_with("x-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_takes_no_more_memory_than_may_be_sealed() {
+        let variables = BTreeMap::new();
+        let mut reading = Reading::new("compose.yaml", &variables, Collected::default());
+        let text = "x".repeat(100_000);
+        for n in 0..50 {
+            reading.sealed(format!("web/environment/{n}"), text.clone().into());
+        }
+        assert_eq!((reading.secret_bytes, reading.secrets.len()), (5_000_000, 50));
+        let held: usize = reading.secrets.values().map(|text| text.len()).sum();
+        assert!(held <= SECRETS_BYTES_MAX, "{held}");
+    }
 }
