@@ -1,12 +1,13 @@
 //! The CLI as scripts use it: with `--json` exactly one document and nothing else, in its documented shape, and an
 //! exit code that says how it went.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use e2e::{
     cli::{Ran, run},
     fleet::{Fleet, free_port, text_of},
-    program::{binary, command},
+    http,
+    program::{binary, command, signal},
     sample::web,
     wait::wait_until,
 };
@@ -266,4 +267,58 @@ fn the_agents_own_verbs_say_how_it_stands() {
     // Nobody's machine.
     let stranger = e2e::fleet::Host::unborn(&fleet, "nobody");
     stranger.verb(&["run"]).expect(1).says("not enrolled");
+}
+
+#[test]
+fn ctrl_c_leaves_the_operation_to_go_on_and_says_so() {
+    let fleet = Fleet::start();
+    let _host = fleet.host("local");
+    let app = fleet.app("shop");
+    let slow =
+        web(free_port(), &[("FAIL", "slow-health:1500")]).replace("retries: 3", "retries: 3\n      start_period: 30s");
+    let path = fleet.compose(&slow);
+    let running = fleet.cli_start(&["app", "deploy", "--name", &app, "--host", "local", "-f", &path]);
+    wait_until("its container runs", || fleet.docker.containers(&app).iter().any(|it| it.running));
+    signal(running.pid(), "INT");
+    let ran = running.wait().expect(130);
+    assert!(ran.stderr.contains("command watch") || ran.stderr.contains("goes on"), "{ran:#?}");
+    let id = fleet.wait_command("app.deploy", &[]);
+    assert_eq!(fleet.cli(&["command", "watch", &id, "--json"]).ok().json()["status"], "succeeded");
+}
+
+#[test]
+fn the_control_plane_says_what_is_wrong_before_it_starts_and_answers_nobody_it_does_not_know() {
+    let fleet = Fleet::start();
+    let control_plane = |words: &[&str]| {
+        let mut command = command(&binary("serverflow-control-plane"));
+        command.args(words);
+        run(command)
+    };
+    let data = fleet.path("control-plane");
+    let data = data.to_str().expect("a path");
+    control_plane(&["init", "--data-dir", data]).expect(1).says("exists already");
+    let taken = format!("127.0.0.1:{}", fleet.http_port);
+    control_plane(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--http-listen", &taken])
+        .expect(1)
+        .says("--http-listen");
+    control_plane(&["serve", "--data-dir", "/no/such/place"]).expect(1).says("init");
+    control_plane(&["config", "check", "--http-listen", "0.0.0.0:1"]).expect(2).says("loopback");
+    let config = fleet.path("wrong.toml");
+    fs::write(&config, "log_levle = \"info\"\n").expect("written");
+    control_plane(&["config", "check", "--config", config.to_str().expect("a path")]).expect(2).says("log_levle");
+
+    let get = |path: &str| http::get(fleet.http_port, path).expect("an answer");
+    assert_eq!(get("/health").status, 200);
+    let metrics = get("/metrics");
+    assert!(metrics.status == 200 && metrics.body.contains("# EOF"), "{metrics:?}");
+    for path in ["hosts", "fleet", "commands", "apps", "actions", "audit", "audit/export", "session"] {
+        let refused = get(&format!("/api/v1/{path}"));
+        assert_eq!(refused.status, 401, "{path}: {refused:?}");
+    }
+    for name in ["keys/command.key.pem", "keys/data.key", "root.key.pem", "admin.token", "serverflow.db"] {
+        let mode = fs::metadata(fleet.data(name)).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name} is its owner's alone");
+    }
+    let root_key = fs::read_to_string(fleet.data("root.key.pem")).expect("a key");
+    assert!(root_key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----"), "{root_key}");
 }

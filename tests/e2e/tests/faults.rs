@@ -79,6 +79,52 @@ fn an_agent_killed_in_mid_deploy_goes_on_or_back_and_leaves_one_release() {
 }
 
 #[test]
+fn an_agent_killed_again_and_again_while_it_resumes_still_comes_to_one_end() {
+    let fleet = Fleet::start();
+    let mut host = fleet.host("local");
+    let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
+    fleet.deploy(&app, "local", &web(port, &[("VERSION", "1")])).ok();
+    let old = docker.containers(&app)[0].id.clone();
+    let running = fleet.deploy_start(&app, "local", &web(port, &[("VERSION", "2")]));
+    wait_until("the new one is made", || docker.containers(&app).iter().any(|it| it.id != old));
+    for _ in 0..4 {
+        let resumed = host.said_times("resumed=true");
+        restart(&mut host);
+        host.wait_says_again("resumed=true", resumed);
+    }
+    let ran = running.wait();
+    let status = text_of(&ran.json()["commands"][1], "status");
+    let (code, runs) = if status == "succeeded" { (0, "2") } else { (1, "1") };
+    assert!(["succeeded", "rolled_back"].contains(&status.as_str()), "{ran:#?}");
+    assert_eq!((ran.code, version(&docker, &app).as_str()), (code, runs), "{ran:#?}");
+    let id = text_of(&ran.json()["commands"][1], "command_id");
+    assert_eq!(
+        fleet.command(&id)["orders"].as_array().map(Vec::len),
+        Some(1),
+        "ordered once, resumed from its journal"
+    );
+    host.agent().terminate();
+}
+
+#[test]
+fn two_deploys_of_one_app_at_once_take_turns() {
+    let fleet = Fleet::start();
+    let _host = fleet.host("local");
+    let (app, docker, port) = (fleet.app("shop"), fleet.docker.clone(), free_port());
+    let deploys: Vec<_> = ["1", "2", "3"]
+        .iter()
+        .map(|number| fleet.deploy_start(&app, "local", &web(port, &[("VERSION", number)])))
+        .collect();
+    for deploy in deploys {
+        let ran = deploy.wait().ok().json();
+        assert_eq!(ran["commands"][1]["status"], "succeeded", "{ran:#}");
+    }
+    assert!(["1", "2", "3"].contains(&version(&docker, &app).as_str()));
+    wait_until("it serves", || serves(port));
+    assert_eq!(fleet.commands("app.deploy").len(), 3);
+}
+
+#[test]
 fn a_control_plane_killed_in_mid_deploy_learns_the_end_and_tells_who_waits() {
     let mut fleet = Fleet::start();
     let mut host = fleet.host("local");
