@@ -159,13 +159,14 @@ impl<'p, P: ActionPort> Engine<'p, P> {
 
     /// Removes a network that no release needs any more. One that somebody else's container has joined
     /// stays until a later change finds it free: that must not stand before every change of the app.
-    pub(crate) async fn network_drop(&mut self, name: &str) -> Result<(), EffectError> {
+    /// Answers whether it is gone.
+    pub(crate) async fn network_drop(&mut self, name: &str) -> Result<bool, EffectError> {
         match self.done(Effect::NetworkRemove { name: name.to_owned() }).await {
             Err(error) if error.kind == EffectErrorKind::Conflict => {
                 self.progress(format!("network {name} stays for now: {error}"));
-                Ok(())
+                Ok(false)
             }
-            answer => answer,
+            answer => answer.map(|()| true),
         }
     }
 

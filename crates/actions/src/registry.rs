@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
-pub use ids::{Class, OnRestart};
 use ids::{ActionName, AppName, DurationMs, Sha256};
+pub use ids::{Class, OnRestart};
 use serde::de::DeserializeOwned;
 
 use crate::{

@@ -25,6 +25,10 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     log::start(arguments.log_level, arguments.log_format);
+    // Opened secrets and the identity key are in this process's memory; a core dump would write them down.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps of this process cannot be switched off");
+    }
     match cli::dispatch(arguments) {
         Ok(code) => code,
         Err(failure) => {

@@ -84,6 +84,10 @@ fn main() -> ExitCode {
             if let Err(error) = log_to_standard_error(&config) {
                 return fail(error.as_ref(), EXIT_INVALID);
             }
+            // Private keys are in this process's memory; a core dump would write them down.
+            if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+                tracing::warn!(%error, "core dumps of this process cannot be switched off");
+            }
             run(serve::serve(config))
         }
     }

@@ -9,7 +9,7 @@
 //! - no command starts before its acceptance and its start are durable, and none starts twice
 //!   unless it is marked as resumed;
 //! - every accepted command ends in exactly one signed report, and reports form a chain without gaps;
-//! - this room asks an [`agent::Admission`] whether an order may run; it knows no action by itself.
+//! - this room asks an [`agent::io::Admission`] whether an order may run; it knows no action by itself.
 
 pub mod agent;
 mod checks;

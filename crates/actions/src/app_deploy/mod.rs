@@ -1,6 +1,6 @@
 //! `app.deploy`: makes a release the one that runs, or leaves the host as it was.
 //!
-//! Read [`deploy::run`] first: the whole operation is one straight line there, and each step is a
+//! Read `deploy::run` first: the whole operation is one straight line there, and each step is a
 //! file beside it.
 
 mod commit;

@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Removed {
     containers: Vec<String>,
     networks: Vec<String>,
+    /// Somebody else's container has joined them.
+    networks_left: Vec<String>,
     volumes_kept: Vec<String>,
 }
 
@@ -141,6 +143,7 @@ fn from_state(state: &AppState) -> Removed {
     Removed {
         containers: state.containers.iter().map(|container| container.name.clone()).collect(),
         networks: state.networks.clone(),
+        networks_left: Vec::new(),
         volumes_kept: state.volumes.clone(),
     }
 }
@@ -168,8 +171,11 @@ pub(crate) async fn remove_pending<P: ActionPort>(
         engine.done(Effect::ContainerStop { name: container.name.clone(), grace_ms: grace }).await?;
         engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;
     }
-    for network in &state.networks {
-        engine.done(Effect::NetworkRemove { name: network.clone() }).await?;
+    let mut networks_left = Vec::new();
+    for network in core::mem::take(&mut state.networks) {
+        let is_gone = engine.network_drop(&network).await?;
+        let list = if is_gone { &mut state.networks } else { &mut networks_left };
+        list.push(network);
     }
     let releases = book.record.releases.clone();
     for tag in releases.iter().flat_map(|entry| &entry.tags) {
@@ -186,7 +192,7 @@ pub(crate) async fn remove_pending<P: ActionPort>(
     book.record.releases.clear();
     book.record.last_end = None;
     book.known = false;
-    Ok(from_state(&state))
+    Ok(Removed { networks_left, ..from_state(&state) })
 }
 
 fn outcome(app: &AppName, done: &str, removed: &Removed, book: &Book) -> Outcome {
@@ -196,10 +202,17 @@ fn outcome(app: &AppName, done: &str, removed: &Removed, book: &Book) -> Outcome
         [] => String::new(),
         volumes => format!("; its volumes stay: {}", volumes.join(", ")),
     };
+    let left = match removed.networks_left.as_slice() {
+        [] => String::new(),
+        networks => format!(
+            "; network {} stays, because a container of somebody else has joined it; remove the network by hand when that is gone",
+            networks.join(", ")
+        ),
+    };
     let message = if removed.containers.is_empty() && removed.networks.is_empty() && !book.known {
-        format!("nothing to remove: {app} has no containers on this host{kept}")
+        format!("nothing to remove: {app} has no containers on this host{kept}{left}")
     } else {
-        format!("{app}: {what} {done}{kept}")
+        format!("{app}: {what} {done}{kept}{left}")
     };
     Outcome::succeeded(
         message,
@@ -207,6 +220,7 @@ fn outcome(app: &AppName, done: &str, removed: &Removed, book: &Book) -> Outcome
             "app": app,
             "removed": removed.containers,
             "networks_removed": removed.networks,
+            "networks_left": removed.networks_left,
             "volumes_kept": removed.volumes_kept,
         }),
     )

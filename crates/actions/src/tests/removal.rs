@@ -6,6 +6,19 @@ use super::scene::{context, deploy, ends, picture, remove, run, service, shop, s
 use crate::outcome::OutcomeStatus::{Failed, Succeeded};
 
 #[test]
+fn a_network_that_somebody_else_joined_stays_and_is_named() {
+    let mut world = world();
+    ends(&mut world, &deploy(shop_with("web:1")), 1, Succeeded);
+    world.engine.foreign_joined.insert("shop_default".to_owned());
+    let outcome = ends(&mut world, &remove(), 2, Succeeded);
+    assert_eq!(outcome.result["networks_left"], json!(["shop_default"]), "{}", outcome.message);
+    assert!(outcome.message.contains("shop_default stays"), "{}", outcome.message);
+    assert_eq!(picture(&world).lines().filter(|line| line.starts_with("container")).count(), 0);
+    // The name is free again.
+    ends(&mut world, &deploy(shop_with("web:1")), 3, Succeeded);
+}
+
+#[test]
 fn removing_keeps_volumes_and_nothing_else() {
     let mut world = world();
     ends(&mut world, &deploy(shop_with("web:1")), 1, Succeeded);
