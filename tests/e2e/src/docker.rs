@@ -150,9 +150,11 @@ impl PrivateEngine {
     /// Starts one, with the sample image in it.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// When it does not come up, or this is not root, who alone may start one.
     #[must_use]
     pub fn start() -> Self {
+        let user = run(Command::new("id")).ok().stdout;
+        assert!(user.starts_with("uid=0("), "an engine of the test's own can be started by root alone; this is {user}");
         let folder = tempfile::Builder::new().prefix("sf-docker").tempdir().expect("a folder");
         let docker = Docker { socket: Some(folder.path().join("docker.sock")) };
         let mut engine = Self { folder, program: None, docker };

@@ -23,6 +23,8 @@ struct Rules {
     down: AtomicU64,
     /// Bytes agents said.
     up: AtomicU64,
+    /// How many more bytes of the control plane pass until connections are cut; absent: all.
+    budget: Mutex<Option<u64>>,
     target: Mutex<Option<SocketAddr>>,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -77,6 +79,7 @@ impl Proxy {
         for rule in [&self.rules.refuse, &self.rules.lose_up, &self.rules.lose_down] {
             rule.store(false, Ordering::SeqCst);
         }
+        *lock(&self.rules.budget) = None;
     }
 
     /// Loses what agents say, while connections stand.
@@ -87,6 +90,11 @@ impl Proxy {
     /// Loses what the control plane says, while connections stand.
     pub fn lose_down(&self) {
         self.rules.lose_down.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets so many more bytes of the control plane pass, and cuts there; [`Self::mend`] ends it.
+    pub fn cut_after(&self, bytes: u64) {
+        *lock(&self.rules.budget) = Some(bytes);
     }
 
     /// Bytes the control plane said so far, whether they passed or not.
@@ -117,19 +125,32 @@ fn accept(listener: &TcpListener, rules: &Arc<Rules>) {
         let [Ok(agent_too), Ok(control_too), Ok(agent_open), Ok(control_open)] = handles else { continue };
         lock(&rules.open).extend([agent_open, control_open]);
         let (up, down) = (rules.clone(), rules.clone());
-        thread::spawn(move || carry(agent, control, &up.lose_up, &up.up));
-        thread::spawn(move || carry(control_too, agent_too, &down.lose_down, &down.down));
+        thread::spawn(move || carry(agent, control, &up.lose_up, &up.up, &Mutex::new(None)));
+        thread::spawn(move || carry(control_too, agent_too, &down.lose_down, &down.down, &down.budget));
     }
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, lose: &AtomicBool, count: &AtomicU64) {
+fn carry(mut from: TcpStream, mut to: TcpStream, lose: &AtomicBool, count: &AtomicU64, budget: &Mutex<Option<u64>>) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let passes = take(budget, length);
         let lost = lose.load(Ordering::SeqCst);
-        if !lost && to.write_all(&buffer[..length]).is_err() {
+        if !lost && to.write_all(&buffer[..passes]).is_err() {
             break;
         }
-        count.fetch_add(length as u64, Ordering::SeqCst);
+        count.fetch_add(passes as u64, Ordering::SeqCst);
+        if passes < length {
+            break;
+        }
     }
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
+
+/// How many of `length` bytes may still pass.
+fn take(budget: &Mutex<Option<u64>>, length: usize) -> usize {
+    let mut left = lock(budget);
+    let Some(bytes) = left.as_mut() else { return length };
+    let passes = usize::try_from(*bytes).unwrap_or(usize::MAX).min(length);
+    *bytes -= passes as u64;
+    passes
 }

@@ -159,3 +159,39 @@ fn strangers_who_are_slow_many_or_loud_do_not_keep_a_good_agent_out() {
     assert!(says_nothing_of_a_command(&stream.rest()));
     holds_for(Duration::from_millis(500), "the agent lives on", || host.agent().is_running());
 }
+
+#[test]
+fn an_enrolment_cut_anywhere_is_finished_by_running_it_again() {
+    let fleet = Fleet::start();
+    // How much the control plane says in a whole enrolment.
+    let before = fleet.proxy.bytes_down();
+    let _whole = fleet.host_enrolled("whole");
+    let whole = fleet.proxy.bytes_down() - before;
+    let (mut cut_short, mut spent) = (0, 0);
+    for part in 1..=9 {
+        let name = format!("host-{part}");
+        let token = fleet.join_token(&name, &[]);
+        let mut host = Host::unborn(&fleet, &name);
+        // The last of them lose the end of the receipt alone.
+        let passes = if part < 7 { whole * part / 7 } else { whole - 400 / (part - 6) };
+        fleet.proxy.cut_after(passes);
+        let first = host.enrol(&token);
+        fleet.proxy.mend();
+        if first.code != 0 {
+            cut_short += 1;
+            assert!([1, 4].contains(&first.code) && first.stderr.lines().count() >= 2, "it says so: {first:#?}");
+            spent += usize::from(fleet.cli(&["host", "show", &name]).code == 0);
+            host.enrol(&token).ok();
+        }
+        let shown = fleet.cli(&["host", "show", &name, "--json"]).ok().json();
+        assert_eq!(shown["id"], host.id(), "one machine, one host");
+        if part == 9 {
+            host.start();
+            fleet.wait_host(&name, "connected");
+        }
+    }
+    assert!(cut_short >= 6, "{cut_short} were cut short");
+    assert!(spent >= 1, "at least one had lost nothing but its receipt");
+    let listed = fleet.cli(&["host", "list", "--json"]).ok().json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(10), "{listed:#}");
+}
