@@ -84,7 +84,8 @@ async fn cancel(output: &Output, client: &Client, id: CommandId) -> Result<Ended
         })
         .await?;
     output.result(&answer, |answer, _| match answer.operation {
-        None => format!("{id} is {}; its host never got it\n", status_words(answer.command.status)),
+        // Its message says whether it never got to its host, or was put back there before.
+        None => format!("{id} is {}: {}\n", status_words(answer.command.status), clean_line(&answer.command.message)),
         Some(_) => format!(
             "{} was told to stop {id} and to put back what it did; watch it with `serverflow command watch {id}`\n",
             answer.command.host

@@ -118,7 +118,7 @@ fn every_command_says_something_to_people_without_it() {
         ("host revoke a --yes", "a is revoked"),
         ("app logs shop", "one\n"),
         ("app remove shop", "a: succeeded: done\n"),
-        (&format!("command cancel {command}"), "is cancelled; its host never got it"),
+        (&format!("command cancel {command}"), "is cancelled: done"),
         (&format!("command watch {command}"), "a: succeeded: done\n"),
         ("audit list", "sign-in"),
         ("audit export out.json", "out.json written"),
