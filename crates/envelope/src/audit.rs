@@ -1,18 +1,19 @@
 //! Leaves of the audit log. A leaf holds the hash of a record, never its content, so content may be
 //! pruned and the tree still verifies.
 //!
-//! Encoding, 43 bytes: version (1, = 1), kind (2, big-endian), time in Unix milliseconds (8,
-//! big-endian), SHA-256 of the record (32). There is one encoding per leaf.
+//! Encoding, 75 bytes: version (1, = 1), kind (2, big-endian), time in Unix milliseconds (8,
+//! big-endian), SHA-256 of the record (32), SHA-256 of actor and subject (32): of the actor's length in
+//! bytes (4, big-endian), the actor and the subject, both UTF-8. There is one encoding per leaf.
 
 use core::fmt;
 
-use ids::{Sha256, UnixMs};
+use ids::{Sha256, UnixMs, sha256};
 
 use crate::merkle;
 
 const LEAF_VERSION: u8 = 1;
 /// Length of an encoded leaf.
-pub const LEAF_BYTES: usize = 43;
+pub const LEAF_BYTES: usize = 75;
 
 /// One leaf of the audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct AuditLeaf {
     pub kind: AuditKind,
     /// SHA-256 of the record: of the envelope's bytes, where there is one.
     pub record_sha256: Sha256,
+    /// SHA-256 of who did it and what it was about: see [`AuditLeaf::new`].
+    pub words_sha256: Sha256,
 }
 
 /// Why bytes are not a leaf.
@@ -136,6 +139,15 @@ impl fmt::Display for AuditKind {
 }
 
 impl AuditLeaf {
+    /// The leaf of an entry: neither its record nor the words beside it can be changed unnoticed.
+    #[must_use]
+    pub fn new(time: UnixMs, kind: AuditKind, actor: &str, subject: &str, record_sha256: Sha256) -> Self {
+        // Actors are short names; a length beyond 32 bits would only make the hash another one.
+        let length = u32::try_from(actor.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let words = [length.as_slice(), actor.as_bytes(), subject.as_bytes()].concat();
+        Self { time, kind, record_sha256, words_sha256: sha256(&words) }
+    }
+
     /// The bytes that are hashed into the tree.
     #[must_use]
     pub fn encode(&self) -> [u8; LEAF_BYTES] {
@@ -143,7 +155,8 @@ impl AuditLeaf {
         bytes[0] = LEAF_VERSION;
         bytes[1..3].copy_from_slice(&self.kind.number().to_be_bytes());
         bytes[3..11].copy_from_slice(&self.time.0.to_be_bytes());
-        bytes[11..].copy_from_slice(self.record_sha256.as_bytes());
+        bytes[11..43].copy_from_slice(self.record_sha256.as_bytes());
+        bytes[43..].copy_from_slice(self.words_sha256.as_bytes());
         bytes
     }
 
@@ -153,14 +166,17 @@ impl AuditLeaf {
     /// See [`LeafError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, LeafError> {
         let bytes: &[u8; LEAF_BYTES] = bytes.try_into().map_err(|_| LeafError::Length { length: bytes.len() })?;
-        let [version, kind_high, kind_low, t0, t1, t2, t3, t4, t5, t6, t7, record @ ..] = *bytes;
+        let [version, kind_high, kind_low, t0, t1, t2, t3, t4, t5, t6, t7, hashes @ ..] = *bytes;
         if version != LEAF_VERSION {
             return Err(LeafError::Version { version });
         }
         let number = u16::from_be_bytes([kind_high, kind_low]);
         let kind = AuditKind::from_number(number).ok_or(LeafError::Kind { number })?;
         let time = UnixMs(u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]));
-        Ok(Self { time, kind, record_sha256: Sha256(record) })
+        let (mut record, mut words) = ([0; 32], [0; 32]);
+        record.copy_from_slice(&hashes[..32]);
+        words.copy_from_slice(&hashes[32..]);
+        Ok(Self { time, kind, record_sha256: Sha256(record), words_sha256: Sha256(words) })
     }
 
     /// Its hash in the tree.

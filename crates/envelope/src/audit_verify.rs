@@ -214,7 +214,7 @@ impl Claims {
         let mut tree = Frontier::new();
         self.check_at(&tree)?;
         for entry in entries {
-            let leaf = AuditLeaf { time: entry.time, kind: entry.kind, record_sha256: entry.record_sha256 };
+            let leaf = AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, entry.record_sha256);
             // A log of 2^64 entries does not fit into an export.
             let _ = tree.append(leaf.leaf_hash());
             self.check_at(&tree)?;

@@ -196,7 +196,8 @@ impl AuditLog {
         let index = int(self.frontier.size())?;
         let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
         let record_sha256 = sha256(record);
-        let leaf_sha256 = AuditLeaf { time: entry.time, kind: entry.kind, record_sha256 }.leaf_hash();
+        let leaf_sha256 =
+            AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, record_sha256).leaf_hash();
         let row = LeafRow {
             leaf: index,
             time: int(entry.time.0)?,

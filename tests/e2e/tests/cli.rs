@@ -151,13 +151,15 @@ fn an_export_verifies_from_the_root_key_alone_and_a_changed_one_does_not() {
         (it["entries"][1][what], it["entries"][2][what]) = (two, one);
     };
     type Tamper<'a> = (&'a str, &'a dyn Fn(&mut Value));
-    let tampering: [Tamper<'_>; 5] = [
+    let tampering: [Tamper<'_>; 7] = [
         ("a record", &|it| swap(it, "record")),
         ("a record with its hash", &|it| {
             swap(it, "record");
             swap(it, "record_sha256");
         }),
         ("a time", &|it| it["entries"][2]["time_ms"] = 1.into()),
+        ("who did it", &|it| it["entries"][2]["actor"] = "somebody".into()),
+        ("what it was about", &|it| it["entries"][2]["subject"] = "something".into()),
         ("a missing entry", &|it| drop(it["entries"].as_array_mut().map(|all| all.remove(1)))),
         ("no heads", &|it| it["heads"] = json!([])),
     ];

@@ -48,7 +48,7 @@ fn export() -> Value {
         epoch: Epoch(1),
     };
     let record = br#"{"what":"the fleet began"}"#;
-    let leaf = AuditLeaf { time: START, kind: AuditKind::FleetCreated, record_sha256: sha256(record) };
+    let leaf = AuditLeaf::new(START, AuditKind::FleetCreated, "init", "fleet", sha256(record));
     let mut tree = Frontier::new();
     tree.append(leaf.leaf_hash()).expect("room");
     let position = LogPosition { log: LOG, size: 1, root: tree.root() };

@@ -114,7 +114,7 @@ impl Book {
 
     fn position(&self) -> LogPosition {
         let leaf = |entry: &ExportedEntry| {
-            AuditLeaf { time: entry.time, kind: entry.kind, record_sha256: entry.record_sha256 }.leaf_hash()
+            AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, entry.record_sha256).leaf_hash()
         };
         let leaves: Vec<Sha256> = self.export.entries.iter().map(leaf).collect();
         LogPosition { log: LOG, size: leaves.len() as u64, root: merkle::root(&leaves) }
@@ -242,6 +242,12 @@ fn entries_cannot_be_changed_removed_added_or_reordered() {
     book.fails("was rewritten or forked");
     let mut book = honest();
     book.export.entries[0].kind = AuditKind::SignIn;
+    book.fails("was rewritten or forked");
+    let mut book = honest();
+    book.export.entries[0].actor = "somebody else".to_owned();
+    book.fails("was rewritten or forked");
+    let mut book = honest();
+    book.export.entries[0].subject = "something else".to_owned();
     book.fails("was rewritten or forked");
     let mut book = honest();
     book.export.entries.remove(0);

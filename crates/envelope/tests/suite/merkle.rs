@@ -157,10 +157,15 @@ fn a_rewritten_past_is_not_consistent() {
 
 #[test]
 fn a_leaf_keeps_its_bytes() {
-    let leaf =
-        AuditLeaf { time: UnixMs(0x0102_0304_0506), kind: AuditKind::Command, record_sha256: Sha256([0xab; 32]) };
+    let time = UnixMs(0x0102_0304_0506);
+    let leaf = AuditLeaf::new(time, AuditKind::Command, "admin", "host web", Sha256([0xab; 32]));
     let bytes = leaf.encode();
-    assert_eq!(HEXLOWER.encode(&bytes), format!("01{}{}{}", "0016", "0000010203040506", "ab".repeat(32)));
+    let words = sha256(b"\x00\x00\x00\x05adminhost web");
+    let expected = format!("01{}{}{}{words}", "0016", "0000010203040506", "ab".repeat(32));
+    assert_eq!(HEXLOWER.encode(&bytes), expected);
+    // Where one word ends and the next begins is hashed too.
+    let shifted = AuditLeaf::new(time, AuditKind::Command, "adminh", "ost web", Sha256([0xab; 32]));
+    assert_ne!(shifted.leaf_hash(), leaf.leaf_hash());
     assert_eq!(AuditLeaf::decode(&bytes), Ok(leaf));
     assert_eq!(leaf.leaf_hash(), sha256(&[&[0], &bytes[..]].concat()));
     assert_eq!(AuditLeaf::decode(&bytes[1..]), Err(LeafError::Length { length: LEAF_BYTES - 1 }));

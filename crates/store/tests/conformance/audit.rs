@@ -16,7 +16,7 @@ use super::fixtures::*;
 /// The root of what the log shows.
 fn root_of(rows: &[AuditRow]) -> Sha256 {
     let leaf =
-        |row: &AuditRow| AuditLeaf { time: row.time, kind: row.kind, record_sha256: row.record_sha256 }.leaf_hash();
+        |row: &AuditRow| AuditLeaf::new(row.time, row.kind, &row.actor, &row.subject, row.record_sha256).leaf_hash();
     merkle::root(&rows.iter().map(leaf).collect::<Vec<_>>())
 }
 

@@ -123,11 +123,9 @@ async fn an_export_holds_everything_that_proves_the_log() {
     for row in rows {
         let record = bytes(row.record.as_ref().unwrap());
         assert_eq!(ids::sha256(&record).to_string(), row.record_sha256, "{}", row.subject);
-        let leaf = envelope::audit::AuditLeaf {
-            time: ids::UnixMs(row.time_ms),
-            kind: AuditKind::from_number(row.kind as u16).unwrap(),
-            record_sha256: ids::sha256(&record),
-        };
+        let kind = AuditKind::from_number(row.kind as u16).unwrap();
+        let time = ids::UnixMs(row.time_ms);
+        let leaf = envelope::audit::AuditLeaf::new(time, kind, &row.actor, &row.subject, ids::sha256(&record));
         tree.append(leaf.leaf_hash()).unwrap();
     }
     assert_eq!(tree.root(), world.store.audit_position().root, "the tree can be built from the export alone");

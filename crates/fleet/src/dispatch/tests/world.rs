@@ -403,7 +403,7 @@ impl World {
         };
         let entries: Vec<ExportedEntry> = (0..).zip(&self.store.audit).map(entry).collect();
         let leaf = |entry: &ExportedEntry| {
-            AuditLeaf { time: entry.time, kind: entry.kind, record_sha256: entry.record_sha256 }.leaf_hash()
+            AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, entry.record_sha256).leaf_hash()
         };
         let leaves: Vec<Sha256> = entries.iter().map(leaf).collect();
         let log = self.root.current().audit_log;
