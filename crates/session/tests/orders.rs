@@ -262,29 +262,6 @@ fn a_dry_run_waits_for_no_lock() {
 }
 
 #[test]
-fn a_cancel_stops_what_waits_and_what_runs() {
-    let mut world = World::new();
-    world.connect();
-    let running = world.command("app.deploy", "shop");
-    let waiting = world.command("app.deploy", "shop");
-    world.settle();
-    let cancel_waiting = world.command("command.cancel", &waiting.to_string());
-    let cancel_running = world.command("command.cancel", &running.to_string());
-    let cancel_nothing = world.command("command.cancel", &HostId::from_bytes([7; 16]).to_string());
-    world.settle();
-    assert_eq!(world.status(waiting), Some(ReportStatus::Cancelled));
-    assert_eq!(world.status(cancel_waiting), Some(ReportStatus::Succeeded));
-    assert_eq!(world.host.cancelled, [running]);
-    assert_eq!(world.status(cancel_running), Some(ReportStatus::Succeeded));
-    assert_eq!(world.status(cancel_nothing), Some(ReportStatus::Failed));
-    assert_eq!(world.status(running), None, "it ends by its own report");
-    world.finish(running);
-    let late = world.command("command.cancel", &running.to_string());
-    world.settle();
-    assert!(world.message(late).contains("had ended already"));
-}
-
-#[test]
 fn what_waited_too_long_for_its_lock_expires() {
     let mut world = World::new();
     world.connect();
