@@ -129,6 +129,7 @@ fn mount_of(spec: &AppSpec, mount: &MountSpec) -> ContainerMount {
             target: target.clone(),
             read_only: *read_only,
         },
+        MountSpec::Bind { .. } => unreachable!("spec_check refuses it"),
         MountSpec::Tmpfs { target, size_bytes, mode } => {
             ContainerMount::Tmpfs { target: target.clone(), size_bytes: *size_bytes, mode: *mode }
         }

@@ -2,7 +2,11 @@
 //! `app.deploy` carry as parameters, and what a release records. Everything is explicit; no field
 //! is ever dropped silently (unknown fields are refused at decoding).
 
+mod runtime;
+
 use std::collections::BTreeMap;
+
+pub use runtime::{ExposedPort, FileSpec, PullPolicy, TextEncoding, UlimitSpec};
 
 use ids::{AppName, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -54,7 +58,7 @@ pub struct SealedText {
 }
 
 /// One service: one container on this host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
@@ -136,6 +140,99 @@ pub struct ServiceSpec {
     /// IPC namespace. Only if the host's policy says yes (`private` and `none` always may).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipc: Option<String>,
+    // From here on: version 2 of the schemas that carry a specification.
+    /// Capabilities taken from the engine's default, upper case without `CAP_`; `ALL` takes them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    /// Security options as the engine takes them, such as `seccomp=unconfined`. What loosens the
+    /// default only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<String>,
+    /// Kernel parameters of the container's own namespaces.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Resource limits of the process (`setrlimit(2)`), by name such as `nofile`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, UlimitSpec>,
+    /// Processes at most; -1 for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_limit: Option<i64>,
+    /// Names in the container's `/etc/hosts`, with their addresses or `host-gateway`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Host name inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// NIS domain name inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Resolvers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<std::net::IpAddr>,
+    /// Search domains of the resolver.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Options of the resolver, such as `ndots:2`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<String>,
+    /// Ports that are declared and not published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<ExposedPort>,
+    /// Further names under which this service alone reaches another: name → service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub links: BTreeMap<String, ServiceName>,
+    /// Platform to pull and run, `os/architecture[/variant]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// When the image is pulled; absent means: always for what a registry has, so that a tag's newest digest is pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<PullPolicy>,
+    /// Size of `/dev/shm` in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_size_bytes: Option<u64>,
+    /// User namespace: `host` alone is known. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub userns_mode: Option<String>,
+    /// UTS namespace: `host` alone is known. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uts: Option<String>,
+    /// Memory the engine tries to leave the container under pressure, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_reservation_bytes: Option<u64>,
+    /// Memory and swap together in bytes; -1 for no limit of swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memswap_limit_bytes: Option<i64>,
+    /// Readiness to swap, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_swappiness: Option<u8>,
+    /// How readily the kernel kills it when memory runs out, -1000 to 1000. Below 0 only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// Weight of CPU time against others, 2 to 262144; the engine's default is 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_shares: Option<u64>,
+    /// Cores it may use, such as `0-2,4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// Further groups of the process, by name or number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// Standard input stays open.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stdin_open: bool,
+    /// A terminal is allocated.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tty: bool,
+    /// Rules of the device control group. Only if the host's policy says yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// OCI annotations of the container.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Files that travel with the order (`configs`, `secrets`), each sealed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileSpec>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -187,6 +284,22 @@ pub enum MountSpec {
         #[serde(default, skip_serializing_if = "is_false")]
         read_only: bool,
     },
+    /// A file or directory of the host. Only below `<root>/<app>/` of an allowed root. (Version 2.)
+    Bind {
+        /// Absolute path on the host; or beginning with `./`, below `<first allowed root>/<app>/`.
+        source: String,
+        /// Absolute path inside the container.
+        target: String,
+        /// Whether the container may not write.
+        #[serde(default, skip_serializing_if = "is_false")]
+        read_only: bool,
+        /// Makes the directory (root, 0755) if it is not there; without it an absent source is refused.
+        #[serde(default, skip_serializing_if = "is_false")]
+        create: bool,
+        /// Mount propagation: `rprivate` (the default), `private`, `rslave`, `slave`, `rshared`, `shared`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        propagation: Option<String>,
+    },
     /// A temporary file system in memory.
     Tmpfs {
         /// Absolute path inside the container.
@@ -237,7 +350,7 @@ pub enum HealthTest {
 }
 
 /// What the engine does when the container ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RestartPolicy {
@@ -245,6 +358,7 @@ pub enum RestartPolicy {
     No,
     /// Starts it again, also after the engine restarts.
     Always,
+    #[default]
     /// As `Always`, unless someone stopped it. The default for services no one waits to complete.
     UnlessStopped,
     /// Starts it again after a non-zero exit, at most so many times (absent: no limit).
@@ -285,6 +399,10 @@ pub struct LoggingSpec {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSpec {
+    /// Name on the engine of a network that somebody else made; it is joined, never changed. Only if
+    /// the host's policy says yes. (Version 2.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
     /// No way out of it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub internal: bool,
@@ -298,6 +416,10 @@ pub struct NetworkSpec {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSpec {
+    /// Name on the engine of a volume that somebody else made; it is used, never removed. Only if
+    /// the host's policy says yes. (Version 2.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<String>,
     /// Options of the `local` driver. They can mount any path of the host, so only if its policy says yes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_opts: BTreeMap<String, String>,

@@ -152,6 +152,7 @@ fn mount_check(spec: &AppSpec, mount: &MountSpec, at: &str) -> Result<(), Fault>
             }
             target
         }
+        MountSpec::Bind { .. } => return Err(Fault::new(at, "files of the host cannot be mounted yet")),
         MountSpec::Tmpfs { target, .. } => target,
     };
     if !target.starts_with('/') || target.contains('\0') || target.split('/').any(|part| part == "..") {

@@ -239,7 +239,7 @@ pub(crate) fn volumes_used(spec: &AppSpec) -> BTreeMap<ServiceName, String> {
         .flat_map(|service| &service.mounts)
         .filter_map(|mount| match mount {
             MountSpec::Volume { volume, .. } => Some((volume.clone(), volume_name(&spec.app, volume.as_str()))),
-            MountSpec::Tmpfs { .. } => None,
+            MountSpec::Bind { .. } | MountSpec::Tmpfs { .. } => None,
         })
         .collect()
 }

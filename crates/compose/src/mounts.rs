@@ -45,7 +45,7 @@ pub(crate) fn read<'n>(
 
 fn target(mount: &MountSpec) -> &str {
     match mount {
-        MountSpec::Volume { target, .. } | MountSpec::Tmpfs { target, .. } => target,
+        MountSpec::Volume { target, .. } | MountSpec::Bind { target, .. } | MountSpec::Tmpfs { target, .. } => target,
     }
 }
 

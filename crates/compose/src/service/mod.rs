@@ -4,7 +4,7 @@ mod pairs;
 mod process;
 mod reach;
 
-use actions::spec::{DependencyCondition, LoggingSpec, PortSpec, RestartPolicy, ServiceSpec, Text};
+use actions::spec::{DependencyCondition, LoggingSpec, PortSpec, ServiceSpec, Text};
 use ids::ServiceName;
 
 use crate::{
@@ -98,41 +98,10 @@ pub(crate) struct Draft<'n> {
     pub(crate) ports: Vec<(PortSpec, Field<'n>)>,
 }
 
-fn blank() -> ServiceSpec {
-    ServiceSpec {
-        image: String::new(),
-        command: None,
-        entrypoint: None,
-        environment: Default::default(),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        healthcheck: None,
-        restart: RestartPolicy::UnlessStopped,
-        labels: Default::default(),
-        user: None,
-        working_dir: None,
-        read_only: false,
-        init: None,
-        depends_on: Default::default(),
-        networks: Default::default(),
-        logging: None,
-        stop_signal: None,
-        stop_grace_period_ms: None,
-        mem_limit_bytes: None,
-        cpus_milli: None,
-        privileged: false,
-        cap_add: Vec::new(),
-        devices: Vec::new(),
-        network_mode: None,
-        pid: None,
-        ipc: None,
-    }
-}
-
 /// Reads one service. What it refuses is among the problems; the draft is then incomplete.
 pub(crate) fn read<'n>(reading: &mut Reading<'_>, field: &Field<'n>) -> Draft<'n> {
     let mut draft = Draft {
-        spec: blank(),
+        spec: ServiceSpec::default(),
         field: field.clone(),
         restart: None,
         dependencies: Vec::new(),
