@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
     doctor, enrol,
@@ -87,6 +87,9 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
     },
+    /// Write shell completions and man pages.
+    #[command(subcommand)]
+    Generate(manual::Generate),
     /// The owner's policy.
     Policy {
         #[command(subcommand)]
@@ -134,6 +137,14 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Verb::Status { json } => status_show::status(&state, json),
         Verb::Doctor { json, policy } => block_on(doctor::doctor(&state, policy, json))?,
+        Verb::Generate(what) => {
+            for file in
+                manual::generate(&Arguments::command(), manual::Section::System, &what).map_err(Failure::failed)?
+            {
+                println!("{}", file.display());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Policy { verb: PolicyVerb::Check { file, json } } => policy_check::check(&state, file, json),
     }
 }

@@ -17,6 +17,7 @@ mod events;
 mod exit;
 mod files;
 mod follow;
+mod generate;
 mod host;
 mod limits;
 mod operation;
@@ -94,6 +95,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Action(verb) => action::run(output, &Client::signed_in(url)?, verb).await,
         Noun::Command(verb) => command::run(output, &Client::signed_in(url)?, verb).await,
         Noun::Audit(verb) => audit::run(output, url, verb).await,
+        Noun::Generate(what) => generate::run(output, &what),
         Noun::Version => version(output),
     }
 }

@@ -22,7 +22,7 @@ mod tls;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat, Settings};
@@ -53,6 +53,11 @@ enum Command {
     ///
     /// Example: serverflow-control-plane serve --data-dir /var/lib/serverflow --agent-listen 0.0.0.0:7443
     Serve,
+    /// Write shell completions and man pages
+    ///
+    /// Example: serverflow-control-plane generate man --out /usr/local/share/man/man8
+    #[command(subcommand)]
+    Generate(manual::Generate),
     /// Work with the configuration
     Config {
         #[command(subcommand)]
@@ -70,6 +75,9 @@ enum ConfigCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Generate(what) = &arguments.command {
+        return generate(what);
+    }
     let config = match config::load(arguments.config.as_deref(), environment(), arguments.settings) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_INVALID),
@@ -79,6 +87,7 @@ fn main() -> ExitCode {
             print!("{config}");
             ExitCode::SUCCESS
         }
+        Command::Generate(what) => generate(&what),
         Command::Init(args) => run(init::run(config.data_dir, args)),
         Command::Serve => {
             if let Err(error) = log_to_standard_error(&config) {
@@ -90,6 +99,16 @@ fn main() -> ExitCode {
             }
             run(serve::serve(config))
         }
+    }
+}
+
+fn generate(what: &manual::Generate) -> ExitCode {
+    match manual::generate(&Arguments::command(), manual::Section::System, what) {
+        Ok(files) => {
+            files.iter().for_each(|file| println!("{}", file.display()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error, 1),
     }
 }
 

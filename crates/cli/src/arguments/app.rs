@@ -1,0 +1,79 @@
+//! `serverflow app …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ids::{AppName, HostName, ServiceName};
+
+use crate::spans;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum App {
+    /// Deploy a Compose file to one or more hosts
+    #[command(after_help = "Variables of the file (${A:-b}) are taken from the process environment, then from `.env` \
+        beside the file.\nEvery environment value is sealed to its host before it leaves this machine.\n\n\
+        Example:\n  serverflow app deploy -f compose.yaml --host web-1 --dry-run\n  \
+        TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h")]
+    Deploy(Deploy),
+    /// List apps and where they run
+    #[command(after_help = "Example:\n  serverflow app list")]
+    List,
+    /// Show one app
+    #[command(after_help = "Example:\n  serverflow app show shop")]
+    Show {
+        /// Name of the app
+        app: AppName,
+    },
+    /// Print an app's last log lines
+    #[command(after_help = "Example:\n  serverflow app logs shop --service web --tail 50")]
+    Logs {
+        /// Name of the app
+        app: AppName,
+        /// Only this service
+        #[arg(long, value_name = "NAME")]
+        service: Option<ServiceName>,
+        /// Lines per service, counted from the end, up to 2000
+        #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=2000))]
+        tail: Option<u32>,
+        /// Only from this host; may be repeated
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<HostName>,
+    },
+    /// Remove an app from its hosts; its volumes stay
+    #[command(after_help = "Example:\n  serverflow app remove shop --host web-2")]
+    Remove {
+        /// Name of the app
+        app: AppName,
+        /// Only from this host; may be repeated
+        #[arg(long = "host", value_name = "HOST")]
+        hosts: Vec<HostName>,
+        /// Do not wait for the end
+        #[arg(long)]
+        detach: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// Compose file; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Host to deploy to; may be repeated
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    pub(crate) hosts: Vec<HostName>,
+    /// Name of the app; wins over the file's `name` and its folder's name
+    #[arg(long, value_name = "APP")]
+    pub(crate) name: Option<AppName>,
+    /// Show what would change, and change nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// How long the order may wait for a host that is away, up to 30d; 10m when absent
+    #[arg(long, value_name = "SPAN", value_parser = spans::queue_seconds)]
+    pub(crate) queue_for: Option<u64>,
+    /// File of variables instead of `.env` beside the Compose file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+}
