@@ -3,8 +3,13 @@
 //!
 //! Adding an action: a folder `src/<name>/{mod.rs, README.md, schema.v1.json, golden/}`, its line in
 //! `lib.rs`, and one word in the list at the end of this file.
+//!
+//! Changing an action's parameters: the type grows by optional fields only, its `INFO` gets the next
+//! version and schema file, the file before goes into `EARLIER` untouched, and `field_beyond` names
+//! what an order of the older version must not carry. One type serves all versions, so whoever
+//! orders can take the newest version that the host has and that the content allows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use ids::{ActionName, AppName, DurationMs, Sha256};
 pub use ids::{Class, OnRestart};
@@ -104,8 +109,15 @@ impl Fault {
 
 /// What each action's folder provides. The type that implements it is its parameter set.
 pub(crate) trait Action: DeserializeOwned {
-    /// Everything known without parameters.
+    /// Everything known without parameters, in the newest version.
     const INFO: ActionInfo;
+    /// Versions before it that are carried out as well, ascending, each with its frozen schema.
+    const EARLIER: &'static [(u32, &'static str)] = &[];
+
+    /// Path of a field in use that this earlier version does not have.
+    fn field_beyond(&self, _version: u32) -> Option<String> {
+        None
+    }
 
     /// Rules that the schema cannot say.
     fn check(&self) -> Result<(), Fault> {
@@ -126,7 +138,23 @@ pub(crate) trait Action: DeserializeOwned {
     fn run<P: ActionPort>(&self, context: &ActionContext, port: &mut P) -> impl Future<Output = Outcome> + Send;
 }
 
-fn decode_as<A: Action>(name: &ActionName, json: &[u8]) -> Result<A, DecodeError> {
+/// Every version of one action, ascending.
+fn versions<A: Action>() -> impl Iterator<Item = ActionInfo> {
+    let earlier = A::EARLIER.iter().map(|(version, schema)| ActionInfo { version: *version, schema, ..A::INFO });
+    earlier.chain(core::iter::once(A::INFO))
+}
+
+fn has_version<A: Action>(name: &ActionName, version: u32) -> bool {
+    name.as_str() == A::INFO.name && versions::<A>().any(|info| info.version == version)
+}
+
+/// The least version that has every field these parameters use.
+fn version_needed<A: Action>(parameters: &A) -> u32 {
+    let mut fitting = A::EARLIER.iter().map(|(version, _)| *version);
+    fitting.find(|version| parameters.field_beyond(*version).is_none()).unwrap_or(A::INFO.version)
+}
+
+fn decode_as<A: Action>(name: &ActionName, version: u32, json: &[u8]) -> Result<A, DecodeError> {
     let fault = |path: String, message: String| DecodeError::Parameter { name: name.clone(), path, message };
     let text = core::str::from_utf8(json)
         .map_err(|e| fault(".".to_owned(), format!("not UTF-8 at byte {}", e.valid_up_to())))?;
@@ -134,6 +162,15 @@ fn decode_as<A: Action>(name: &ActionName, json: &[u8]) -> Result<A, DecodeError
     let parameters: A = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|e| fault(e.path().to_string(), words(e.inner())))?;
     deserializer.end().map_err(|e| fault(".".to_owned(), e.to_string()))?;
+    if version < A::INFO.version
+        && let Some(path) = parameters.field_beyond(version)
+    {
+        let needed = version_needed(&parameters);
+        return Err(fault(
+            path,
+            format!("{name} version {version} has no such field; order version {needed}, or leave it out"),
+        ));
+    }
     parameters.check().map_err(|e| fault(e.path, e.message))?;
     Ok(parameters)
 }
@@ -147,7 +184,11 @@ fn words(error: &serde_json::Error) -> String {
 
 macro_rules! registry {
     ($($action:ident in $module:ident),* $(,)?) => {
-        static ACTIONS: &[ActionInfo] = &[$(<crate::$module::$action as Action>::INFO),*];
+        static ACTIONS: LazyLock<Vec<ActionInfo>> = LazyLock::new(|| {
+            let mut all = Vec::new();
+            $(all.extend(versions::<crate::$module::$action>());)*
+            all
+        });
 
         /// The decoded parameters of one order.
         #[derive(Clone, Debug, PartialEq)]
@@ -168,16 +209,16 @@ macro_rules! registry {
                 if json.len() > limits::PARAMETERS_BYTES_MAX {
                     return Err(DecodeError::TooLarge { name: name.clone(), bytes: json.len() });
                 }
-                $({
-                    const INFO: ActionInfo = <crate::$module::$action as Action>::INFO;
-                    if name.as_str() == INFO.name && version == INFO.version {
-                        return decode_as(name, json).map(Self::$action);
+                $(
+                    if has_version::<crate::$module::$action>(name, version) {
+                        return decode_as(name, version, json).map(Self::$action);
                     }
-                })*
+                )*
                 Err(DecodeError::Unknown { name: name.clone(), version })
             }
 
-            /// What is known of the action.
+            /// What is known of the action, in its newest version. Class, time limit and the like
+            /// are the same in all of them; for the schema of an order ask [`find`].
             #[must_use]
             pub fn info(&self) -> &'static ActionInfo {
                 let (name, version) = match self {
@@ -190,6 +231,18 @@ macro_rules! registry {
                     .iter()
                     .find(|info| info.name == name && info.version == version)
                     .expect("invariant: the list above makes both the table and this enumeration")
+            }
+
+            /// The least version of the action that can carry these parameters.
+            #[must_use]
+            pub fn version_needed(&self) -> u32 {
+                match self { $(Self::$action(parameters) => version_needed(parameters),)* }
+            }
+
+            /// The first field in use that this version of the action does not have.
+            #[must_use]
+            pub fn field_beyond(&self, version: u32) -> Option<String> {
+                match self { $(Self::$action(parameters) => Action::field_beyond(parameters, version),)* }
             }
 
             /// What must not run at the same time.
@@ -231,10 +284,10 @@ macro_rules! registry {
     };
 }
 
-/// Every action and version this program has.
+/// Every action and version this program has; the versions of one stand together, ascending.
 #[must_use]
 pub fn actions() -> &'static [ActionInfo] {
-    ACTIONS
+    &ACTIONS
 }
 
 /// The action of that name and version.

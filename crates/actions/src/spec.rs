@@ -3,6 +3,7 @@
 //! is ever dropped silently (unknown fields are refused at decoding).
 
 mod runtime;
+mod version;
 
 use std::collections::BTreeMap;
 

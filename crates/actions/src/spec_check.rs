@@ -199,12 +199,10 @@ fn reserved<'a>(mut keys: impl Iterator<Item = &'a String>, at: &str) -> Result<
 
 /// Every sealed reference in the specification.
 pub(crate) fn secret_names(spec: &AppSpec) -> BTreeSet<crate::spec::SecretName> {
-    spec.services
-        .values()
-        .flat_map(spec_read::texts)
-        .filter_map(|text| match text {
-            Text::Sealed(SealedText { sealed }) => Some(sealed.clone()),
-            Text::Plain(_) => None,
-        })
-        .collect()
+    let texts = spec.services.values().flat_map(spec_read::texts).filter_map(|text| match text {
+        Text::Sealed(SealedText { sealed }) => Some(sealed.clone()),
+        Text::Plain(_) => None,
+    });
+    let files = spec.services.values().flat_map(|service| &service.files).map(|file| file.content.sealed.clone());
+    texts.chain(files).collect()
 }

@@ -1,5 +1,6 @@
 //! Tests that drive whole actions over the simulated engine.
 
+mod config_hash;
 mod crash;
 mod decode;
 mod demands;

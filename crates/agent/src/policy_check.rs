@@ -41,7 +41,11 @@ pub(crate) fn allowed_actions(policy: &actions::policy::Policy) -> (Vec<&'static
         info.name.parse().is_ok_and(|name| policy.judge_action(&name, info.class).is_ok())
     };
     let (allowed, refused): (Vec<_>, Vec<_>) = actions::actions().iter().partition(allows);
-    let names = |infos: Vec<&'static actions::ActionInfo>| infos.into_iter().map(|info| info.name).collect();
+    let names = |infos: Vec<&'static actions::ActionInfo>| {
+        let mut names: Vec<&'static str> = infos.into_iter().map(|info| info.name).collect();
+        names.dedup();
+        names
+    };
     (names(allowed), names(refused))
 }
 

@@ -81,7 +81,7 @@ impl Admission for SimAdmission {
 
     fn declared(&self, order: &Order) -> Option<Admitted> {
         let request = Request::decode(&order.action, order.action_version, &order.parameters).ok()?;
-        let info = request.info();
+        let info = actions::find(&order.action, order.action_version)?;
         if info.schema_sha256() != order.schema_sha256 {
             return None;
         }

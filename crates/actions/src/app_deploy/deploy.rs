@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{AppDeploy, Settled, commit, put_back, settle_earlier, switch};
 use crate::{
-    app_plan::{Change, decide, resolve},
+    app_plan::{Change, PlanResult, decide, resolve},
     effect::ContainerSpec,
     engine::Engine,
     limits,
@@ -85,6 +85,9 @@ pub(super) async fn run<P: ActionPort>(order: &AppDeploy, context: &ActionContex
         Ok(deploy) => deploy,
         Err(stop) => return stop.untouched(&format!("{app} was not deployed")),
     };
+    if let Some(stop) = other_than_planned(order, &deploy.decision.plan) {
+        return stop.untouched(&format!("{app} was not deployed"));
+    }
     if deploy.decision.plan.unchanged && book.record.current.is_some() {
         return nothing_to_change(&deploy, &book, &mut engine).await;
     }
@@ -95,6 +98,15 @@ pub(super) async fn run<P: ActionPort>(order: &AppDeploy, context: &ActionContex
         return stop.untouched(&format!("{app} was not deployed"));
     }
     carry_out(Ok(deploy), order, context, book, &mut engine).await
+}
+
+/// An order may say which plan it was granted for; another one is not carried out in its name.
+fn other_than_planned(order: &AppDeploy, plan: &PlanResult) -> Option<Stop> {
+    let granted = order.plan_sha256.filter(|granted| *granted != plan.plan_sha256)?;
+    Some(Stop::fault(format!(
+        "the host is not as it was when this deploy was planned (plan {granted}, now {}); plan it again, look at what would change, and deploy that",
+        plan.plan_sha256
+    )))
 }
 
 /// From the written intention to the end, whichever it is.

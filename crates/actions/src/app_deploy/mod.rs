@@ -12,7 +12,7 @@ mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ids::{AppName, DurationMs, ServiceName};
+use ids::{AppName, DurationMs, ServiceName, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,6 +43,11 @@ pub struct AppDeploy {
     /// How long each service must stay healthy before it counts, in milliseconds: at most 600000, 2000 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_healthy_ms: Option<u64>,
+    /// The plan this deploy was granted for, by its `plan_sha256`: if the host would do anything
+    /// else by now, nothing is done. (Version 2.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub plan_sha256: Option<Sha256>,
 }
 
 impl AppDeploy {
@@ -58,13 +63,22 @@ impl AppDeploy {
 impl Action for AppDeploy {
     const INFO: ActionInfo = ActionInfo {
         name: "app.deploy",
-        version: 1,
+        version: 2,
         title: "Deploy an app",
         class: Class::Change,
         on_restart: OnRestart::Resume,
         timeout: limits::CHANGE_TIMEOUT,
-        schema: include_str!("schema.v1.json"),
+        schema: include_str!("schema.v2.json"),
     };
+    const EARLIER: &'static [(u32, &'static str)] = &[(1, include_str!("schema.v1.json"))];
+
+    fn field_beyond(&self, version: u32) -> Option<String> {
+        if version >= 2 {
+            return None;
+        }
+        let own = self.plan_sha256.is_some().then(|| "plan_sha256".to_owned());
+        own.or_else(|| self.spec.field_of_version_2().map(|field| format!("spec.{field}")))
+    }
 
     fn check(&self) -> Result<(), Fault> {
         spec_check::check(&self.spec)?;

@@ -111,13 +111,18 @@ pub struct PlanResult {
 impl Action for AppPlan {
     const INFO: ActionInfo = ActionInfo {
         name: "app.plan",
-        version: 1,
+        version: 2,
         title: "Show what a deploy would change",
         class: Class::Read,
         on_restart: OnRestart::Rerun,
         timeout: limits::PLAN_TIMEOUT,
-        schema: include_str!("schema.v1.json"),
+        schema: include_str!("schema.v2.json"),
     };
+    const EARLIER: &'static [(u32, &'static str)] = &[(1, include_str!("schema.v1.json"))];
+
+    fn field_beyond(&self, version: u32) -> Option<String> {
+        if version >= 2 { None } else { self.spec.field_of_version_2().map(|field| format!("spec.{field}")) }
+    }
 
     fn check(&self) -> Result<(), Fault> {
         spec_check::check(&self.spec)

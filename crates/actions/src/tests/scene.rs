@@ -87,7 +87,8 @@ pub(super) fn deploy_parameters(spec: Value) -> Value {
 
 pub(super) fn request(name: &str, parameters: &Value) -> Request {
     let name: ActionName = name.parse().unwrap();
-    Request::decode(&name, 1, parameters.to_string().as_bytes()).unwrap()
+    let version = crate::latest(&name).unwrap().version;
+    Request::decode(&name, version, parameters.to_string().as_bytes()).unwrap()
 }
 
 pub(super) fn deploy(spec: Value) -> Request {

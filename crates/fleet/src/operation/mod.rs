@@ -1,7 +1,7 @@
 //! What a person may ask for, and what becomes of it: an operation and its commands.
 //!
-//! [`operation_propose`] judges a request once, when it is made: who asks, which hosts, whether
-//! each host's agent has exactly this action, whether the parameters decode and the sealed values
+//! [`operation_propose`] judges a request once, when it is made: who asks, which hosts, which version
+//! of the action each host's agent has, whether the parameters decode and the sealed values
 //! are those they name. What it returns is stored in one transaction. [`operation_next`] makes the
 //! commands of a later stage from the verified report of the stage before; it is called inside the
 //! dispatch machine, so no client drives an operation. [`command_cancel`] ends a command that was
@@ -50,7 +50,7 @@ pub enum Work {
     Action {
         /// Its name, such as `app.remove`.
         action: ActionName,
-        /// Its version; absent means the newest this control plane has.
+        /// Its version; absent means for each host the newest that it and this control plane have.
         version: Option<u32>,
         /// Its parameters: UTF-8 JSON by the action's schema.
         parameters: Vec<u8>,
@@ -126,15 +126,22 @@ pub enum ProposeError {
         /// Why not, and what to do.
         why: String,
     },
-    /// The host's agent lacks the action in this version.
-    #[error("the agent on host {host} does not have {action} v{version}; update the agent there")]
+    /// The host's agent lacks the action in every version that could carry the parameters.
+    #[error(
+        "host {host} runs agent {agent}, which cannot do this: it needs {action} version {version}{}; upgrade its agent, then order it again",
+        .has.map(|has| format!(", and that agent goes up to version {has}")).unwrap_or_default()
+    )]
     ActionMissing {
         /// Name of the host.
         host: String,
+        /// Version of its agent.
+        agent: String,
         /// The action.
         action: String,
-        /// Its version.
+        /// Least version that could carry the parameters.
         version: u32,
+        /// Newest version the agent has, if it has the action at all.
+        has: Option<u32>,
     },
     /// The host's agent has the action of that version with another parameter schema.
     #[error(

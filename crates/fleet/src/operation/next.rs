@@ -7,7 +7,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     CommandIds, ProposeError,
-    propose::{Prepared, command, host_active, host_has, sealed_checked},
+    propose::{Prepared, command, host_active, sealed_checked},
 };
 use crate::{
     model::{AppInstance, Command, CommandStatus, Host, NewCommand, Operation, OperationKind},
@@ -67,9 +67,9 @@ pub fn operation_next(
         .map_err(|error| ProposeError::invalid("plan", format!("its images cannot be written down: {error}")))?;
     let parameters = format!("{{\"spec\":{spec},\"images\":{images}}}").into_bytes();
     let prepared = Prepared::new(deploy_action(), None, parameters)?;
-    host_has(host, &prepared.action, prepared.info)?;
+    let info = prepared.version_for(host)?;
     let sealed = sealed_checked(&prepared, host, ended.sealed.clone())?;
-    Ok(vec![command(ended.order.fleet, operation, &prepared, host, sealed, now, ids)])
+    Ok(vec![command(ended.order.fleet, operation, &prepared, info, host, sealed, now, ids)])
 }
 
 /// What a command that ended did to the list of apps. `result` is the `result` part of the report.

@@ -16,18 +16,29 @@ use crate::{
 
 /// One action with its parameters, decoded once.
 pub(super) struct Prepared {
+    /// The version asked for, or the newest.
     pub(super) info: &'static ActionInfo,
     pub(super) action: ActionName,
     pub(super) parameters: Vec<u8>,
     pub(super) request: Request,
+    /// Versions that can carry the parameters, newest first.
+    pub(super) fitting: Vec<&'static ActionInfo>,
 }
 
 impl Prepared {
     /// Decodes parameters by the action's schema and rules.
     pub(super) fn new(action: ActionName, version: Option<u32>, parameters: Vec<u8>) -> Result<Self, ProposeError> {
-        let version = version.or_else(|| actions::latest(&action).map(|info| info.version)).unwrap_or(1);
-        let request = Request::decode(&action, version, &parameters)?;
-        Ok(Self { info: request.info(), action, parameters, request })
+        let newest = version.or_else(|| actions::latest(&action).map(|info| info.version)).unwrap_or(1);
+        let request = Request::decode(&action, newest, &parameters)?;
+        let least = version.unwrap_or_else(|| request.version_needed());
+        let fitting = fitting(&action, least, newest);
+        let info = actions::find(&action, newest).unwrap_or_else(|| request.info());
+        Ok(Self { info, action, parameters, request, fitting })
+    }
+
+    /// The version in which this host gets the order: the newest that both sides have.
+    pub(super) fn version_for(&self, host: &Host) -> Result<&'static ActionInfo, ProposeError> {
+        version_for(host, &self.action, &self.fitting)
     }
 
     fn app(&self) -> Option<AppName> {
@@ -61,9 +72,12 @@ pub fn operation_propose(
             let deploy = super::next::deploy_action();
             authorise(actor, Class::Change, &deploy)?;
             let prepared = Prepared::new(super::next::plan_action(), None, plan_parameters(&spec)?)?;
+            // Both stages carry the same specification, so they need the same version of their schemas.
+            let least = prepared.request.version_needed();
+            let fitting = fitting(&deploy, least, latest(&deploy)?.version);
             for (host, _) in &targets {
                 // The second stage is judged now too, so that no plan is made in vain.
-                host_has(host, &deploy, latest(&deploy)?)?;
+                version_for(host, &deploy, &fitting)?;
             }
             (OperationKind::Deploy, spec, prepared)
         }
@@ -80,9 +94,9 @@ pub fn operation_propose(
     };
     let mut commands = Vec::with_capacity(targets.len());
     for (host, sealed) in targets {
-        host_has(host, &prepared.action, prepared.info)?;
+        let info = prepared.version_for(host)?;
         let sealed = sealed_checked(&prepared, host, sealed)?;
-        commands.push(command(fleet, &operation, &prepared, host, sealed, now, ids));
+        commands.push(command(fleet, &operation, &prepared, info, host, sealed, now, ids));
     }
     let audit = record::proposal(&operation, &commands, 1, actor.user_name.to_string(), now);
     Ok(Proposed { operation, commands, audit })
@@ -150,21 +164,43 @@ pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
     Err(ProposeError::HostNotActive { name: host.name.to_string(), why })
 }
 
-/// Whether the host's agent has exactly this action.
-pub(super) fn host_has(host: &Host, action: &ActionName, info: &ActionInfo) -> Result<(), ProposeError> {
+/// The versions of an action from `least` to `newest`, newest first.
+fn fitting(action: &ActionName, least: u32, newest: u32) -> Vec<&'static ActionInfo> {
+    (least..=newest).rev().filter_map(|version| actions::find(action, version)).collect()
+}
+
+/// The first of these versions that the host's agent has in exactly our form.
+fn version_for(
+    host: &Host,
+    action: &ActionName,
+    fitting: &[&'static ActionInfo],
+) -> Result<&'static ActionInfo, ProposeError> {
     if host.actions.is_empty() {
         // An agent says what it has in its first session.
         let why = "has not connected yet; start its agent with `serverflow-agent run`, then order it again".to_owned();
         return Err(ProposeError::HostNotActive { name: host.name.to_string(), why });
     }
-    let schema_sha256 = info.schema_sha256();
-    let mut same = host.actions.iter().filter(|has| has.name == *action && has.version == info.version);
-    let (host, action, version) = (host.name.to_string(), action.to_string(), info.version);
-    match same.next() {
-        None => Err(ProposeError::ActionMissing { host, action, version }),
-        Some(has) if has.schema_sha256 != schema_sha256 => Err(ProposeError::SchemaDiffers { host, action, version }),
-        Some(_) => Ok(()),
+    let mut differs = None;
+    for info in fitting {
+        let mut same = host.actions.iter().filter(|has| has.name == *action && has.version == info.version);
+        match same.next() {
+            Some(has) if has.schema_sha256 == info.schema_sha256() => return Ok(info),
+            Some(_) => differs = differs.or(Some(info.version)),
+            None => {}
+        }
     }
+    let (name, action_name) = (host.name.to_string(), action.to_string());
+    if let Some(version) = differs {
+        return Err(ProposeError::SchemaDiffers { host: name, action: action_name, version });
+    }
+    let has = host.actions.iter().filter(|has| has.name == *action).map(|has| has.version).max();
+    Err(ProposeError::ActionMissing {
+        host: name,
+        agent: if host.agent_version.is_empty() { "?".to_owned() } else { host.agent_version.clone() },
+        action: action_name,
+        version: fitting.last().map_or(1, |info| info.version),
+        has,
+    })
 }
 
 /// `{"spec": …}` around the specification's own bytes.
@@ -218,11 +254,13 @@ pub(super) fn sealed_checked(
     Ok(sealed)
 }
 
-/// One command of an operation.
+/// One command of an operation, in the version that its host gets.
+#[allow(clippy::too_many_arguments, reason = "each is a different part of the order")]
 pub(super) fn command(
     fleet: FleetId,
     operation: &Operation,
     prepared: &Prepared,
+    info: &ActionInfo,
     host: &Host,
     sealed: Vec<SealedValue>,
     now: UnixMs,
@@ -238,8 +276,8 @@ pub(super) fn command(
         deliver_by: now.plus(DurationMs(operation.queue_for_ms)),
         start_within_ms: limits::START_WITHIN.0,
         action: prepared.action.clone(),
-        action_version: prepared.info.version,
-        schema_sha256: prepared.info.schema_sha256(),
+        action_version: info.version,
+        schema_sha256: info.schema_sha256(),
         parameters: prepared.parameters.clone(),
         sealed: refs.collect(),
         requester: None,

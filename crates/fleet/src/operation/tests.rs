@@ -154,7 +154,7 @@ fn a_host_must_be_active_and_have_the_action() {
     let lacks = |host: &mut Host| host.actions.retain(|action| action.name.as_str() != "app.deploy");
     assert_eq!(
         with(&lacks, deploy(vec![sealed("web/environment/KEY")])),
-        "the agent on host web-1 does not have app.deploy v1; update the agent there"
+        "host web-1 runs agent ?, which cannot do this: it needs app.deploy version 1; upgrade its agent, then order it again"
     );
     let unheard = |host: &mut Host| host.actions.clear();
     assert_eq!(
@@ -163,6 +163,51 @@ fn a_host_must_be_active_and_have_the_action() {
     );
     let differs = |host: &mut Host| host.actions.iter_mut().for_each(|action| action.schema_sha256 = Sha256::ZERO);
     assert!(with(&differs, action("host.facts", "{}")).contains("has host.facts v1 with another schema"));
+}
+
+/// What an agent of 0.1.0 says of itself.
+fn of_0_1_0(host: &mut Host) {
+    host.agent_version = "0.1.0".to_owned();
+    host.actions.retain(|action| action.version == 1);
+}
+
+#[test]
+fn each_host_gets_the_newest_version_that_it_has() {
+    let version = |old: bool, request: OperationRequest| {
+        let mut host = host_record();
+        if old {
+            of_0_1_0(&mut host);
+        }
+        propose_as(UserRole::Admin, request, &[host]).map(|proposed| {
+            let order = &proposed.commands[0].order;
+            let info = actions::find(&order.action, order.action_version).expect("a known version");
+            assert_eq!(order.schema_sha256, info.schema_sha256());
+            order.action_version
+        })
+    };
+    let plain = || deploy(vec![sealed("web/environment/KEY")]);
+    assert_eq!(version(false, plain()), Ok(2));
+    assert_eq!(version(true, plain()), Ok(1));
+    let newer = || OperationRequest {
+        work: Work::Deploy { spec: SPEC.replace(r#""restart""#, r#""hostname":"web","restart""#).into_bytes() },
+        ..plain()
+    };
+    assert_eq!(version(false, newer()), Ok(2));
+    assert_eq!(
+        version(true, newer()).expect_err("refused").to_string(),
+        "host web-1 runs agent 0.1.0, which cannot do this: it needs app.deploy version 2, and that agent goes up to \
+         version 1; upgrade its agent, then order it again"
+    );
+    let asked = |wanted| {
+        let OperationRequest { targets, .. } = plain();
+        let parameters = format!("{{\"spec\":{SPEC}}}").into_bytes();
+        let action = "app.plan".parse().expect("an action name");
+        let work = Work::Action { action, version: Some(wanted), parameters };
+        OperationRequest { work, targets, ..plain() }
+    };
+    assert_eq!(version(false, asked(1)), Ok(1));
+    assert_eq!(version(false, asked(2)), Ok(2));
+    assert!(version(true, asked(2)).expect_err("refused").to_string().contains("app.plan version 2"));
 }
 
 #[test]

@@ -34,7 +34,14 @@ fn all() -> Vec<ApiError> {
         ProposeError::NotAllowed { action: "app.deploy".to_owned(), needs: UserRole::Operator, has: UserRole::Viewer }
             .into(),
         ProposeError::HostNotActive { name: "alpha".to_owned(), why: "is quarantined".to_owned() }.into(),
-        ProposeError::ActionMissing { host: "alpha".to_owned(), action: "a.b".to_owned(), version: 1 }.into(),
+        ProposeError::ActionMissing {
+            host: "alpha".to_owned(),
+            agent: "0.1.0".to_owned(),
+            action: "a.b".to_owned(),
+            version: 2,
+            has: Some(1),
+        }
+        .into(),
         ProposeError::SchemaDiffers { host: "alpha".to_owned(), action: "a.b".to_owned(), version: 1 }.into(),
         AppTargetError::NotDeployed("shop".parse().unwrap()).into(),
         CancelError::Ended { command: id, status: CommandStatus::Succeeded }.into(),
