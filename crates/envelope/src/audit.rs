@@ -130,6 +130,8 @@ kinds! {
     SignOut = 42, "sign-out";
     /// An account, its rights or its credentials changed.
     AccountChange = 43, "account-change";
+    /// Someone took a copy of the whole log.
+    AuditExport = 44, "audit-export";
 }
 
 impl fmt::Display for AuditKind {

@@ -1,12 +1,16 @@
 //! What the control plane knows: hosts, commands, operations, apps, people. Plain values; the store
 //! keeps them, the decisions beside this module change them.
 
+mod people;
+
 use envelope::messages::{LogPosition, Order, PublicKeyBytes, ReportPosition, SealedValue, SealingKeyBytes};
 use ids::{
     ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, Role, RootVersion, Sequence,
-    Sha256, TokenId, UnixMs, UserId, UserName,
+    Sha256, TokenId, UnixMs, UserName,
 };
 use session::frames::ActionRef;
+
+pub use self::people::{Credential, Principal, User, UserRole, UserSession};
 
 /// One enrolled host, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,57 +175,6 @@ pub struct JoinTokenRecord {
     pub expires: UnixMs,
     /// The host it became, once spent.
     pub spent_by: Option<HostId>,
-}
-
-/// An account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    pub id: UserId,
-    pub name: UserName,
-    pub role: UserRole,
-    /// Argon2id in PHC string form.
-    pub password_hash: String,
-}
-
-/// What an account may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum UserRole {
-    /// Looks.
-    Viewer,
-    /// Deploys and runs actions.
-    Operator,
-    /// Enrols and revokes as well.
-    Admin,
-}
-
-impl UserRole {
-    /// The word used in the API, the database and the CLI.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl core::fmt::Display for UserRole {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A signed-in person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserSession {
-    /// SHA-256 of the bearer token (256 bits of entropy).
-    pub token_sha256: Sha256,
-    pub user: UserId,
-    pub user_name: UserName,
-    pub role: UserRole,
-    pub created_at: UnixMs,
-    pub expires: UnixMs,
 }
 
 /// One entry of the audit log, as read back.

@@ -159,6 +159,10 @@ id_kinds! {
     QuarantineId, QuarantineKind, "quarantine id";
     /// One account.
     UserId, UserKind, "user id";
+    /// One sign-in of one account.
+    SessionId, SessionKind, "session id";
+    /// One API token of one account.
+    ApiTokenId, ApiTokenKind, "API token id";
     /// The first 16 bytes of SHA-256 of a public key. A hint for look-up, never a reason to trust.
     KeyId, KeyKind, "key id";
     /// The kernel's random id of one boot (`/proc/sys/kernel/random/boot_id`).

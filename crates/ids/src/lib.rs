@@ -14,8 +14,8 @@ pub use class::{Class, OnRestart};
 pub use counter::{Epoch, HostEpoch, ReportSequence, RootVersion, Sequence};
 pub use hash::{Challenge, Nonce, Sha256, TlsExporter, sha256};
 pub use id::{
-    AuditLogId, BootId, CommandId, FleetId, HostId, Id, IdKind, IdParseError, KeyId, OperationId, QuarantineId,
-    ReleaseId, TokenId, UserId,
+    ApiTokenId, AuditLogId, BootId, CommandId, FleetId, HostId, Id, IdKind, IdParseError, KeyId, OperationId,
+    QuarantineId, ReleaseId, SessionId, TokenId, UserId,
 };
 pub use name::{ActionName, AppName, HostName, NameError, Role, ServiceName, UserName};
 pub use time::{BootMs, DurationMs, UnixMs};

@@ -2,7 +2,7 @@
 //! old disks.
 
 use fleet::{
-    model::{Host, UserRole, UserSession},
+    model::{Credential, Host, Principal, UserRole},
     operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
     ports::{AuditEntry, AuditRecord, Write},
 };
@@ -85,13 +85,12 @@ impl World {
         }
     }
 
-    fn actor(&self) -> UserSession {
-        UserSession {
-            token_sha256: Sha256::ZERO,
+    fn actor(&self) -> Principal {
+        Principal {
             user: UserId::from_bytes([1; 16]),
             user_name: "admin".parse().expect("invariant: a valid name"),
             role: UserRole::Admin,
-            created_at: BEGINNING,
+            credential: Credential::Session(Sha256::ZERO),
             expires: BEGINNING.plus(DurationMs::from_days(4_000)),
         }
     }

@@ -13,11 +13,12 @@ pub(crate) const fn user_role_word(role: UserRole) -> &'static str {
         UserRole::Viewer => "viewer",
         UserRole::Operator => "operator",
         UserRole::Admin => "admin",
+        UserRole::Owner => "owner",
     }
 }
 
 pub(crate) fn user_role(word: &str) -> Result<UserRole, StoreError> {
-    [UserRole::Viewer, UserRole::Operator, UserRole::Admin]
+    UserRole::ALL
         .into_iter()
         .find(|role| user_role_word(*role) == word)
         .ok_or_else(|| corrupt("an account", "role", word))
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn words_and_bytes_round_trip() {
-        for role in [UserRole::Viewer, UserRole::Operator, UserRole::Admin] {
+        for role in UserRole::ALL {
             assert_eq!(user_role(user_role_word(role)), Ok(role));
         }
         for kind in [OperationKind::Single, OperationKind::Deploy] {

@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use fleet::model::{UserRole, UserSession};
+use fleet::model::{Credential, Principal, UserRole};
 
 use crate::{
     credentials, limits,
@@ -22,13 +22,15 @@ use crate::{
 pub(crate) enum Access {
     /// Anyone who reaches the listener.
     Open,
-    /// Whoever is signed in with at least this role.
+    /// Whoever brings a session or an API token with at least this role.
     Role(UserRole),
+    /// Whoever is signed in with a password and at least this role: no API token reaches it.
+    Person(UserRole),
 }
 
-/// The signed-in person, for handlers behind [`authorise`].
+/// Who asks, for handlers behind [`authorise`].
 #[derive(Clone, Debug)]
-pub(crate) struct Actor(pub(crate) UserSession);
+pub(crate) struct Actor(pub(crate) Principal);
 
 impl<S: Send + Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
@@ -39,25 +41,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// Lets a request through when its token is that of a session with at least the role.
+/// Lets a request through when its bearer token is one of an account with at least the role.
 pub(crate) async fn authorise(
-    State((shared, role)): State<(Arc<Shared>, UserRole)>,
+    State((shared, access)): State<(Arc<Shared>, Access)>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    let (Access::Role(role) | Access::Person(role)) = access else { return Ok(next.run(request).await) };
     let token = bearer(request.headers()).ok_or_else(not_signed_in)?;
-    let session = shared.store.user_session(credentials::bearer_sha256(token), shared.now()).await?;
-    let session = session.ok_or_else(not_signed_in)?;
-    tracing::Span::current().record("user", session.user_name.as_str());
-    if session.role < role {
+    let principal = principal(&shared, token).await?.ok_or_else(not_signed_in)?;
+    tracing::Span::current().record("user", principal.user_name.as_str());
+    if principal.role < role {
         let detail = format!(
             "this needs the role {role}, and {} is {}; ask an admin to do it or to change the role",
-            session.user_name, session.role
+            principal.user_name, principal.role
         );
         return Err(ApiError::new(Kind::NotAllowed, detail));
     }
-    request.extensions_mut().insert(Actor(session));
+    request.extensions_mut().insert(Actor(principal));
     Ok(next.run(request).await)
+}
+
+/// Whose token it is.
+async fn principal(shared: &Shared, token: &str) -> Result<Option<Principal>, ApiError> {
+    let session = shared.store.user_session(credentials::bearer_sha256(token), shared.now()).await?;
+    Ok(session.map(|session| Principal {
+        user: session.user,
+        user_name: session.user_name,
+        role: session.role,
+        credential: Credential::Session(session.token_sha256),
+        expires: session.expires,
+    }))
 }
 
 fn not_signed_in() -> ApiError {

@@ -16,11 +16,11 @@ use axum::response::{
     sse::{Event as Frame, KeepAlive, Sse},
 };
 use fleet::{
-    model::{Command, CommandStatus, UserSession},
+    model::{Command, CommandStatus, Credential, Principal},
     ports::{Event, StoreError},
 };
 use futures_util::stream;
-use ids::{CommandId, HostName, OperationId, Sha256};
+use ids::{CommandId, HostName, OperationId};
 use tokio::{
     sync::{OwnedSemaphorePermit, broadcast, watch},
     time::{Instant, sleep_until},
@@ -50,7 +50,7 @@ struct Said {
 struct Watch {
     shared: Arc<Shared>,
     subject: Subject,
-    token: Sha256,
+    credential: Credential,
     announcements: broadcast::Receiver<Event>,
     closing: watch::Receiver<bool>,
     said: BTreeMap<CommandId, Said>,
@@ -85,12 +85,12 @@ impl Drop for Place {
 }
 
 /// Answers with a stream about a subject that exists.
-pub(crate) async fn open(shared: &Arc<Shared>, subject: Subject, actor: &UserSession) -> Result<Response, ApiError> {
+pub(crate) async fn open(shared: &Arc<Shared>, subject: Subject, actor: &Principal) -> Result<Response, ApiError> {
     let place = Place::take(shared)?;
     let mut watch = Watch {
         shared: shared.clone(),
         subject,
-        token: actor.token_sha256,
+        credential: actor.credential,
         announcements: shared.events.subscribe(),
         closing: shared.closing.clone(),
         said: BTreeMap::new(),
@@ -194,7 +194,8 @@ impl Watch {
     }
 
     async fn still_signed_in(&self) -> bool {
-        let session = self.shared.store.user_session(self.token, self.shared.now()).await;
+        let Credential::Session(token_sha256) = self.credential else { return false };
+        let session = self.shared.store.user_session(token_sha256, self.shared.now()).await;
         matches!(session, Ok(Some(_)))
     }
 

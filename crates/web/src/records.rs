@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use envelope::audit::AuditKind;
 use fleet::{
-    model::{Host, JoinTokenRecord, User, UserSession},
+    model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
 };
 use ids::UnixMs;
@@ -26,7 +26,7 @@ pub(crate) fn token_issued(token: &JoinTokenRecord) -> AuditEntry {
     entry(token.created_at, AuditKind::TokenIssued, token.created_by.to_string(), subject, &record)
 }
 
-pub(crate) fn host_revoked(host: &Host, actor: &UserSession, now: UnixMs) -> AuditEntry {
+pub(crate) fn host_revoked(host: &Host, actor: &Principal, now: UnixMs) -> AuditEntry {
     let record = json!({ "host": host.id, "name": host.name, "revoked_by": actor.user_name });
     let subject = format!("host {} ({})", host.name, host.id);
     entry(now, AuditKind::HostRevoked, actor.user_name.to_string(), subject, &record)
@@ -45,8 +45,14 @@ pub(crate) fn sign_in_refused(name: Option<&str>, count: u64, peer: IpAddr, now:
     entry(now, AuditKind::SignInRefused, CONTROL_PLANE.to_owned(), subject, &record)
 }
 
-pub(crate) fn sign_out(session: &UserSession, now: UnixMs) -> AuditEntry {
+pub(crate) fn sign_out(session: &Principal, now: UnixMs) -> AuditEntry {
     let record = json!({ "user": session.user, "name": session.user_name });
     let subject = format!("user {}", session.user_name);
     entry(now, AuditKind::SignOut, session.user_name.to_string(), subject, &record)
+}
+
+pub(crate) fn audit_exported(actor: &Principal, size: u64, now: UnixMs) -> AuditEntry {
+    let record = json!({ "user": actor.user, "name": actor.user_name, "size": size });
+    let subject = format!("audit log up to entry {size}");
+    entry(now, AuditKind::AuditExport, actor.user_name.to_string(), subject, &record)
 }

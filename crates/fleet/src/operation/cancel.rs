@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     command::CommandEvent,
-    model::{Command, CommandStatus, Host, UserSession},
+    model::{Command, CommandStatus, Host, Principal},
     ports::Write,
     record,
 };
@@ -34,7 +34,7 @@ pub struct CancelOrigin<'a> {
     /// Id of the operation that cancels, if there has to be one.
     pub operation: OperationId,
     /// Who asks.
-    pub actor: &'a UserSession,
+    pub actor: &'a Principal,
     /// When.
     pub now: UnixMs,
 }

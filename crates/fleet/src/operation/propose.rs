@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{CommandIds, OperationRequest, ProposeError, Proposed, Target, Work};
 use crate::{
     limits,
-    model::{Host, HostStanding, NewCommand, Operation, OperationKind, UserRole, UserSession},
+    model::{Host, HostStanding, NewCommand, Operation, OperationKind, Principal, UserRole},
     record,
 };
 
@@ -54,7 +54,7 @@ impl Prepared {
 pub fn operation_propose(
     fleet: FleetId,
     request: OperationRequest,
-    actor: &UserSession,
+    actor: &Principal,
     hosts: &[Host],
     now: UnixMs,
     ids: &mut dyn CommandIds,
@@ -117,7 +117,7 @@ fn role_needed(class: Class) -> UserRole {
     }
 }
 
-pub(super) fn authorise(actor: &UserSession, class: Class, action: &ActionName) -> Result<(), ProposeError> {
+pub(super) fn authorise(actor: &Principal, class: Class, action: &ActionName) -> Result<(), ProposeError> {
     let needs = role_needed(class);
     if actor.role < needs {
         return Err(ProposeError::NotAllowed { action: action.to_string(), needs, has: actor.role });
@@ -288,7 +288,7 @@ pub(super) fn command(
 
 /// SHA-256 over every part of a request and who made it, each part behind its length, so that two
 /// different requests never encode alike. Targets count in order of host id, sealed values by name.
-fn request_sha256(request: &OperationRequest, actor: &UserSession) -> Sha256 {
+fn request_sha256(request: &OperationRequest, actor: &Principal) -> Sha256 {
     let mut bytes = Vec::new();
     let mut part = |content: &[u8]| {
         bytes.extend_from_slice(&(content.len() as u64).to_be_bytes());

@@ -8,7 +8,7 @@ use ids::{CommandId, DurationMs, HostId, OperationId, Sha256, UnixMs};
 use super::*;
 use crate::{
     dispatch::tests::fixture::{FLEET, HOST, START, host_record, session_of},
-    model::{AppInstance, Command, CommandStatus, Host, HostStanding, OperationKind, UserSession},
+    model::{AppInstance, Command, CommandStatus, Host, HostStanding, OperationKind, Principal},
     ports::{AuditRecord, Write},
 };
 
@@ -230,7 +230,7 @@ fn the_request_hash_tells_requests_apart_and_nothing_else() {
         let words = format!("{other:?}");
         assert!(seen.insert(hash(other)), "{words}");
     }
-    let other_user = UserSession { user: ids::UserId::from_bytes([8; 16]), ..session_of(UserRole::Admin) };
+    let other_user = Principal { user: ids::UserId::from_bytes([8; 16]), ..session_of(UserRole::Admin) };
     let mut ids = || CommandId::from_bytes([1; 16]);
     let by_other = operation_propose(FLEET, base(), &other_user, &[host_record()], START, &mut ids).expect("granted");
     assert!(seen.insert(by_other.operation.request_sha256), "who asks is part of the request");

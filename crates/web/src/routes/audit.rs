@@ -11,15 +11,20 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use data_encoding::BASE64;
-use fleet::{model::AuditRow, ports::StoreError};
+use fleet::{
+    model::AuditRow,
+    ports::{StoreError, Write},
+};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    access::Actor,
     input::{Query, list_limit},
     limits,
     problem::ApiError,
+    records,
     state::Shared,
     view,
 };
@@ -86,7 +91,7 @@ enum Stage {
 
 /// One JSON document ([`api::AuditExport`]), written as it is read, so that neither end's memory
 /// grows with the log. A fault in the middle cuts the connection: a document that ends is whole.
-pub(super) async fn export(State(shared): State<Arc<Shared>>) -> Result<Response, ApiError> {
+pub(super) async fn export(State(shared): State<Arc<Shared>>, Actor(actor): Actor) -> Result<Response, ApiError> {
     // Heads first: every entry they cover exists by then.
     let heads = shared.store.audit_heads(false).await?;
     let size = shared.figures.audit_size();
@@ -97,6 +102,8 @@ pub(super) async fn export(State(shared): State<Arc<Shared>>) -> Result<Response
         base64_list(heads.iter().map(Vec::as_slice)),
         base64_list(hosts.iter().map(|host| host.receipt.as_slice())),
     );
+    // Its own entry is the next export's, so that a log at rest is covered by its heads to the end.
+    shared.store.write(Write::Audit(records::audit_exported(&actor, size, shared.now()))).await?;
     let export = Export { shared, next: 0, size, stage: Stage::Head(head.into()) };
     let pieces = stream::try_unfold(export, |mut export| async move {
         let piece = export.piece().await.inspect_err(|error| {

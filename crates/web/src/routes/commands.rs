@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use fleet::{
-    model::{Command, CommandFilter, CommandStatus, UserSession},
+    model::{Command, CommandFilter, CommandStatus, Principal},
     operation::{CancelDecision, CancelOrigin, command_cancel},
     ports::{Event, HostChange, StoreError},
 };
@@ -141,7 +141,7 @@ async fn cancel_once(
     shared: &Shared,
     id: CommandId,
     operation: OperationId,
-    actor: &UserSession,
+    actor: &Principal,
 ) -> Result<Option<OperationId>, Moved> {
     let command = find(shared, id).await?;
     if command.status == CommandStatus::Cancelled {
@@ -179,7 +179,7 @@ async fn known_cancel(
     shared: &Shared,
     id: CommandId,
     operation: &fleet::model::Operation,
-    actor: &UserSession,
+    actor: &Principal,
 ) -> Result<Response, ApiError> {
     let commands = view::operation_commands(&*shared.store, operation.id).await?;
     let cancels = |command: &Command| {

@@ -38,7 +38,7 @@ pub(super) fn not_found(name: &HostName) -> ApiError {
 }
 
 /// The host of that name; of revoked ones, the last that had it.
-async fn find(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
+pub(super) async fn find(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
     if let Some(host) = shared.store.host_by_name(name.clone()).await? {
         return Ok(host);
     }

@@ -18,7 +18,7 @@ use data_encoding::BASE64;
 use envelope::messages::SealedValue;
 use fleet::{
     limits::QUEUE_FOR_DEFAULT,
-    model::{Command, Host, Operation, OperationKind, UserSession},
+    model::{Command, Host, Operation, OperationKind, Principal},
     operation::{OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose},
     ports::{Event, HostChange, StoreError, Write, Written},
 };
@@ -83,7 +83,7 @@ impl Wanted {
     }
 
     /// Whether this is the request that made an operation. Only what the client sent is compared.
-    fn made(&self, operation: &Operation, commands: &[Command], actor: &UserSession) -> bool {
+    fn made(&self, operation: &Operation, commands: &[Command], actor: &Principal) -> bool {
         // Of a deploy, later stages repeat what the first was given.
         let first_of = |host: &HostName| commands.iter().find(|command| command.host_name == *host);
         let same_work = match (&self.work, operation.kind) {
@@ -213,7 +213,7 @@ async fn known(
     shared: &Shared,
     operation: &Operation,
     wanted: &Wanted,
-    actor: &UserSession,
+    actor: &Principal,
 ) -> Result<Response, ApiError> {
     let commands = view::operation_commands(&*shared.store, operation.id).await?;
     if wanted.made(operation, &commands, actor) {
@@ -271,7 +271,7 @@ async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, A
     let mut found = Vec::with_capacity(names.len());
     if names.len() <= limits::HOSTS_ONE_BY_ONE_MAX {
         for name in names {
-            found.push(shared.store.host_by_name(name.clone()).await?.ok_or_else(|| hosts::not_found(name))?);
+            found.push(hosts::find(shared, name).await?);
         }
         return Ok(found);
     }

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use fleet::{
-    model::{User, UserSession},
+    model::{Credential, User, UserSession},
     ports::Write,
 };
 use ids::UserName;
@@ -59,7 +59,11 @@ pub(super) async fn sign_in(
     let audit = records::sign_in(&user, expires, peer, now);
     let session =
         UserSession { token_sha256, user: user.id, user_name: user.name, role: user.role, created_at: now, expires };
-    let answer = who(&session);
+    let answer = WhoAmI {
+        name: session.user_name.clone(),
+        role: session.role.as_str().to_owned(),
+        expires_at: session.expires.into(),
+    };
     shared.store.write(Write::UserSessionCreate { session, audit }).await?;
     shared.metrics.sign_in("signed_in");
     let answer = SignInResponse { token: token.to_string(), expires_at: expires.into(), user: answer };
@@ -116,21 +120,19 @@ pub(crate) async fn tell_refusals(shared: &Shared, all: bool) {
     }
 }
 
-fn who(session: &UserSession) -> WhoAmI {
-    WhoAmI {
-        name: session.user_name.clone(),
-        role: session.role.as_str().to_owned(),
-        expires_at: session.expires.into(),
-    }
+pub(super) async fn who_am_i(Actor(actor): Actor) -> Json<WhoAmI> {
+    Json(WhoAmI { name: actor.user_name, role: actor.role.as_str().to_owned(), expires_at: actor.expires.into() })
 }
 
-pub(super) async fn who_am_i(Actor(session): Actor) -> Json<WhoAmI> {
-    Json(who(&session))
-}
-
-pub(super) async fn sign_out(State(shared): State<Arc<Shared>>, Actor(session): Actor) -> Result<StatusCode, ApiError> {
-    let audit = records::sign_out(&session, shared.now());
-    shared.store.write(Write::UserSessionEnd { token_sha256: session.token_sha256, audit }).await?;
+pub(super) async fn sign_out(State(shared): State<Arc<Shared>>, Actor(actor): Actor) -> Result<StatusCode, ApiError> {
+    let Credential::Session(token_sha256) = actor.credential else {
+        return Err(ApiError::new(
+            Kind::NotAllowed,
+            "an API token does not sign out; revoke it with `serverflow token revoke ID`",
+        ));
+    };
+    let audit = records::sign_out(&actor, shared.now());
+    shared.store.write(Write::UserSessionEnd { token_sha256, audit }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

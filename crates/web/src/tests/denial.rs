@@ -5,6 +5,7 @@ use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
 };
+use envelope::audit::AuditKind;
 use expect_test::expect_file;
 use fleet::model::UserRole;
 use serde_json::{Value, json};
@@ -24,10 +25,21 @@ fn who_may_use_what_is_as_written_down() {
         let access = match route.access {
             Access::Open => "anyone".to_owned(),
             Access::Role(role) => role.to_string(),
+            Access::Person(role) => format!("{role}, signed in"),
         };
-        lines += &format!("{:6} {:35} {access}\n", route.method.as_str(), route.path);
+        let leaf = route.leaf.map_or("-", AuditKind::as_str);
+        lines += &format!("{:6} {:37} {access:20} {leaf}\n", route.method.as_str(), route.path);
     }
     expect_file!["golden/routes.txt"].assert_eq(&lines);
+}
+
+#[test]
+fn no_line_of_the_table_stands_twice_and_what_changes_something_is_recorded() {
+    let mut seen = std::collections::BTreeSet::new();
+    for route in routes::table() {
+        assert!(seen.insert((route.method.to_string(), route.path)), "{} {}", route.method, route.path);
+        assert!(route.method == Method::GET || route.leaf.is_some(), "{} {} leaves nothing", route.method, route.path);
+    }
 }
 
 #[tokio::test]
@@ -36,7 +48,9 @@ async fn nothing_that_needs_a_role_is_answered_without_a_token() {
     let expired = world.token_until(NOW).await;
     let mut denied = 0;
     for route in routes::table() {
-        let Access::Role(_) = route.access else { continue };
+        if route.access == Access::Open {
+            continue;
+        }
         for token in [None, Some(""), Some("sfs_AAAA"), Some(expired.as_str())] {
             let path = path(route.path);
             // Not even a body that cannot be read is looked at.
@@ -52,10 +66,10 @@ async fn nothing_that_needs_a_role_is_answered_without_a_token() {
 
 #[tokio::test]
 async fn a_role_that_is_too_low_is_denied_and_one_that_is_enough_is_not() {
-    for role in [UserRole::Viewer, UserRole::Operator, UserRole::Admin] {
+    for role in UserRole::ALL {
         let world = World::of(role).await;
         for route in routes::table() {
-            let Access::Role(least) = route.access else { continue };
+            let (Access::Role(least) | Access::Person(least)) = route.access else { continue };
             // The session's own end comes last, or nothing after it would be signed in.
             if (route.method.clone(), route.path) == (Method::DELETE, "/api/v1/session") {
                 continue;

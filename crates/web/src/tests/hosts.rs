@@ -92,7 +92,8 @@ async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
     assert_eq!(kinds.iter().filter(|kind| **kind == AuditKind::HostRevoked).count(), 1);
     assert_eq!(world.delete("/api/v1/hosts/other").await.problem(), "host-not-found");
     let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
-    assert_eq!(answer.problem(), "host-not-found");
+    assert_eq!(answer.problem(), "host-not-active", "what is shown is not said to be missing");
+    assert!(answer.json["detail"].as_str().unwrap().contains("was revoked"), "{answer:?}");
     assert_eq!(world.post("/api/v1/hosts", &json!({ "name": "alpha" })).await.status, StatusCode::CREATED);
 }
 

@@ -5,6 +5,7 @@ mod denial;
 mod hosts;
 mod people;
 mod problems;
+mod scenes;
 mod served;
 mod stream;
 mod work;

@@ -39,7 +39,7 @@ async fn connections_are_answered_and_the_end_is_orderly() {
         created_at: world::NOW,
         expires: world::NOW.plus(ids::DurationMs::from_days(1)),
     };
-    let audit = crate::records::sign_out(&session, world::NOW);
+    let audit = crate::records::sign_in(&parts.user, session.expires, [127, 0, 0, 1].into(), world::NOW);
     let store = parts.store.clone();
     fleet::ports::Store::write(&*store, fleet::ports::Write::UserSessionCreate { session, audit }).await.unwrap();
 

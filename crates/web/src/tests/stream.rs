@@ -154,7 +154,7 @@ async fn a_stream_ends_when_its_reader_is_signed_out_and_quiet_ones_are_kept_ali
     let mut watcher = Watcher::of(&world, &format!("{}/events", answer.header("location"))).await;
     watcher.status().await;
     let token_sha256 = credentials::bearer_sha256(&world.token);
-    let audit = records::sign_out(&world.session(token_sha256, super::world::NOW), super::world::NOW);
+    let audit = records::sign_out(&world.principal(), super::world::NOW);
     world.store.write(Write::UserSessionEnd { token_sha256, audit }).await.unwrap();
     // The store's own waits are short of these spans; only this room's timers are moved on.
     tokio::time::pause();

@@ -21,7 +21,8 @@ use envelope::{
 };
 use fleet::{
     model::{
-        Command, CommandStatus, Host, HostStanding, JoinTokenRecord, NewCommand, Seal, User, UserRole, UserSession,
+        Command, CommandStatus, Credential, Host, HostStanding, JoinTokenRecord, NewCommand, Principal, Seal, User,
+        UserRole, UserSession,
     },
     ports::{
         AppChange, AuditEntry, AuditRecord, Event, HostChange, Notifier, Settlement, Store as _, StoreError, Write,
@@ -236,6 +237,17 @@ impl World {
     pub(super) fn session(&self, token_sha256: Sha256, expires: UnixMs) -> UserSession {
         let User { id: user, name: user_name, role, .. } = self.user.clone();
         UserSession { token_sha256, user, user_name, role, created_at: NOW, expires }
+    }
+
+    /// Who the world's own token is of.
+    pub(super) fn principal(&self) -> Principal {
+        Principal {
+            user: self.user.id,
+            user_name: self.user.name.clone(),
+            role: self.user.role,
+            credential: Credential::Session(credentials::bearer_sha256(&self.token)),
+            expires: NOW.plus(DurationMs::from_days(1)),
+        }
     }
 
     pub(super) fn request(method: Method, path: &str, token: Option<&str>, body: Option<&Value>) -> Request<Body> {

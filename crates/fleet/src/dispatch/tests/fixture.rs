@@ -75,13 +75,12 @@ pub(crate) fn host_record() -> Host {
     }
 }
 
-pub(crate) fn session_of(role: UserRole) -> UserSession {
-    UserSession {
-        token_sha256: Sha256::ZERO,
+pub(crate) fn session_of(role: UserRole) -> Principal {
+    Principal {
         user: UserId::from_bytes([7; 16]),
         user_name: "ada".parse().expect("a user name"),
         role,
-        created_at: START,
+        credential: Credential::Session(Sha256::ZERO),
         expires: START.plus(DurationMs::from_days(1)),
     }
 }

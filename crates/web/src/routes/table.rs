@@ -1,0 +1,111 @@
+//! Every path there is, in one table: method, path, who may use it, what it leaves in the audit log,
+//! and what answers.
+//!
+//! Roles are the least ones. What an action asks for beyond (a change needs an operator) is decided in
+//! [`::fleet::operation`] by the action's class, and whose account one may touch in [`::fleet::people`].
+//! A new path is one line here and one in the tests' `scenes`.
+
+use std::sync::Arc;
+
+use ::fleet::model::UserRole::{Admin, Viewer};
+use axum::{
+    handler::Handler,
+    http::Method,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use envelope::audit::AuditKind;
+
+use super::{actions, apps, audit, commands, fleet, health, hosts, operations, page, session};
+use crate::{access::Access, state::Shared};
+
+/// One line of the table.
+pub(crate) struct Route {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the handler holds it; tests walk the table by it"))]
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    /// The entry in the audit log that it leaves when it did what was asked; one at most.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the handler writes it; tests hold it to this"))]
+    pub(crate) leaf: Option<AuditKind>,
+    pub(super) handler: MethodRouter<Arc<Shared>>,
+}
+
+fn route<H, T>(method: Method, path: &'static str, access: Access, leaf: Option<AuditKind>, handler: H) -> Route
+where
+    H: Handler<T, Arc<Shared>>,
+    T: 'static,
+{
+    let filter = match method {
+        Method::POST => MethodFilter::POST,
+        Method::PUT => MethodFilter::PUT,
+        Method::DELETE => MethodFilter::DELETE,
+        // GET answers HEAD as well.
+        _ => MethodFilter::GET,
+    };
+    Route { method, path, access, leaf, handler: on(filter, handler) }
+}
+
+const OPEN: Access = Access::Open;
+const VIEWER: Access = Access::Role(Viewer);
+/// Signed in, not by an API token.
+const PERSON: Access = Access::Person(Viewer);
+const ADMIN: Access = Access::Role(Admin);
+/// Leaves nothing in the audit log.
+const NO_LEAF: Option<AuditKind> = None;
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const DELETE: Method = Method::DELETE;
+
+/// The table.
+pub(crate) fn table() -> Vec<Route> {
+    [open(), people(), hosts(), work(), log()].into_iter().flatten().collect()
+}
+
+fn open() -> Vec<Route> {
+    vec![
+        route(GET, "/", OPEN, NO_LEAF, page::landing),
+        route(GET, "/health", OPEN, NO_LEAF, health::health),
+        route(GET, "/metrics", OPEN, NO_LEAF, health::metrics),
+        route(POST, "/api/v1/session", OPEN, Some(AuditKind::SignIn), session::sign_in),
+    ]
+}
+
+fn people() -> Vec<Route> {
+    vec![
+        route(GET, "/api/v1/session", VIEWER, NO_LEAF, session::who_am_i),
+        route(DELETE, "/api/v1/session", PERSON, Some(AuditKind::SignOut), session::sign_out),
+    ]
+}
+
+fn hosts() -> Vec<Route> {
+    vec![
+        route(GET, "/api/v1/fleet", VIEWER, NO_LEAF, fleet::info),
+        route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
+        route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),
+        route(GET, "/api/v1/hosts/{name}", VIEWER, NO_LEAF, hosts::show),
+        route(DELETE, "/api/v1/hosts/{name}", ADMIN, Some(AuditKind::HostRevoked), hosts::revoke),
+    ]
+}
+
+fn work() -> Vec<Route> {
+    vec![
+        route(GET, "/api/v1/actions", VIEWER, NO_LEAF, actions::list),
+        route(GET, "/api/v1/actions/{name}", VIEWER, NO_LEAF, actions::show),
+        route(POST, "/api/v1/operations", VIEWER, Some(AuditKind::Proposal), operations::propose),
+        route(GET, "/api/v1/operations/{id}", VIEWER, NO_LEAF, operations::show),
+        route(GET, "/api/v1/operations/{id}/events", VIEWER, NO_LEAF, operations::watch),
+        route(GET, "/api/v1/commands", VIEWER, NO_LEAF, commands::list),
+        route(GET, "/api/v1/commands/{id}", VIEWER, NO_LEAF, commands::show),
+        route(GET, "/api/v1/commands/{id}/events", VIEWER, NO_LEAF, commands::watch),
+        route(POST, "/api/v1/commands/{id}/cancel", VIEWER, Some(AuditKind::Cancel), commands::cancel),
+        route(GET, "/api/v1/apps", VIEWER, NO_LEAF, apps::list),
+        route(GET, "/api/v1/apps/{name}", VIEWER, NO_LEAF, apps::show),
+    ]
+}
+
+fn log() -> Vec<Route> {
+    vec![
+        route(GET, "/api/v1/audit", VIEWER, NO_LEAF, audit::list),
+        route(GET, "/api/v1/audit/export", VIEWER, Some(AuditKind::AuditExport), audit::export),
+    ]
+}

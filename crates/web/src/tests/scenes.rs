@@ -1,0 +1,106 @@
+//! One request for each route that does what the route is there for, and what must stand before it.
+//! The audit tests walk the table by it; a route without a scene fails them.
+
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+use envelope::messages::ReportStatus;
+use fleet::ports::AppChange;
+use serde_json::{Value, json};
+
+use super::world::{NOW, PASSWORD, World, command_ids, facts, fresh};
+use crate::routes::Route;
+
+/// A request that will be granted.
+pub(super) struct Scene {
+    pub(super) request: Request<Body>,
+    /// Words in the subject of the entry it leaves, if it leaves one.
+    pub(super) subject: String,
+}
+
+/// The scene of a route, with everything in place. The world's account is `ada`; what has to be there
+/// is made behind the API, so that it does not matter what she may do.
+pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
+    let request =
+        |path: &str, body: Option<Value>| World::request(route.method.clone(), path, Some(&world.token), body.as_ref());
+    let plain = |path: &str| Scene { request: request(path, None), subject: String::new() };
+    let with = |path: &str, body: Option<Value>, subject: &str| Scene {
+        request: request(path, body),
+        subject: subject.to_owned(),
+    };
+    Some(match (&route.method, route.path) {
+        (&Method::GET, path) => plain(&read(world, path).await?),
+        (&Method::POST, "/api/v1/session") => {
+            with(route.path, Some(json!({ "name": "ada", "password": PASSWORD })), "user ada")
+        }
+        (&Method::DELETE, "/api/v1/session") => with(route.path, None, "user ada"),
+        (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
+        (&Method::DELETE, "/api/v1/hosts/{name}") => {
+            world.host("alpha").await;
+            with("/api/v1/hosts/alpha", None, "host alpha")
+        }
+        (&Method::POST, "/api/v1/operations") => {
+            world.host("alpha").await;
+            let body = facts(&["alpha"]);
+            let subject = format!("operation {}", body["operation_id"].as_str().unwrap());
+            with(route.path, Some(body), &subject)
+        }
+        (&Method::POST, "/api/v1/commands/{id}/cancel") => {
+            world.host("alpha").await;
+            let command = command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0];
+            with(&format!("/api/v1/commands/{command}/cancel"), Some(json!({})), &format!("command {command}"))
+        }
+        _ => return None,
+    })
+}
+
+/// Where to read something that is there.
+async fn read(world: &World, pattern: &str) -> Option<String> {
+    if !pattern.contains('{') {
+        return Some(pattern.to_owned());
+    }
+    let name = match pattern.strip_prefix("/api/v1/")?.split('/').next()? {
+        "hosts" => {
+            world.host("alpha").await;
+            "alpha".to_owned()
+        }
+        "actions" => "host.facts".to_owned(),
+        "apps" => {
+            app(world).await;
+            "shop".to_owned()
+        }
+        // Ended, so that their streams of events end.
+        "operations" => ended(world).await.0,
+        "commands" => ended(world).await.1,
+        _ => return None,
+    };
+    Some(pattern.replace("{name}", &name).replace("{id}", &name))
+}
+
+/// An operation and its one command, which has succeeded.
+async fn ended(world: &World) -> (String, String) {
+    world.host("alpha").await;
+    let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let command = command_ids(&answer)[0];
+    world.start(command).await;
+    world.settle(command, (ReportStatus::Succeeded, "done", json!({})), Vec::new(), None).await.unwrap();
+    (answer.json["operation_id"].as_str().unwrap().to_owned(), command.to_string())
+}
+
+/// The app `shop` on the host `alpha`.
+async fn app(world: &World) {
+    let host = world.host("alpha").await;
+    let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let command = command_ids(&answer)[0];
+    world.start(command).await;
+    let app = AppChange::Deployed(fleet::model::AppInstance {
+        app: "shop".parse().unwrap(),
+        host: host.id,
+        host_name: host.name,
+        release: fresh(),
+        deployed_at: NOW,
+        result: b"{}".to_vec(),
+    });
+    world.settle(command, (ReportStatus::Succeeded, "done", json!({})), Vec::new(), Some(app)).await.unwrap();
+}
