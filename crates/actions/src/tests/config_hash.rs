@@ -65,5 +65,6 @@ fn a_container_of_0_1_0_is_known_again() {
         host 3c93101ffc431b523e2dad74b2453c02dd7328ff6373241e5b39994b2b79b84f
         plain 41483c8c5602f98255eb211d244274b13ec85cef91e8f676ada1d07119d0106b
         shared c640c4df6162745be4a32bb4195bc52902191ec32c25a099a29f31092b28f8de
-    "#]].assert_eq(&hashes(services));
+    "#]]
+    .assert_eq(&hashes(services));
 }

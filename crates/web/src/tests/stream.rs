@@ -62,10 +62,10 @@ async fn a_stream_begins_with_what_is_and_ends_with_the_operation() {
     let plan = command_ids(&answer)[0];
     let command = world.stored(plan).await;
     let mut watcher = Watcher::of(&world, &format!("{}/events", answer.header("location"))).await;
-    assert_eq!(watcher.status().await, said("app.plan@1", "queued"));
+    assert_eq!(watcher.status().await, said("app.plan@2", "queued"));
     world.start(plan).await;
-    assert_eq!(watcher.status().await, said("app.plan@1", "delivered"));
-    assert_eq!(watcher.status().await, said("app.plan@1", "running"));
+    assert_eq!(watcher.status().await, said("app.plan@2", "delivered"));
+    assert_eq!(watcher.status().await, said("app.plan@2", "running"));
     world.told.publish(Event::Progress {
         command: plan,
         operation: command.order.operation,
@@ -80,14 +80,14 @@ async fn a_stream_begins_with_what_is_and_ends_with_the_operation() {
     let deploying = order.command;
     let next = fleet::model::NewCommand { order, app: None, sealed: Vec::new() };
     world.settle(plan, (ReportStatus::Succeeded, "planned", json!({})), vec![next], None).await.unwrap();
-    assert_eq!(watcher.status().await, said("app.plan@1", "succeeded"));
-    assert_eq!(watcher.status().await, said("app.deploy@1", "queued"), "the second stage shows by itself");
+    assert_eq!(watcher.status().await, said("app.plan@2", "succeeded"));
+    assert_eq!(watcher.status().await, said("app.deploy@2", "queued"), "the second stage shows by itself");
     world.start(deploying).await;
-    assert_eq!(watcher.status().await, said("app.deploy@1", "delivered"));
-    assert_eq!(watcher.status().await, said("app.deploy@1", "running"));
+    assert_eq!(watcher.status().await, said("app.deploy@2", "delivered"));
+    assert_eq!(watcher.status().await, said("app.deploy@2", "running"));
     let rolled_back = (ReportStatus::RolledBack, "put back", json!({ "why": "unhealthy" }));
     world.settle(deploying, rolled_back, Vec::new(), None).await.unwrap();
-    assert_eq!(watcher.status().await, said("app.deploy@1", "rolled_back"));
+    assert_eq!(watcher.status().await, said("app.deploy@2", "rolled_back"));
     let last = watcher.next().await.unwrap();
     assert_eq!((&last["event"], &last["operation"]["state"]), (&json!("operation"), &json!("failed")));
     assert_eq!(last["operation"]["commands"][1]["result"], json!({ "why": "unhealthy" }));
@@ -95,8 +95,8 @@ async fn a_stream_begins_with_what_is_and_ends_with_the_operation() {
     assert_eq!(world.shared.metrics.event_streams.get(), 0, "its place is free again");
 
     let mut late = Watcher::of(&world, &format!("{}/events", answer.header("location"))).await;
-    assert_eq!(late.status().await, said("app.plan@1", "succeeded"));
-    assert_eq!(late.status().await, said("app.deploy@1", "rolled_back"));
+    assert_eq!(late.status().await, said("app.plan@2", "succeeded"));
+    assert_eq!(late.status().await, said("app.deploy@2", "rolled_back"));
     assert_eq!(late.next().await.unwrap()["event"], "operation");
     assert_eq!(late.next().await, None);
 }
