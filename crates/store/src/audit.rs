@@ -194,6 +194,7 @@ pub(crate) async fn append(t: &mut Transaction<'_>, leaves: &[NewLeaf<'_>]) -> R
         for leaf in piece {
             rows.push(t.log.row(t.cipher, leaf)?);
         }
+        t.room_for(piece.len()).await?;
         let insert = t.later(
             "INSERT INTO audit_leaves (leaf, time, kind, actor, subject, record_sha256, leaf_sha256, \
              record, record_seal, record_report) ",

@@ -26,6 +26,7 @@ pub(super) async fn commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>)
             let times = [time(row.delivered_at)?, time(row.accepted_at)?, time(row.started_at)?, time(row.settled_at)?];
             tuples.push((row.number, row.status, int(row.sealed_last.0)?, times, message));
         }
+        t.room_for(piece.len()).await?;
         let update = t.later(
             "UPDATE commands SET status = v.column2, sealed_last = v.column3, delivered_at = v.column4, \
              accepted_at = v.column5, started_at = v.column6, settled_at = v.column7, \
@@ -54,6 +55,7 @@ pub(super) async fn hosts(t: &mut Transaction<'_>, mut rows: Vec<HostRow>) -> Re
             let head_size = row.audit_head.map(|head| int(head.size)).transpose()?;
             tuples.push((row, [allocated?, acknowledged?, report?], head_size));
         }
+        t.room_for(piece.len()).await?;
         let update = t.later(
             "UPDATE host_state SET allocated = v.column2, acknowledged = v.column3, report_sequence = v.column4, \
              report_sha256 = v.column5, head_log = v.column6, head_size = v.column7, head_root = v.column8 FROM (",
@@ -87,6 +89,7 @@ pub(super) async fn seals(t: &mut Transaction<'_>, seals: &[(i64, i64, &Seal)]) 
                 envelope,
             ));
         }
+        t.room_for(piece.len()).await?;
         let insert =
             t.later("INSERT INTO command_seals (number, command, sequence, expires, payload_sha256, envelope) ");
         insert.push_values(tuples, |mut values, (number, command, sequence, expires, hash, envelope)| {
@@ -104,6 +107,7 @@ pub(super) async fn reports(t: &mut Transaction<'_>, reports: &[(i64, &[u8])]) -
         for (command, envelope) in piece {
             tuples.push((*command, t.cipher.seal(Place::REPORT, *command, envelope)?));
         }
+        t.room_for(piece.len()).await?;
         let insert = t.later("INSERT INTO command_reports (command, envelope) ");
         insert.push_values(tuples, |mut values, (command, envelope)| {
             values.push_bind(command).push_bind(envelope);

@@ -158,6 +158,7 @@ impl Run<'_> {
         ids.sort_unstable();
         ids.dedup();
         for piece in pieces(&ids) {
+            t.room_for(piece.len()).await?;
             let select = t.later(concat!(
                 "SELECT ",
                 host_columns!(),
@@ -199,6 +200,7 @@ impl Run<'_> {
         ids.sort_unstable();
         ids.dedup();
         for piece in pieces(&ids) {
+            t.room_for(piece.len()).await?;
             let select = t.later(concat!(
                 "SELECT ",
                 host_columns!(),

@@ -90,6 +90,12 @@ impl Transaction<'_> {
         self.together.push(text)
     }
 
+    /// Before a statement with so many rows: a long one does not go with what waits, because a text is
+    /// prepared once only as long as it is one of few.
+    pub(crate) async fn room_for(&mut self, rows: usize) -> Result<(), Failure> {
+        if rows > limits::ROWS_TOGETHER_MAX { self.run_together("writing").await } else { Ok(()) }
+    }
+
     /// Runs what was put together; the rows of all of it.
     pub(crate) async fn rows_together(&mut self, doing: &str) -> Result<Vec<SqliteRow>, Failure> {
         let mut together = core::mem::take(&mut self.together);
@@ -105,8 +111,7 @@ impl Transaction<'_> {
         self.rows_together(doing).await.map(drop)
     }
 
-    /// Ends a statement begun with [`Self::later`] that has so many rows: only short ones wait, because a
-    /// text is prepared once only as long as it stays one of few.
+    /// Ends a statement begun with [`Self::later`] that has so many rows: a long one does not wait either.
     pub(crate) async fn ended(&mut self, doing: &str, rows: usize) -> Result<(), Failure> {
         if rows > limits::ROWS_TOGETHER_MAX { self.run_together(doing).await } else { Ok(()) }
     }

@@ -89,6 +89,7 @@ async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<Ha
     ids.dedup();
     let mut hosts = HashMap::with_capacity(ids.len());
     for piece in pieces(&ids) {
+        t.room_for(piece.len()).await?;
         let select = t.later(
             "SELECT id, number, revoked_at IS NOT NULL, \
                  (SELECT count(*) FROM commands WHERE host = hosts.number AND settled_at IS NULL) \
@@ -144,6 +145,7 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
             let parameters = texts[placed.command.order.parameters.as_slice()];
             rows.push(CommandInsert::of(placed, take(&mut t.numbers.command), parameters)?);
         }
+        t.room_for(piece.len()).await?;
         let insert = t.later(
             "INSERT INTO commands (number, id, host, operation, status, action, app, sealed_last, fleet, proposed_at, \
              deliver_by, start_within_ms, action_version, schema_sha256, requester, dry_run, parameters, sealed_refs, \
