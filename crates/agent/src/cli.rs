@@ -11,6 +11,7 @@ use crate::{
     doctor, enrol,
     failure::{Failure, FailureKind},
     policy_check, run,
+    setup::{self, InstallArguments, UninstallArguments},
     state_dir::{self, StateDir},
     status_show,
 };
@@ -66,11 +67,18 @@ enum Verb {
     /// Make this machine a host of a fleet, with a token from `serverflow host enroll NAME`.
     #[command(visible_alias = "enrol")]
     Enroll(EnrollArguments),
+    /// Install this program as a service, enrol unless this machine is a host, start, and check. Again: upgrade.
+    Install(InstallArguments),
+    /// End the agent and remove program and service; with --purge its state too. Says what stays.
+    Uninstall(UninstallArguments),
     /// Run the agent. Ends on SIGTERM or SIGINT.
     Run {
         /// The owner's policy; `policy.toml` in the state directory unless said here or at enrolment.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        /// Leave the session of the terminal it was started from.
+        #[arg(long, hide = true)]
+        detached: bool,
     },
     /// Say how the agent stands. Exit code 0: connected, 4: running but not connected, 1: otherwise.
     Status {
@@ -127,10 +135,16 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Verb::Enroll(EnrollArguments { token_file, policy }) => {
             let policy = policy.map(|path| absolute(&path)).transpose()?;
-            block_on(enrol::enrol(&state, token_file.as_deref(), policy))??;
+            block_on(enrol::enrol(&state, token_file.as_deref(), policy, enrol::Next::Said))??;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Run { policy } => {
+        Verb::Install(arguments) => block_on(setup::install(&state, arguments))?,
+        Verb::Uninstall(arguments) => block_on(setup::uninstall(&state, arguments))?,
+        Verb::Run { policy, detached } => {
+            if detached {
+                // It fails only for whoever leads a session already, and then nothing is to be left.
+                let _ = rustix::process::setsid();
+            }
             let policy = policy.map(|path| absolute(&path)).transpose()?;
             block_on(run::run(state, policy))?.map_err(Failure::failed)?;
             Ok(ExitCode::SUCCESS)

@@ -47,3 +47,13 @@ pub(crate) const DISK_FAIL_BYTES: u64 = 64 * 1024 * 1024;
 pub(crate) const ROOT_EXPIRY_WARN: DurationMs = DurationMs::from_days(60);
 /// Threads for what blocks: look-ups of names, facts of the host.
 pub(crate) const BLOCKING_THREADS_MAX: usize = 4;
+
+/// Seconds for which `install` waits for a session of the agent it started, unless it is told otherwise.
+pub(crate) const SESSION_PATIENCE_SECONDS: u64 = 60;
+/// How often the status file is looked at meanwhile.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time for a running agent to end when it is asked to, and when it is killed.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(15);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(5);
+/// The log of an agent without a service manager begins anew at its start once it is larger.
+pub(crate) const DETACHED_LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;

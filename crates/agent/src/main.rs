@@ -14,6 +14,7 @@ mod limits;
 mod log;
 mod policy_check;
 mod run;
+mod setup;
 mod state_dir;
 mod status;
 mod status_show;

@@ -115,6 +115,11 @@ impl StateDir {
         self.root.join("policy.toml")
     }
 
+    /// Of an agent that no service manager keeps.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("agent.log")
+    }
+
     pub(crate) fn status(&self) -> PathBuf {
         self.root.join("status.json")
     }

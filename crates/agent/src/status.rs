@@ -101,12 +101,16 @@ impl Status {
     }
 }
 
-/// When a process began, in ticks since boot: field 22 of `/proc/<pid>/stat` (proc(5)).
+/// When a process that has not ended began, in ticks since boot: field 22 of `/proc/<pid>/stat` (proc(5)).
 pub(crate) fn process_start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything.
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut after_name = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    // One that has ended stays in the table until its parent asks, which not every init of a container does.
+    if matches!(after_name.next()?, "Z" | "X") {
+        return None;
+    }
+    after_name.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]

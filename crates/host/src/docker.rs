@@ -4,6 +4,7 @@
 //! the first turns a container specification into what the engine takes, the second turns what the
 //! engine refuses into words.
 
+mod belongings;
 mod body;
 mod container;
 mod credentials;
@@ -17,4 +18,5 @@ mod ownership;
 mod pull;
 mod volume;
 
+pub use belongings::Belongings;
 pub use engine::{Engine, EngineConfig, EngineError, EngineVersion};

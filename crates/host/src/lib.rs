@@ -15,5 +15,6 @@ pub mod clock;
 mod docker;
 pub mod facts;
 pub mod limits;
+pub mod service;
 
-pub use docker::{Engine, EngineConfig, EngineError, EngineVersion};
+pub use docker::{Belongings, Engine, EngineConfig, EngineError, EngineVersion};

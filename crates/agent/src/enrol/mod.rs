@@ -88,17 +88,31 @@ impl From<EnrolFailure> for Failure {
 ///
 /// # Errors
 /// In words for a person; running it again goes on where it ended.
-pub(crate) async fn enrol(state: &StateDir, token_file: Option<&Path>, policy: Option<PathBuf>) -> Result<(), Failure> {
-    Ok(enrol_locked(state, token_file, policy).await?)
+pub(crate) async fn enrol(
+    state: &StateDir,
+    token_file: Option<&Path>,
+    policy: Option<PathBuf>,
+    next: Next,
+) -> Result<(), Failure> {
+    Ok(enrol_locked(state, token_file, policy, next).await?)
+}
+
+/// Whether a person is told what to do after an enrolment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Said,
+    /// What comes next is done already.
+    Unsaid,
 }
 
 async fn enrol_locked(
     state: &StateDir,
     token_file: Option<&Path>,
     policy: Option<PathBuf>,
+    next: Next,
 ) -> Result<(), EnrolFailure> {
     if let Some(enrolment) = Enrolment::read(state)? {
-        return already(state, &enrolment, token_file);
+        return already(state, &enrolment, token_file, next);
     }
     let pending = if state.path().exists() { pending_read(state)? } else { None };
     // A begun enrolment can end without a token; otherwise a wrong one shall leave no traces.
@@ -121,7 +135,9 @@ async fn enrol_locked(
     eprintln!("  Roles          {}", roles(&enrolment));
     eprintln!("  State          {} (0700; the keys in it never leave this machine)", state.path().display());
     eprintln!("  Policy         {} (what this host allows; yours to edit)", policy.display());
-    eprintln!("Next: start the agent with `serverflow-agent run{}`.", state_option(state));
+    if next == Next::Said {
+        eprintln!("Next: start the agent with `serverflow-agent run{}`.", state_option(state));
+    }
     Ok(())
 }
 
@@ -141,7 +157,7 @@ fn state_option(state: &StateDir) -> String {
 }
 
 /// Enrolled already: said, and no failure, unless the token is for another fleet.
-fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>) -> Result<(), EnrolFailure> {
+fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>, next: Next) -> Result<(), EnrolFailure> {
     if token_file.is_some() {
         let token = token::read(token_file)?;
         if token.fleet != enrolment.fleet {
@@ -157,7 +173,9 @@ fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>) -
         "  If it was revoked, move {} away and enrol anew: a host id is never used again.",
         state.path().display()
     );
-    eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state_option(state));
+    if next == Next::Said {
+        eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state_option(state));
+    }
     Ok(())
 }
 

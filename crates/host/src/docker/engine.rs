@@ -181,14 +181,14 @@ impl Engine {
     }
 
     /// Forgets the connection when it turned out to be broken.
-    fn noticing<T>(&self, result: Result<T, EffectError>) -> Result<T, EffectError> {
+    pub(super) fn noticing<T>(&self, result: Result<T, EffectError>) -> Result<T, EffectError> {
         if result.as_ref().is_err_and(|failed| failed.kind == EffectErrorKind::EngineUnreachable) {
             *self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         result
     }
 
-    async fn session(&self) -> Result<Session, EffectError> {
+    pub(super) async fn session(&self) -> Result<Session, EffectError> {
         let known = self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let connected = match known {
             Some(connected) => connected,

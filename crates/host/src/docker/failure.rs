@@ -77,8 +77,9 @@ fn unreachable_engine(doing: &str, socket: &Path, failed: &Error) -> EffectError
 }
 
 const fn no_socket() -> &'static str {
-    "it does not exist. Start Docker with `systemctl start docker`, or install it; if its socket is elsewhere, tell \
-     the agent with DOCKER_HOST=unix:///path."
+    "it does not exist. Start Docker with `systemctl start docker`, or install it (Debian, Ubuntu: `apt-get install \
+     docker.io`; elsewhere see docs.docker.com/engine/install); if its socket is elsewhere, tell the agent with \
+     DOCKER_HOST=unix:///path."
 }
 
 fn root_cause(failed: &Error) -> Option<io::ErrorKind> {

@@ -84,11 +84,14 @@ impl Owner {
 
     /// The engine's filter for everything of one app.
     pub(super) fn filter(self, app: &AppName) -> HashMap<String, Vec<String>> {
-        let labels = vec![
-            format!("{}={}", label::FLEET, self.fleet),
-            format!("{}={}", label::HOST, self.host),
-            format!("{}={}", label::APP, app.as_str()),
-        ];
+        let mut filter = self.filter_host();
+        filter.entry("label".to_owned()).or_default().push(format!("{}={}", label::APP, app.as_str()));
+        filter
+    }
+
+    /// The engine's filter for everything of this host.
+    pub(super) fn filter_host(self) -> HashMap<String, Vec<String>> {
+        let labels = vec![format!("{}={}", label::FLEET, self.fleet), format!("{}={}", label::HOST, self.host)];
         HashMap::from([("label".to_owned(), labels)])
     }
 }
