@@ -300,12 +300,15 @@ initialise() {
 health_answers() { curl --silent --fail --output /dev/null --max-time 2 "http://127.0.0.1:$http_port/health"; }
 
 start_control_plane() {
+  # What it serves to new machines is the agent that was built here.
+  mkdir -p "$home/agents/$(uname -m)"
+  ln -sfn "$bin/serverflow-agent" "$home/agents/$(uname -m)/serverflow-agent"
   if control_plane_runs; then
     say_detail "already running (pid $(pid_file_running "$run/control-plane.pid"))"
   else
     start_detached "$run/control-plane.pid" "$log/control-plane.log" \
       "$bin/serverflow-control-plane" serve --data-dir "$data" \
-      --agent-listen "127.0.0.1:$agent_port" --http-listen "127.0.0.1:$http_port"
+      --agent-listen "127.0.0.1:$agent_port" --http-listen "127.0.0.1:$http_port" --agent-dir "$home/agents"
   fi
   local deadline=$((SECONDS + 60))
   until health_answers; do
@@ -353,7 +356,7 @@ enroll() {
     [[ -z $status || $status == revoked ]] || serverflow host revoke "$host_name" --yes >&2
     as_docker_user rm -rf "$agent_state"
   fi
-  serverflow host enroll "$host_name" --role app --ttl 15m --json | json_field token >"$temporary/token"
+  serverflow host enroll "$host_name" --role app --ttl 15m --token-only --json | json_field token >"$temporary/token"
   [[ -s $temporary/token ]] || die "the control plane gave no join token" "Its log: $log/control-plane.log"
   as_docker_user "$bin/serverflow-agent" enroll --token-file "$temporary/token" --state-dir "$agent_state" >&2
   rm -f "$temporary/token"
@@ -412,7 +415,8 @@ summary() {
   printf '  serverflow host list\n'
   printf "  GREETING='Hello again' serverflow app deploy -f %s --name %s --host %s\n" \
     "${compose_file#"$PWD"/}" "$app_name" "$host_name"
-  printf '  serverflow audit verify\n\n'
+  printf '  serverflow audit verify\n'
+  printf '\nA second machine, and HTTPS for people: docs/INSTALL.md\n\n'
   rm -f "$secrets"
 }
 

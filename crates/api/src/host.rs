@@ -1,6 +1,6 @@
 //! Hosts.
 
-use ids::{HostId, HostName, Role};
+use ids::{HostId, HostName, Role, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -76,4 +76,15 @@ pub struct JoinTokenResponse {
     pub name: HostName,
     pub roles: Vec<Role>,
     pub expires_at: Timestamp,
+}
+
+/// An agent's program that the control plane serves at `/agents/SHA256`, to anyone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentProgram {
+    /// As `uname -m` prints it, such as `x86_64`.
+    pub architecture: String,
+    /// SHA-256 of the program, hexadecimal.
+    pub sha256: Sha256,
+    /// Its length in bytes.
+    pub size_bytes: u64,
 }

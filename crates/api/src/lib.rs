@@ -21,7 +21,7 @@ pub use audit::{AuditEntry, AuditExport, AuditExportEntry};
 pub use command::{
     CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,
 };
-pub use host::{HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
+pub use host::{AgentProgram, HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, DeployRequest, Event, OperationCommand, OperationRequest,
     OperationResponse, OperationState, SealedValue, SingleRequest,

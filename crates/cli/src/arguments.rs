@@ -16,14 +16,14 @@ pub(crate) use self::{
     app::{App, Deploy},
     audit::Audit,
     command::Command,
-    host::Host,
+    host::{AgentSource, Host},
 };
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the operation ended otherwise than well; 2 usage or invalid input; 3 not signed in or not allowed;
 4 control plane not reachable; 130 interrupted (the operation goes on).
 
-Environment: SERVERFLOW_URL, SERVERFLOW_TOKEN and SERVERFLOW_ROOT win over what `serverflow login` keeps.
+Environment: SERVERFLOW_URL, SERVERFLOW_CA, SERVERFLOW_TOKEN and SERVERFLOW_ROOT win over what `serverflow login` keeps.
 
 Example:
   serverflow login https://fleet.example.org --user admin
@@ -46,6 +46,9 @@ pub(crate) struct Global {
     /// Address of the control plane
     #[arg(long, global = true, value_name = "URL", env = "SERVERFLOW_URL")]
     pub(crate) url: Option<String>,
+    /// Trust this certificate, or this private authority, and no other (PEM); `login` remembers it
+    #[arg(long, global = true, value_name = "FILE", env = "SERVERFLOW_CA")]
+    pub(crate) ca: Option<PathBuf>,
     /// Print exactly one JSON document and nothing else
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -69,6 +72,7 @@ pub(crate) enum Color {
 pub(crate) enum Noun {
     /// Sign in and remember the session
     #[command(after_help = "Example:\n  serverflow login https://fleet.example.org --user admin\n  \
+        serverflow login https://192.0.2.7:8443 --user admin --ca people.cert.pem\n  \
         serverflow login http://127.0.0.1:8080 --user admin --password-file -   # from standard input")]
     Login(Login),
     /// Sign out and forget the session

@@ -23,15 +23,16 @@ use crate::{
     exit::{Ended, Failure, Kind, io_words},
     files, limits,
     output::{Output, Paint, to_stdout},
+    session_file::Place,
     spans::relative,
     table::{Table, fields},
 };
 
-pub(crate) async fn run(output: &Output, url: Option<&str>, verb: Audit) -> Result<Ended, Failure> {
+pub(crate) async fn run(output: &Output, place: Place<'_>, verb: Audit) -> Result<Ended, Failure> {
     match verb {
-        Audit::List { first, limit } => list(output, &Client::signed_in(url)?, first, limit).await,
-        Audit::Verify { root, export } => verify(output, url, root, export.as_deref()).await,
-        Audit::Export { file } => export(output, &Client::signed_in(url)?, &file).await,
+        Audit::List { first, limit } => list(output, &Client::signed_in(place)?, first, limit).await,
+        Audit::Verify { root, export } => verify(output, place, root, export.as_deref()).await,
+        Audit::Export { file } => export(output, &Client::signed_in(place)?, &file).await,
     }
 }
 
@@ -99,7 +100,7 @@ async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, 
 
 async fn verify(
     output: &Output,
-    url: Option<&str>,
+    place: Place<'_>,
     root: Option<PathBuf>,
     export: Option<&Path>,
 ) -> Result<Ended, Failure> {
@@ -107,7 +108,7 @@ async fn verify(
     let bytes = match export {
         Some(file) => files::read(file, limits::EXPORT_BYTES_MAX)?.to_vec(),
         None => {
-            let client = Client::signed_in(url)?;
+            let client = Client::signed_in(place)?;
             output.progress(format_args!("fetching the audit log from {}", client.address()));
             client.get_bytes(&["audit", "export"]).await?
         }

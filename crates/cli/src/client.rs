@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 use crate::{
     exit::{Failure, Kind},
     limits,
-    session_file::{Target, is_loopback, target},
+    session_file::{Place, Target, is_loopback, target},
+    trust::{self, Trust},
 };
 
 /// A control plane to ask.
@@ -18,38 +19,52 @@ pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<Zeroizing<String>>,
+    trust: Option<Trust>,
 }
 
 impl Client {
-    /// As whoever is signed in. `url` is what flag or environment say.
-    pub(crate) fn signed_in(url: Option<&str>) -> Result<Self, Failure> {
-        let Target { url, token } = target(url)?;
+    /// As whoever is signed in. `place` is what flags or environment say.
+    pub(crate) fn signed_in(place: Place<'_>) -> Result<Self, Failure> {
+        let Target { url, token, trust } = target(place)?;
         if header::HeaderValue::from_str(&token).is_err() {
             let why = "the session token holds characters that no token has";
             return Err(Failure::new(Kind::NotAllowed, why).hint(crate::exit::SIGN_IN_HINT));
         }
-        Self::new(url, Some(token))
+        Self::new(url, Some(token), trust)
     }
 
     /// As nobody yet, or with a token.
-    pub(crate) fn new(base: Url, token: Option<Zeroizing<String>>) -> Result<Self, Failure> {
+    pub(crate) fn new(base: Url, token: Option<Zeroizing<String>>, trust: Option<Trust>) -> Result<Self, Failure> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("serverflow/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(limits::CONNECT_TIMEOUT)
             // A redirect could carry the token somewhere else.
             .redirect(redirect::Policy::none());
+        if let Some(trust) = &trust {
+            builder = builder.tls_certs_only(trust.certificates());
+        }
         if is_loopback(&base) {
             builder = builder.no_proxy();
         }
         let http = builder
             .build()
             .map_err(|e| Failure::new(Kind::NotWell, format!("cannot set up HTTP and TLS: {}", root_cause(&e))))?;
-        Ok(Self { http, base, token })
+        Ok(Self { http, base, token, trust })
     }
 
     /// The control plane's address.
     pub(crate) fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The same, as it was read.
+    pub(crate) const fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The certificates trusted for it (PEM), when they are not the system's.
+    pub(crate) fn trusted(&self) -> Option<&str> {
+        self.trust.as_ref().map(Trust::pem)
     }
 
     /// The address of something below `/api/v1`, each part percent-encoded.
@@ -189,7 +204,9 @@ impl Client {
         let words = status.canonical_reason().unwrap_or("no known status");
         let detail = format!("{} answered {} ({words}) without an explanation", self.address(), status.as_u16());
         let kind = if status.is_redirection() { Kind::Invalid } else { crate::exit::kind_of_status(status.as_u16()) };
-        Failure::new(kind, detail).hint("check that the address is a ServerFlow control plane's")
+        let mut failure = Failure::new(kind, detail).hint("check that the address is a ServerFlow control plane's");
+        failure.status = Some(status.as_u16());
+        failure
     }
 
     fn failed(&self, error: &reqwest::Error) -> Failure {
@@ -198,6 +215,10 @@ impl Client {
         }
         if error.is_builder() {
             return Failure::new(Kind::NotWell, format!("the request could not be made: {}", root_cause(error)));
+        }
+        if let Some((what, hint)) = trust::words(error, self.trust.is_some()) {
+            let why = format!("cannot speak with the control plane at {}: {what}", self.address());
+            return Failure::new(Kind::Unreachable, why).hint(hint);
         }
         self.unreachable(&root_cause(error))
     }
@@ -226,7 +247,7 @@ mod tests {
     use super::*;
 
     fn client(base: &str) -> Client {
-        Client::new(Url::parse(base).unwrap(), None).unwrap()
+        Client::new(Url::parse(base).unwrap(), None, None).unwrap()
     }
 
     #[test]

@@ -84,12 +84,15 @@ pub(crate) struct Failure {
     places_omitted: usize,
     /// What the control plane said, if it was the control plane.
     problem: Option<Box<Problem>>,
+    /// The HTTP status code it answered with.
+    pub(crate) status: Option<u16>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { kind, detail, hint: None, fields: Vec::new(), places: Vec::new(), places_omitted: 0, problem: None }
+        let (fields, places) = (Vec::new(), Vec::new());
+        Self { kind, detail, hint: None, fields, places, places_omitted: 0, problem: None, status: None }
     }
 
     /// Usage or invalid input.
@@ -129,7 +132,13 @@ impl Failure {
             failure.hint = Some(SIGN_IN_HINT.to_owned());
         }
         failure.problem = Some(Box::new(problem));
+        failure.status = Some(status);
         failure
+    }
+
+    /// Whether there is nothing at that path.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == Some(404)
     }
 
     /// The operating system gave no randomness.

@@ -1,24 +1,30 @@
 //! `host …`
 
 use anstyle::{AnsiColor, Style};
-use api::{HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
+use api::{AgentProgram, HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
 use ids::{HostName, Role, UnixMs};
+use reqwest::Url;
 use serde::Serialize;
 
 use crate::{
-    arguments::Host,
+    arguments::{AgentSource, Host},
     client::Client,
     clock,
-    exit::{Ended, Failure},
+    exit::{Ended, Failure, Kind},
+    join::{self, Join},
     output::{Output, Paint, clean_line},
-    prompt,
+    prompt, session_file,
     spans::relative,
     table::{Cell, Table, fields},
 };
 
 pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<Ended, Failure> {
     match verb {
-        Host::Enroll { name, ttl, roles } => enroll(output, client, name, ttl, roles).await,
+        Host::Enroll { name, ttl, roles, token_only, source } => {
+            let request = JoinTokenRequest { name, roles, ttl_seconds: Some(ttl) };
+            enroll(output, client, &request, (!token_only).then_some(&source)).await
+        }
+        Host::Upgrade { name, source } => upgrade(output, client, &name, &source).await,
         Host::List => {
             let hosts: Vec<HostSummary> = client.get(&["hosts"]).await?;
             output.result(&hosts, |hosts, paint| list_words(hosts, clock::now(), paint))?;
@@ -33,27 +39,102 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
     }
 }
 
+/// What `host enroll` prints as JSON.
+#[derive(Serialize)]
+struct Enrolling<'a> {
+    #[serde(flatten)]
+    token: &'a JoinTokenResponse,
+    /// The lines for the new machine; absent with `--token-only`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    install: Option<String>,
+}
+
+/// What `host upgrade` prints as JSON.
+#[derive(Serialize)]
+struct Upgrading<'a> {
+    name: &'a HostName,
+    install: String,
+}
+
 async fn enroll(
     output: &Output,
     client: &Client,
-    name: HostName,
-    ttl_seconds: u64,
-    roles: Vec<Role>,
+    request: &JoinTokenRequest,
+    source: Option<&AgentSource>,
 ) -> Result<Ended, Failure> {
-    let request = JoinTokenRequest { name, roles, ttl_seconds: Some(ttl_seconds) };
-    let token: JoinTokenResponse = client.post(&["hosts"], &request).await?;
-    output.result(&token, |token, paint| enroll_words(token, clock::now(), paint))?;
+    // What is served is asked first: with another agent than the one that is wanted, no token is made.
+    let served = match source {
+        Some(source) => Some(served(client, source).await?).filter(|(_, programs)| !programs.is_empty()),
+        None => None,
+    };
+    let token: JoinTokenResponse = client.post(&["hosts"], request).await?;
+    let install = match &served {
+        Some((url, programs)) => {
+            let (purpose, name) = ("Make this machine the ServerFlow host", &token.name);
+            let join = Join { purpose, name, url, ca: client.trusted(), programs, token: Some(&token.token) };
+            join.caveats().iter().for_each(|caveat| output.progress(format_args!("note: {caveat}")));
+            Some(join.lines()?)
+        }
+        None => {
+            if source.is_some() {
+                output.progress(format_args!("note: {}", join::NO_PROGRAMS));
+            }
+            None
+        }
+    };
+    let enrolling = Enrolling { token: &token, install };
+    output.result(&enrolling, |enrolling, paint| enroll_words(enrolling, clock::now(), paint))?;
     Ok(Ended::Well)
 }
 
-fn enroll_words(token: &JoinTokenResponse, now: UnixMs, paint: Paint) -> String {
-    format!(
-        "Join token for {name}. It works once and ends {until}:\n\n  {token}\n\n\
-         On the new host, as root:\n\n  serverflow-agent enroll --token-file -    # paste the token, then Enter and Ctrl-D\n  serverflow-agent run\n",
-        name = paint.bold(&token.name),
-        until = relative(now, token.expires_at.0),
-        token = clean_line(&token.token),
-    )
+/// Where the machine fetches from, and which programs are there.
+async fn served(client: &Client, source: &AgentSource) -> Result<(Url, Vec<AgentProgram>), Failure> {
+    let url = source.from.as_deref().map_or_else(|| Ok(client.base().clone()), session_file::address)?;
+    let mut programs: Vec<AgentProgram> = match client.get(&["agents"]).await {
+        Ok(programs) => programs,
+        // A control plane of before 0.2 has no such path.
+        Err(failure) if failure.is_not_found() => Vec::new(),
+        Err(failure) => return Err(failure),
+    };
+    if let Some(wanted) = source.agent_sha256 {
+        programs.retain(|program| program.sha256 == wanted);
+        if programs.is_empty() {
+            let why = format!("the control plane serves no agent with the SHA-256 {wanted}, so no lines are printed");
+            return Err(Failure::new(Kind::NotWell, why)
+                .hint("ask whoever runs the control plane which agent it serves, and why it is another one"));
+        }
+    }
+    Ok((url, programs))
+}
+
+fn enroll_words(enrolling: &Enrolling<'_>, now: UnixMs, paint: Paint) -> String {
+    let token = enrolling.token;
+    let (name, until) = (paint.bold(&token.name), relative(now, token.expires_at.0));
+    match &enrolling.install {
+        Some(lines) => format!(
+            "On the new machine, as root, paste this. It makes it the host {name}, once, until its token ends {until};\n\
+             afterwards the same lines install that agent again.\n\n{lines}\n"
+        ),
+        None => format!(
+            "Join token for {name}. It works once and ends {until}:\n\n  {token}\n\n\
+             On the new host, as root:\n\n  serverflow-agent enroll --token-file -    # paste the token, then Enter and Ctrl-D\n  serverflow-agent run\n",
+            token = clean_line(&token.token),
+        ),
+    }
+}
+
+async fn upgrade(output: &Output, client: &Client, name: &HostName, source: &AgentSource) -> Result<Ended, Failure> {
+    let host: HostDetail = client.get(&["hosts", name.as_str()]).await?;
+    let (url, programs) = served(client, source).await?;
+    let purpose = "Upgrade the agent of the ServerFlow host";
+    let join = Join { purpose, name, url: &url, ca: client.trusted(), programs: &programs, token: None };
+    join.caveats().iter().for_each(|caveat| output.progress(format_args!("note: {caveat}")));
+    let upgrading = Upgrading { name, install: join.lines()? };
+    output.result(&upgrading, |upgrading, paint| {
+        let (name, version) = (paint.bold(name), clean_line(&host.summary.agent_version));
+        format!("On {name}, whose agent has version {version}, as root, paste this:\n\n{}\n", upgrading.install)
+    })?;
+    Ok(Ended::Well)
 }
 
 /// What `host revoke` prints as JSON.

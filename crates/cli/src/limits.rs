@@ -32,6 +32,10 @@ pub(crate) const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) const PASSWORD_BYTES_MAX: usize = 1024;
 /// Bytes of the session file.
 pub(crate) const SESSION_FILE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a file of trusted certificates: one authority or a few. Less than the session file, which keeps it.
+pub(crate) const CA_FILE_BYTES_MAX: usize = 48 * 1024;
+/// Characters of a processor's name.
+pub(crate) const ARCHITECTURE_BYTES_MAX: usize = 32;
 /// Bytes of a `.env` file.
 pub(crate) const ENV_FILE_BYTES_MAX: usize = compose::limits::FILE_BYTES_MAX;
 /// Bytes of a file of parameters: more than an order may carry, so that the control plane's own

@@ -19,6 +19,7 @@ mod files;
 mod follow;
 mod generate;
 mod host;
+mod join;
 mod limits;
 mod operation;
 mod output;
@@ -31,6 +32,7 @@ mod session_file;
 mod sign_in;
 mod spans;
 mod table;
+mod trust;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
@@ -42,6 +44,7 @@ use crate::{
     client::Client,
     exit::{Ended, Failure, Kind},
     output::Output,
+    session_file::Place,
 };
 
 fn main() -> ExitCode {
@@ -85,16 +88,16 @@ fn usage(error: &clap::Error, given: &[OsString]) -> ExitCode {
 }
 
 async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
-    let url = arguments.global.url.as_deref();
+    let place = Place { url: arguments.global.url.as_deref(), ca: arguments.global.ca.as_deref() };
     match arguments.noun {
-        Noun::Login(login) => sign_in::login(output, login).await,
-        Noun::Logout => sign_in::logout(output).await,
-        Noun::Whoami => sign_in::whoami(output, &Client::signed_in(url)?).await,
-        Noun::Host(verb) => host::run(output, &Client::signed_in(url)?, verb).await,
-        Noun::App(verb) => app::run(output, &Client::signed_in(url)?, verb).await,
-        Noun::Action(verb) => action::run(output, &Client::signed_in(url)?, verb).await,
-        Noun::Command(verb) => command::run(output, &Client::signed_in(url)?, verb).await,
-        Noun::Audit(verb) => audit::run(output, url, verb).await,
+        Noun::Login(login) => sign_in::login(output, place.ca, login).await,
+        Noun::Logout => sign_in::logout(output, place.ca).await,
+        Noun::Whoami => sign_in::whoami(output, &Client::signed_in(place)?).await,
+        Noun::Host(verb) => host::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::App(verb) => app::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Action(verb) => action::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Audit(verb) => audit::run(output, place, verb).await,
         Noun::Generate(what) => generate::run(output, &what),
         Noun::Version => version(output),
     }

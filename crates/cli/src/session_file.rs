@@ -19,6 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::{
     exit::{Failure, Kind, SIGN_IN_HINT, io_words},
     limits,
+    trust::Trust,
 };
 
 /// What a sign-in leaves behind. No `Debug`: it holds the token.
@@ -33,6 +34,9 @@ pub(crate) struct SessionFile {
     pub(crate) token: String,
     /// When it ends.
     pub(crate) expires_at: api::Timestamp,
+    /// The certificates trusted there (PEM), when they were not the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
 }
 
 impl Drop for SessionFile {
@@ -41,10 +45,20 @@ impl Drop for SessionFile {
     }
 }
 
+/// What flags or the environment say of where the control plane is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) url: Option<&'a str>,
+    /// A file with the certificates to trust.
+    pub(crate) ca: Option<&'a Path>,
+}
+
 /// A control plane and the right to ask it.
 pub(crate) struct Target {
     pub(crate) url: Url,
     pub(crate) token: Zeroizing<String>,
+    /// The certificates to trust; the system's when absent.
+    pub(crate) trust: Option<Trust>,
 }
 
 /// The value of an environment variable, unless it is empty or no text.
@@ -124,12 +138,14 @@ impl SessionFile {
     }
 }
 
-/// Finds the control plane and the token. `url` is what flag or environment say.
-pub(crate) fn target(url: Option<&str>) -> Result<Target, Failure> {
-    let url = url.filter(|url| !url.is_empty()).map(address).transpose()?;
+/// Finds the control plane, the token, and what to trust. A file of certificates that is named wins
+/// over those that were kept, and those hold for the address they were kept with alone.
+pub(crate) fn target(place: Place<'_>) -> Result<Target, Failure> {
+    let url = place.url.filter(|url| !url.is_empty()).map(address).transpose()?;
+    let trust = place.ca.filter(|path| !path.as_os_str().is_empty()).map(Trust::read).transpose()?;
     let token = variable("SERVERFLOW_TOKEN").map(|token| Zeroizing::new(token.trim().to_owned()));
     if let (Some(url), Some(token)) = (&url, &token) {
-        return Ok(Target { url: url.clone(), token: token.clone() });
+        return Ok(Target { url: url.clone(), token: token.clone(), trust });
     }
     let not_signed_in = |detail: String| Failure::new(Kind::NotAllowed, detail).hint(SIGN_IN_HINT);
     let Some(session) = SessionFile::load(&path()?)? else {
@@ -139,12 +155,16 @@ pub(crate) fn target(url: Option<&str>) -> Result<Target, Failure> {
         });
     };
     let kept = address(&session.url)?;
+    let trust = match (trust, &session.ca) {
+        (None, Some(pem)) => Some(Trust::parse(pem, "the kept session")?),
+        (trust, _) => trust,
+    };
     match (url, token) {
-        (None, Some(token)) => Ok(Target { url: kept, token }),
+        (None, Some(token)) => Ok(Target { url: kept, token, trust }),
         (Some(url), None) if url != kept => {
             Err(not_signed_in(format!("nobody is signed in at {url}; the session that is kept is for {kept}")))
         }
-        _ => Ok(Target { url: kept, token: Zeroizing::new(session.token.clone()) }),
+        _ => Ok(Target { url: kept, token: Zeroizing::new(session.token.clone()), trust }),
     }
 }
 
@@ -227,6 +247,7 @@ mod tests {
             user: "admin".parse().unwrap(),
             token: "sfs_x".to_owned(),
             expires_at: ids::UnixMs(5).into(),
+            ca: None,
         };
         session().save(&path).unwrap();
         session().save(&path).unwrap();

@@ -17,6 +17,7 @@ use crate::{
     session_file::SessionFile,
     spans::relative,
     table::fields,
+    trust::Trust,
 };
 
 /// What `login` and `whoami` print as JSON.
@@ -34,7 +35,7 @@ struct SignedOut<'a> {
     signed_out: bool,
 }
 
-pub(crate) async fn login(output: &Output, login: Login) -> Result<Ended, Failure> {
+pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> Result<Ended, Failure> {
     let url = session_file::address(&login.address)?;
     let path = session_file::path()?;
     let name = match login.user {
@@ -47,7 +48,8 @@ pub(crate) async fn login(output: &Output, login: Login) -> Result<Ended, Failur
         Some(file) => password_of(file)?,
         None => prompt::password(&format!("Password of {name}: "))?,
     };
-    let client = Client::new(url, None)?;
+    let trust = place_ca(ca).map(Trust::read).transpose()?;
+    let client = Client::new(url, None, trust)?;
     let mut request = SignInRequest { name: name.clone(), password: password.as_str().to_owned() };
     let answer: Result<SignInResponse, Failure> = client.post(&["session"], &request).await;
     request.password.zeroize();
@@ -60,6 +62,7 @@ pub(crate) async fn login(output: &Output, login: Login) -> Result<Ended, Failur
         user: answer.user.name.clone(),
         token: answer.token,
         expires_at: answer.expires_at,
+        ca: client.trusted().map(str::to_owned),
     };
     session.save(&path)?;
     for name in ["SERVERFLOW_TOKEN", "SERVERFLOW_URL"] {
@@ -93,7 +96,12 @@ fn password_of(file: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(line.to_owned()))
 }
 
-pub(crate) async fn logout(output: &Output) -> Result<Ended, Failure> {
+/// An empty variable is none.
+fn place_ca(ca: Option<&Path>) -> Option<&Path> {
+    ca.filter(|path| !path.as_os_str().is_empty())
+}
+
+pub(crate) async fn logout(output: &Output, ca: Option<&Path>) -> Result<Ended, Failure> {
     let path = session_file::path()?;
     let Some(session) = SessionFile::load(&path)? else {
         let failure = Failure::invalid("there is no session to end");
@@ -102,7 +110,13 @@ pub(crate) async fn logout(output: &Output) -> Result<Ended, Failure> {
             None => failure,
         });
     };
-    let client = Client::new(session_file::address(&session.url)?, Some(Zeroizing::new(session.token.clone())))?;
+    let trust = match (place_ca(ca), &session.ca) {
+        (Some(path), _) => Some(Trust::read(path)?),
+        (None, Some(pem)) => Some(Trust::parse(pem, "the kept session")?),
+        (None, None) => None,
+    };
+    let token = Zeroizing::new(session.token.clone());
+    let client = Client::new(session_file::address(&session.url)?, Some(token), trust)?;
     let told = client.delete(&["session"]).await;
     SessionFile::remove(&path)?;
     match told {

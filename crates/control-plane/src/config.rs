@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
 /// Prefix of environment variables; the rest is the key in capitals.
@@ -26,9 +27,21 @@ pub(crate) struct Settings {
     /// Address and port on which agents dial in (gRPC over TLS 1.3) [default: 127.0.0.1:7443]
     #[arg(long, global = true, value_name = "IP:PORT")]
     agent_listen: Option<SocketAddr>,
-    /// Address and port of the people's listener (REST, events, metrics); plain HTTP, so loopback only [default: 127.0.0.1:8080]
+    /// Address and port of the people's listener (REST, events, metrics); beyond loopback only with a certificate [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "IP:PORT")]
     http_listen: Option<SocketAddr>,
+    /// Certificate of the people's listener, with its chain (PEM): HTTPS instead of HTTP. Read again when it changes, and on SIGHUP
+    #[arg(long, global = true, value_name = "FILE")]
+    http_cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    http_key: Option<PathBuf>,
+    /// Further name under which people reach the people's listener, such as a proxy's; may be given more than once
+    #[arg(long = "host-name", global = true, value_name = "NAME")]
+    host_names: Option<Vec<String>>,
+    /// Directory with the agent's programs for new machines, as DIR/x86_64/serverflow-agent [default: /usr/share/serverflow/agents, and beside this program]
+    #[arg(long, global = true, value_name = "DIR")]
+    agent_dir: Option<PathBuf>,
     /// How much to log: error, warn, info, debug, trace, or a tracing filter [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -51,6 +64,10 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) agent_listen: SocketAddr,
     pub(crate) http_listen: SocketAddr,
+    /// Certificate and key of the people's listener.
+    pub(crate) https: Option<(PathBuf, PathBuf)>,
+    pub(crate) host_names: Vec<String>,
+    pub(crate) agent_dir: Option<PathBuf>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
 }
@@ -65,6 +82,13 @@ impl std::fmt::Display for Config {
         writeln!(f, "data_dir = {:?}", self.data_dir)?;
         writeln!(f, "agent_listen = \"{}\"", self.agent_listen)?;
         writeln!(f, "http_listen = \"{}\"", self.http_listen)?;
+        if let Some((cert, key)) = &self.https {
+            writeln!(f, "http_cert = {cert:?}\nhttp_key = {key:?}")?;
+        }
+        if let Some(directory) = &self.agent_dir {
+            writeln!(f, "agent_dir = {directory:?}")?;
+        }
+        writeln!(f, "host_names = {:?}", self.host_names)?;
         writeln!(f, "log_level = {:?}", self.log_level)?;
         writeln!(f, "log_format = \"{format}\"")
     }
@@ -89,12 +113,28 @@ pub(crate) enum ConfigError {
     #[error("the environment variable {name} is wrong: {message}")]
     Variable { name: String, message: String },
     #[error(
-        "http_listen is {address}: plain HTTP is served on loopback only; use 127.0.0.1 or [::1] and put a TLS proxy in front"
+        "http_listen is {address}: plain HTTP is served on loopback only, because it would carry passwords and tokens in the clear. Give http_cert and http_key (`serverflow-control-plane certificate` makes a self-signed pair), or use 127.0.0.1 or [::1] and put a TLS proxy in front"
     )]
     NotLoopback { address: SocketAddr },
+    #[error("{given} is set and {missing} is not: HTTPS needs both the certificate and its private key")]
+    HalfOfHttps { given: &'static str, missing: &'static str },
+    #[error(
+        "host_names holds {name:?}, which is neither a host name nor an IP address: write it without https:// and without a port"
+    )]
+    HostName { name: String },
 }
 
-const VARIABLES: [&str; 5] = ["DATA_DIR", "AGENT_LISTEN", "HTTP_LISTEN", "LOG_LEVEL", "LOG_FORMAT"];
+const VARIABLES: [&str; 9] = [
+    "DATA_DIR",
+    "AGENT_DIR",
+    "AGENT_LISTEN",
+    "HTTP_LISTEN",
+    "HTTP_CERT",
+    "HTTP_KEY",
+    "HOST_NAMES",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+];
 
 impl Settings {
     fn or(self, below: Self) -> Self {
@@ -102,6 +142,10 @@ impl Settings {
             data_dir: self.data_dir.or(below.data_dir),
             agent_listen: self.agent_listen.or(below.agent_listen),
             http_listen: self.http_listen.or(below.http_listen),
+            http_cert: self.http_cert.or(below.http_cert),
+            http_key: self.http_key.or(below.http_key),
+            host_names: self.host_names.or(below.host_names),
+            agent_dir: self.agent_dir.or(below.agent_dir),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
         }
@@ -129,6 +173,13 @@ impl Settings {
                 "DATA_DIR" => settings.data_dir = Some(value.into()),
                 "AGENT_LISTEN" => settings.agent_listen = address(&value)?,
                 "HTTP_LISTEN" => settings.http_listen = address(&value)?,
+                "AGENT_DIR" => settings.agent_dir = Some(value.into()),
+                "HTTP_CERT" => settings.http_cert = Some(value.into()),
+                "HTTP_KEY" => settings.http_key = Some(value.into()),
+                "HOST_NAMES" => {
+                    let names = value.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+                    settings.host_names = Some(names.collect());
+                }
                 "LOG_LEVEL" => settings.log_level = Some(value),
                 "LOG_FORMAT" => settings.log_format = Some(clap::ValueEnum::from_str(&value, false).map_err(wrong)?),
                 _ => {
@@ -154,13 +205,26 @@ pub(crate) fn load(
     let settings = flags.or(Settings::from_environment(environment)?).or(file);
     let default = |text: &str| text.parse().expect("invariant: the default addresses parse");
     let http_listen = settings.http_listen.unwrap_or_else(|| default(HTTP_LISTEN_DEFAULT));
-    if !http_listen.ip().is_loopback() {
-        return Err(ConfigError::NotLoopback { address: http_listen });
+    let https = match (settings.http_cert, settings.http_key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) if !http_listen.ip().is_loopback() => {
+            return Err(ConfigError::NotLoopback { address: http_listen });
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::HalfOfHttps { given: "http_cert", missing: "http_key" }),
+        (None, Some(_)) => return Err(ConfigError::HalfOfHttps { given: "http_key", missing: "http_cert" }),
+    };
+    let host_names = settings.host_names.unwrap_or_default();
+    if let Some(name) = host_names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+        return Err(ConfigError::HostName { name: name.clone() });
     }
     Ok(Config {
         data_dir: settings.data_dir.unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
         agent_listen: settings.agent_listen.unwrap_or_else(|| default(AGENT_LISTEN_DEFAULT)),
         http_listen,
+        https,
+        host_names,
+        agent_dir: settings.agent_dir,
         log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
         log_format: settings.log_format.unwrap_or(LogFormat::Text),
     })
@@ -210,6 +274,26 @@ mod tests {
     fn plain_http_beyond_loopback_is_refused() {
         let error = load(None, std::iter::empty(), settings("http_listen = '0.0.0.0:8080'")).expect_err("refused");
         assert!(error.to_string().contains("loopback"), "{error}");
+        let half = load(None, std::iter::empty(), settings("http_listen = '0.0.0.0:8443'\nhttp_cert = 'c'"));
+        assert!(half.expect_err("refused").to_string().contains("http_key is not"), "one of two");
+        let half = load(None, std::iter::empty(), settings("http_key = 'k'"));
+        assert!(half.expect_err("refused").to_string().contains("http_cert is not"), "on loopback too");
+        let both =
+            load(None, std::iter::empty(), settings("http_listen = '0.0.0.0:8443'\nhttp_cert = 'c'\nhttp_key = 'k'"));
+        assert_eq!(both.expect("HTTPS").https, Some(("c".into(), "k".into())));
+    }
+
+    #[test]
+    fn host_names_are_names_or_addresses() {
+        let names = |text: &str| load(None, std::iter::empty(), settings(text)).map(|config| config.host_names);
+        let read = names("host_names = ['fleet.example.org', '192.0.2.7', '::1']").expect("names");
+        assert_eq!(read, ["fleet.example.org", "192.0.2.7", "::1"]);
+        for wrong in ["https://x", "x:8443", "", "*.example.org"] {
+            assert!(names(&format!("host_names = ['{wrong}']")).is_err(), "{wrong}");
+        }
+        let variable = ("SERVERFLOW_CONTROL_PLANE_HOST_NAMES".to_owned(), "a.example, b.example".to_owned());
+        let config = load(None, [variable].into_iter(), Settings::default()).expect("valid");
+        assert_eq!(config.host_names, ["a.example", "b.example"]);
     }
 
     #[test]
@@ -222,7 +306,7 @@ mod tests {
         let defaults = load(None, std::iter::empty(), Settings::default()).expect("valid");
         assert_eq!(shown, defaults);
         for key in VARIABLES {
-            assert!(uncommented.contains(&format!("{} =", key.to_lowercase())), "{key} is shown");
+            assert!(example.contains(&format!("{} =", key.to_lowercase())), "{key} is shown");
         }
     }
 }

@@ -13,6 +13,11 @@ impl Files {
         Self { root: data_dir.to_owned() }
     }
 
+    /// The data directory itself.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.root
+    }
+
     /// The root's private key, encrypted with a passphrase. Belongs elsewhere, offline.
     pub(crate) fn root_key(&self) -> PathBuf {
         self.root.join("root.key.pem")

@@ -25,7 +25,7 @@ use serde::Serialize;
 use store::{SqliteStore, StoreConfig};
 use zeroize::Zeroizing;
 
-use crate::{clock, files::Files, tls};
+use crate::{certificate, clock, files::Files, tls};
 
 /// How long root metadata is valid.
 const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
@@ -43,6 +43,9 @@ pub(crate) struct InitArgs {
     /// Name of the first administrator
     #[arg(long, value_name = "NAME", default_value = "admin")]
     admin: UserName,
+    /// Make a self-signed certificate for the people's listener too, for this name or IP address; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    http_name: Vec<String>,
     /// Print one JSON document on standard output and nothing else
     #[arg(long)]
     json: bool,
@@ -64,6 +67,13 @@ struct Initialised {
     agent_addresses: Vec<String>,
     /// SHA-256 of the TLS key's SubjectPublicKeyInfo, now and next, hexadecimal.
     tls_pins: Vec<Sha256>,
+    /// The self-signed certificate of the people's listener, if one was asked for, and its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_key: Option<PathBuf>,
+    #[serde(skip)]
+    http_names: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +120,8 @@ pub(crate) enum InitError {
     Address { address: String },
     #[error("{0}")]
     Key(#[from] KeyFileError),
+    #[error("{0}")]
+    Certificate(#[from] certificate::MakeError),
     #[error("{0}")]
     Tls(#[from] tls::TlsError),
     #[error("{0}")]
@@ -239,6 +251,9 @@ async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<In
     signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
     keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
 
+    let made = (!args.http_name.is_empty()).then(|| certificate::make(files.directory(), &args.http_name, now));
+    let is_made = made.transpose()?.is_some();
+
     Ok(Initialised {
         fleet_id: root.fleet,
         admin: Admin { name: args.admin.clone(), password },
@@ -249,6 +264,9 @@ async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<In
         token_file: destination.admin_token(),
         agent_addresses: root.addresses.clone(),
         tls_pins: root.tls_pins.clone(),
+        http_cert: is_made.then(|| destination.directory().join(certificate::CERT)),
+        http_key: is_made.then(|| destination.directory().join(certificate::KEY)),
+        http_names: args.http_name.clone(),
     })
 }
 
@@ -357,7 +375,14 @@ impl Initialised {
             ("Agents dial", self.agent_addresses.join(", ")),
         ];
         let rows: String = rows.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect();
-        format!("Fleet {fleet_id} is ready.\n\n{rows}")
+        let https = match (&self.http_cert, &self.http_key) {
+            (Some(cert), Some(key)) => {
+                let made = certificate::Made { cert: cert.clone(), key: key.clone() };
+                format!("\n{}", certificate::words(&made, &self.http_names))
+            }
+            _ => String::new(),
+        };
+        format!("Fleet {fleet_id} is ready.\n\n{rows}{https}")
     }
 }
 
@@ -369,6 +394,7 @@ mod tests {
         InitArgs {
             agent_address: vec!["127.0.0.1:7443".to_owned()],
             admin: "admin".parse().expect("a user name"),
+            http_name: Vec::new(),
             json: true,
         }
     }

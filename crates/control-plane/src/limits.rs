@@ -44,3 +44,13 @@ pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) const ROOT_EXPIRY_WARNING: ids::DurationMs = ids::DurationMs::from_days(60);
 /// Time given to sessions and requests to end at shutdown.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a certificate file or a key file.
+pub(crate) const CERTIFICATE_BYTES_MAX: u64 = 256 * 1024;
+/// How often the people's certificate is looked at; SIGHUP makes it be read at once.
+pub(crate) const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a self-signed certificate is valid.
+pub(crate) const CERTIFICATE_LIFETIME: ids::DurationMs = ids::DurationMs::from_days(730);
+/// Characters of a certificate's common name (X.520).
+pub(crate) const COMMON_NAME_MAX: usize = 64;
+/// Bytes of an agent's program: far more than a release has, and room for one with debug information.
+pub(crate) const AGENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;

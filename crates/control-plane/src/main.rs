@@ -3,7 +3,9 @@
 //! This program is the control plane's shell: it brings clocks, randomness, sockets and files to the
 //! machines of `session` and `fleet`, and holds the wiring between the rooms. It decides nothing.
 
+mod agent_programs;
 mod agents;
+mod certificate;
 mod chores;
 mod clock;
 mod config;
@@ -15,9 +17,11 @@ mod keys;
 mod limits;
 mod listener;
 mod patience;
+mod people_tls;
 mod random;
 mod serve;
 mod session_task;
+mod stamp;
 mod tls;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
@@ -58,6 +62,10 @@ enum Command {
     /// Example: serverflow-control-plane generate man --out /usr/local/share/man/man8
     #[command(subcommand)]
     Generate(manual::Generate),
+    /// Make a self-signed certificate for the people's listener (HTTPS), in place of one made before
+    ///
+    /// Example: serverflow-control-plane certificate --name fleet.example.org --name 192.0.2.7
+    Certificate(certificate::CertificateArgs),
     /// Work with the configuration
     Config {
         #[command(subcommand)]
@@ -88,6 +96,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Generate(what) => generate(&what),
+        Command::Certificate(args) => match certificate::run(&config.data_dir, &args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
         Command::Init(args) => run(init::run(config.data_dir, args)),
         Command::Serve => {
             if let Err(error) = log_to_standard_error(&config) {

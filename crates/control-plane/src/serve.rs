@@ -18,12 +18,14 @@ use tonic::transport::Server;
 use wire::v1::agent_link_server::AgentLinkServer;
 
 use crate::{
+    agent_programs::Programs,
     agents::{AgentService, Agents},
     chores, clock,
     config::Config,
     files::Files,
     hub::Hub,
     keys, limits, listener,
+    people_tls::{CertificateError, PeopleTls},
 };
 
 /// Why the control plane does not run.
@@ -35,6 +37,8 @@ pub(crate) enum ServeError {
     Keys(#[from] keys::KeysError),
     #[error("{0}")]
     Tls(#[from] crate::tls::TlsError),
+    #[error("people get no HTTPS: {0}")]
+    Certificate(#[from] CertificateError),
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("the stored root metadata does not verify: {0}")]
@@ -70,6 +74,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     if !files.database().exists() {
         return Err(ServeError::NotInitialised { path: config.data_dir });
     }
+    let people_tls = config.https.as_ref().map(|(cert, key)| PeopleTls::load(cert, key)).transpose()?;
     let agent_listener = listen(config.agent_listen, "agents", "--agent-listen").await?;
     let people_listener = listen(config.http_listen, "people", "--http-listen").await?;
 
@@ -102,7 +107,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let ended = Arc::new(Notify::new());
     let agents_side = serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone());
     let agents_side = tokio::spawn(told(ended.clone(), agents_side));
-    let state = people(&agents, &store, &hub, keys.tls.pin());
+    let watching = people_tls.clone().map(|tls| tokio::spawn(tls.watch()));
+    let programs = Arc::new(Programs::new(config.agent_dir.as_deref()));
+    // Hashing takes a moment, and nobody waits for it.
+    let told_programs = programs.clone();
+    tokio::task::spawn_blocking(move || told_programs.tell());
+    let state = web::WebState {
+        host_names: host_names(&config),
+        tls: people_tls.map(|tls| tls as Arc<dyn web::Tls>),
+        agent_programs: programs,
+        ..people(&agents, &store, &hub, keys.tls.pin())
+    };
     let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
 
     // With one side gone it must not look alive: whoever started it sees it end and starts it anew.
@@ -122,7 +137,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         Ok(())
     });
     let result = if is_early { result.and(Err(ServeError::Early)) } else { result };
-    for chore in chores {
+    for chore in chores.into_iter().chain(watching) {
         chore.abort();
     }
     store.close().await;
@@ -163,6 +178,13 @@ fn warn_of_expiry(root: &TrustedRoot) {
     }
 }
 
+/// The names the configuration has, and the address listened on, if it is one.
+fn host_names(config: &Config) -> Vec<String> {
+    let ip = config.http_listen.ip();
+    let own = (!ip.is_unspecified()).then(|| ip.to_string());
+    config.host_names.iter().cloned().chain(own).collect()
+}
+
 fn people(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
@@ -177,6 +199,8 @@ fn people(
         tls_spki_sha256,
         version: env!("CARGO_PKG_VERSION"),
         host_names: Vec::new(),
+        tls: None,
+        agent_programs: Arc::new(Programs::new(None)),
         clock: clock::now,
         figures: Arc::new(Figures { hub: hub.clone(), store: store.clone() }),
         registry: Registry::default(),

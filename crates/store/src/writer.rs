@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fleet::ports::{StoreError, Write, Written};
-use sqlx::{Connection as _, QueryBuilder, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -153,7 +153,6 @@ impl Writer {
             cipher: &self.cipher,
             numbers: &mut numbers,
             log: &mut log,
-            together: QueryBuilder::default(),
         };
         let done = transact(&mut transaction, writes).await;
         match done {
@@ -205,10 +204,9 @@ impl Writer {
 }
 
 async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
-    t.later("BEGIN IMMEDIATE");
+    t.run("beginning", sqlx::query("BEGIN IMMEDIATE")).await?;
     let answers = write::apply_all(t, writes).await?;
-    t.later("COMMIT");
-    t.run_together("committing").await?;
+    t.run("committing", sqlx::query("COMMIT")).await?;
     Ok(answers)
 }
 

@@ -60,8 +60,8 @@ pub(crate) async fn around(State(shared): State<Arc<Shared>>, request: Request, 
 }
 
 async fn answer(shared: &Shared, request: Request, next: Next) -> Response {
-    if !is_ours(request.uri(), request.headers(), &shared.host_names) {
-        let detail = "the request names a host this control plane is not known by; use http://localhost or http://127.0.0.1 with its port. A proxy in front must send one of these as `Host`, or a name that this control plane was given";
+    if !is_ours(request.uri(), request.headers(), &|name| shared.is_called(name)) {
+        let detail = "the request names a host this control plane is not known by; use http://localhost or http://127.0.0.1 with its port. A name must be in the certificate or in `host_names` of the control plane; a proxy in front must send such a name as `Host`";
         return ApiError::new(Kind::WrongHost, detail).into_response();
     }
     timeout(limits::RESPONSE_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
@@ -101,24 +101,24 @@ fn method_word(method: &Method) -> &'static str {
 /// Whether the request was sent to a name of ours. A page of a stranger's can make a browser send
 /// requests here under the stranger's own name, by letting that name resolve to a loopback address
 /// (DNS rebinding); the name gives it away.
-fn is_ours(uri: &Uri, headers: &HeaderMap, names: &[String]) -> bool {
+fn is_ours(uri: &Uri, headers: &HeaderMap, is_called: &dyn Fn(&str) -> bool) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
     let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
-    is_our_name(host.as_str(), host.host(), names)
-        && uri.authority().is_none_or(|uri| is_our_name(uri.as_str(), uri.host(), names))
+    is_our_name(host.as_str(), host.host(), is_called)
+        && uri.authority().is_none_or(|uri| is_our_name(uri.as_str(), uri.host(), is_called))
 }
 
-fn is_our_name(authority: &str, host: &str, names: &[String]) -> bool {
+fn is_our_name(authority: &str, host: &str, is_called: &dyn Fn(&str) -> bool) -> bool {
     if authority.contains('@') {
         return false;
     }
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        return address.to_canonical().is_loopback() || names.iter().any(|name| name == bare);
+        return address.to_canonical().is_loopback() || is_called(bare);
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    host == "localhost" || names.contains(&host)
+    host == "localhost" || is_called(&host)
 }
 
 #[cfg(test)]
@@ -127,13 +127,13 @@ mod tests {
 
     #[test]
     fn only_names_of_ours_are_answered() {
-        let names = ["control.example.org".to_owned(), "192.0.2.7".to_owned()];
+        let called = |name: &str| ["control.example.org", "192.0.2.7"].contains(&name);
         let check = |uri: &str, hosts: &[&str], ours: bool| {
             let mut headers = HeaderMap::new();
             for host in hosts {
                 headers.append(header::HOST, host.parse().unwrap());
             }
-            assert_eq!(is_ours(&uri.parse().unwrap(), &headers, &names), ours, "{uri} {hosts:?}");
+            assert_eq!(is_ours(&uri.parse().unwrap(), &headers, &called), ours, "{uri} {hosts:?}");
         };
         for host in [
             "localhost",

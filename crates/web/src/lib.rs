@@ -7,7 +7,9 @@
 //! there does not exist, and what needs a role is refused before anything of it is read.
 
 mod access;
+mod agent_programs;
 pub mod credentials;
+mod download_rate;
 mod edge;
 mod events;
 mod fresh;
@@ -21,10 +23,13 @@ mod serve;
 mod sign_in_rate;
 mod stall;
 mod state;
+mod tls;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub use agent_programs::AgentPrograms;
 pub use serve::serve;
 pub use state::{Figures, WebState};
+pub use tls::{Connection, Tls};

@@ -12,6 +12,8 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const BODY_BYTES_OPEN_MAX: usize = 8 * 1024;
 /// Bytes of one request's line and headers.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Time for a TLS handshake.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time for a request's headers to arrive, and for which an idle connection is kept.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time until a response must begin.
@@ -62,6 +64,19 @@ pub const SIGN_IN_PEER_REFILL: DurationMs = DurationMs::from_secs(2);
 pub const SIGN_IN_KEYS_MAX: usize = 10_000;
 /// Refused sign-ins with one name make one audit entry in this time.
 pub const REFUSALS_PER: DurationMs = DurationMs::from_mins(1);
+
+/// Programs fetched at once.
+pub const DOWNLOADS_MAX: usize = 16;
+/// Programs fetched in a row from one address (IPv6: one /64 network) before it is slowed down.
+pub const DOWNLOADS_PER_PEER: u64 = 60;
+/// Time after which one more may be fetched from that address.
+pub const DOWNLOAD_REFILL: DurationMs = DurationMs::from_secs(10);
+/// Addresses remembered for that.
+pub const DOWNLOAD_PEERS_MAX: usize = 10_000;
+/// Time for one program to be fetched.
+pub const DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// Bytes of it in memory at a time.
+pub const DOWNLOAD_PIECE_BYTES: u64 = 256 * 1024;
 
 /// How long a join token lives, unless someone says otherwise.
 pub const JOIN_TOKEN_LIFETIME_DEFAULT: DurationMs = DurationMs::from_mins(15);

@@ -52,6 +52,7 @@ kinds! {
     HostNotFound NOT_FOUND "host-not-found" "No such host";
     AppNotFound NOT_FOUND "app-not-found" "No such app";
     ActionNotFound NOT_FOUND "action-not-found" "No such action";
+    AgentNotFound NOT_FOUND "agent-not-found" "No such agent program";
     CommandNotFound NOT_FOUND "command-not-found" "No such command";
     OperationNotFound NOT_FOUND "operation-not-found" "No such operation";
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "No such method";
@@ -67,6 +68,7 @@ kinds! {
     WrongHost MISDIRECTED_REQUEST "wrong-host" "Not the name of this server";
     Invalid UNPROCESSABLE_ENTITY "invalid" "The request is wrong";
     TooManySignIns TOO_MANY_REQUESTS "too-many-sign-ins" "Too many sign-ins";
+    TooManyDownloads TOO_MANY_REQUESTS "too-many-downloads" "Too many downloads";
     Internal INTERNAL_SERVER_ERROR "internal" "The control plane failed";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is busy";
     StoreUnavailable SERVICE_UNAVAILABLE "store-unavailable" "The database cannot be used";

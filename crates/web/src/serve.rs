@@ -19,6 +19,7 @@ use crate::{
     events, limits, routes,
     stall::Stalling,
     state::{Shared, WebState, asked_to_end},
+    tls::Connection,
 };
 
 /// Answers people on `listener` until `shutdown` is done; then lets open responses end, for at most
@@ -90,6 +91,27 @@ async fn connection(
     // Small answers go out at once; without it they are only slower.
     let _ = tcp.set_nodelay(true);
     shared.metrics.connections.inc();
+    match secured(&shared, tcp, peer).await {
+        Some(stream) => answer_on(&shared, router, stream, peer).await,
+        None => tracing::debug!(%peer, "no TLS handshake came about"),
+    }
+    shared.metrics.connections.dec();
+    drop(place);
+}
+
+/// The connection as HTTP sees it, once its TLS handshake has ended well; as it is without TLS.
+async fn secured(shared: &Shared, tcp: TcpStream, peer: SocketAddr) -> Option<Box<dyn Connection>> {
+    let Some(tls) = shared.tls.clone() else { return Some(Box::new(tcp)) };
+    match timeout(limits::HANDSHAKE_TIME_MAX, tls.accept(tcp)).await.ok()? {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
+            None
+        }
+    }
+}
+
+async fn answer_on(shared: &Arc<Shared>, router: Router, stream: Box<dyn Connection>, peer: SocketAddr) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         router.clone().call(request)
@@ -99,7 +121,7 @@ async fn connection(
         .header_read_timeout(limits::HEAD_TIME_MAX)
         .max_buf_size(limits::HEAD_BYTES_MAX)
         .half_close(false);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(Stalling::new(tcp)), service));
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Stalling::new(stream)), service));
     let mut closing = shared.closing.clone();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -111,8 +133,6 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
-    shared.metrics.connections.dec();
-    drop(place);
 }
 
 async fn tell_refusals(shared: Arc<Shared>) {

@@ -102,7 +102,7 @@ fn make_room(buckets: &mut HashMap<Key, UnixMs>, now: UnixMs) {
 }
 
 /// Whoever has one IPv6 address has its whole /64.
-fn network(peer: IpAddr) -> IpAddr {
+pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

@@ -9,10 +9,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
+    agent_programs::AgentPrograms,
     credentials::CredentialError,
+    download_rate::DownloadRate,
     fresh, limits,
     metrics::Metrics,
     sign_in_rate::{Refusals, SignInRate},
+    tls::Tls,
 };
 
 /// Everything [`crate::serve`] needs.
@@ -32,6 +35,11 @@ pub struct WebState {
     /// Host names (no port) under which people reach this listener, beside `localhost` and loopback
     /// addresses. Requests for any other name are refused (DNS rebinding).
     pub host_names: Vec<String>,
+    /// Who encrypts connections; without it they are plain HTTP. Names in its certificate are names of
+    /// this listener too.
+    pub tls: Option<Arc<dyn Tls>>,
+    /// The agent's programs for new machines.
+    pub agent_programs: Arc<dyn AgentPrograms>,
     /// The time.
     pub clock: fn() -> UnixMs,
     /// Figures that others keep.
@@ -57,6 +65,10 @@ pub(crate) struct Shared {
     pub(crate) tls_spki_sha256: Sha256,
     pub(crate) version: &'static str,
     pub(crate) host_names: Vec<String>,
+    pub(crate) tls: Option<Arc<dyn Tls>>,
+    pub(crate) agent_programs: Arc<dyn AgentPrograms>,
+    pub(crate) download_rate: DownloadRate,
+    pub(crate) downloads: Arc<Semaphore>,
     clock: fn() -> UnixMs,
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
@@ -79,6 +91,10 @@ impl Shared {
             tls_spki_sha256: state.tls_spki_sha256,
             version: state.version,
             host_names: state.host_names.into_iter().map(|name| name.to_ascii_lowercase()).collect(),
+            tls: state.tls,
+            agent_programs: state.agent_programs,
+            download_rate: DownloadRate::default(),
+            downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
             clock: state.clock,
             figures: state.figures,
             metrics: Metrics::new(state.registry),
@@ -93,6 +109,12 @@ impl Shared {
 
     pub(crate) fn now(&self) -> UnixMs {
         (self.clock)()
+    }
+
+    /// Whether people may call this server so: a name it was told, in lower case, or one that its
+    /// certificate is valid for.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.host_names.iter().any(|ours| ours == name) || self.tls.as_ref().is_some_and(|tls| tls.certifies(name))
     }
 
     pub(crate) fn root(&self) -> Arc<TrustedRoot> {

@@ -13,8 +13,10 @@
 pub mod cli;
 pub mod docker;
 pub mod evil;
+pub mod far_fleet;
 pub mod fleet;
 pub mod http;
+pub mod machine;
 pub mod program;
 pub mod proxy;
 pub mod sample;

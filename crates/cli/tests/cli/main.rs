@@ -4,6 +4,7 @@ mod audit;
 mod deploy;
 mod failures;
 mod follow;
+mod https;
 mod json;
 mod program;
 mod server;

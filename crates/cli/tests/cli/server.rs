@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    io::{BufRead as _, BufReader, Read, Write},
+    net::TcpListener,
     sync::{Arc, Condvar, Mutex},
     thread,
     time::Duration,
@@ -62,15 +62,42 @@ impl Server {
     /// Answers each request line, such as `GET /api/v1/hosts`, with its answers in turn, the last one
     /// for ever. Anything else is a 404 of the test server.
     pub(crate) fn new(answers: impl IntoIterator<Item = (&'static str, Vec<Answer>)>) -> Self {
+        Self::start(answers, None)
+    }
+
+    /// The same over HTTPS; its address has the name `localhost`.
+    pub(crate) fn secure(
+        answers: impl IntoIterator<Item = (&'static str, Vec<Answer>)>,
+        tls: Arc<rustls::ServerConfig>,
+    ) -> Self {
+        Self::start(answers, Some(tls))
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.url.rsplit_once(':').expect("a port").1.parse().expect("a port")
+    }
+
+    fn start(
+        answers: impl IntoIterator<Item = (&'static str, Vec<Answer>)>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let port = listener.local_addr().expect("an address").port();
+        let url = if tls.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
         let answers = answers.into_iter().map(|(line, answers)| (line.to_owned(), answers)).collect();
         let state = Arc::new((Mutex::new(State { answers, heard: Vec::new() }), Condvar::new()));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || serve(stream, &shared));
+                let (shared, tls) = (Arc::clone(&shared), tls.clone());
+                thread::spawn(move || match tls {
+                    None => serve(stream, &shared),
+                    Some(tls) => {
+                        let session = rustls::ServerConnection::new(tls).expect("a usable configuration");
+                        serve(rustls::StreamOwned::new(session, stream), &shared);
+                    }
+                });
             }
         });
         Self { url, state }
@@ -95,8 +122,8 @@ impl Server {
     }
 }
 
-fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
-    let Some(heard) = hear(&stream) else { return };
+fn serve(mut stream: impl Read + Write, shared: &(Mutex<State>, Condvar)) {
+    let Some(heard) = hear(&mut stream) else { return };
     let answer = {
         let mut state = shared.0.lock().expect("not poisoned");
         state.heard.push(heard.clone());
@@ -108,10 +135,10 @@ fn serve(stream: TcpStream, shared: &(Mutex<State>, Condvar)) {
         }
     };
     // A client that went away is no matter of this side.
-    let _ = reply(stream, answer);
+    let _ = reply(&mut stream, answer);
 }
 
-fn hear(stream: &TcpStream) -> Option<Heard> {
+fn hear(stream: &mut impl Read) -> Option<Heard> {
     let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first).ok()?;
@@ -137,7 +164,7 @@ fn hear(stream: &TcpStream) -> Option<Heard> {
     Some(Heard { line, authorization, body })
 }
 
-fn reply(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
+fn reply(stream: &mut (impl Read + Write), answer: Answer) -> std::io::Result<()> {
     let head =
         |status: u16, kind: &str| format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nconnection: close\r\n");
     let event = |value: &Value| format!("event: {}\ndata: {value}\n\n", value["event"].as_str().unwrap_or_default());

@@ -3,6 +3,7 @@
 //! [`crate::access::authorise`].
 
 mod actions;
+mod agents;
 mod apps;
 mod audit;
 mod commands;

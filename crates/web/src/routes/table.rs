@@ -15,7 +15,7 @@ use axum::{
 };
 use envelope::audit::AuditKind;
 
-use super::{actions, apps, audit, commands, fleet, health, hosts, operations, page, session};
+use super::{actions, agents, apps, audit, commands, fleet, health, hosts, operations, page, session};
 use crate::{access::Access, state::Shared};
 
 /// One line of the table.
@@ -66,6 +66,7 @@ fn open() -> Vec<Route> {
         route(GET, "/", OPEN, NO_LEAF, page::landing),
         route(GET, "/health", OPEN, NO_LEAF, health::health),
         route(GET, "/metrics", OPEN, NO_LEAF, health::metrics),
+        route(GET, "/agents/{sha256}", OPEN, NO_LEAF, agents::program),
         route(POST, "/api/v1/session", OPEN, Some(AuditKind::SignIn), session::sign_in),
     ]
 }
@@ -80,6 +81,7 @@ fn people() -> Vec<Route> {
 fn hosts() -> Vec<Route> {
     vec![
         route(GET, "/api/v1/fleet", VIEWER, NO_LEAF, fleet::info),
+        route(GET, "/api/v1/agents", VIEWER, NO_LEAF, agents::list),
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),
         route(GET, "/api/v1/hosts/{name}", VIEWER, NO_LEAF, hosts::show),

@@ -15,7 +15,7 @@ use crate::{access::Access, limits, routes};
 
 fn path(pattern: &str) -> String {
     let id: ids::CommandId = fresh();
-    pattern.replace("{name}", "some.name").replace("{id}", &id.to_string())
+    pattern.replace("{name}", "some.name").replace("{id}", &id.to_string()).replace("{sha256}", &"0".repeat(64))
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The whole router over the real store: what people see, and who may not.
 
+mod agents;
 mod audit;
 mod denial;
 mod hosts;

@@ -107,7 +107,7 @@ pub(super) struct World {
     pub(super) user: User,
     command_key: SigningKey<role::Command>,
     pub(super) closing: watch::Sender<bool>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What was answered.
@@ -159,6 +159,8 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         tls_spki_sha256: Sha256([9; 32]),
         version: "0.1.0-test",
         host_names: vec!["control.example.org".to_owned()],
+        tls: None,
+        agent_programs: Arc::new(super::agents::Served(directory.path().join("agent"))),
         clock: now,
         figures: Arc::new(StoreFigures(store.clone())),
         registry: Registry::default(),
@@ -210,18 +212,8 @@ impl World {
         let shared = Shared::new(state, closed).unwrap();
         let router = routes::router(&shared);
         let WorldParts { store, told, root, user, command_key, directory } = parts;
-        let mut world = Self {
-            router,
-            shared,
-            store,
-            told,
-            token: String::new(),
-            root,
-            user,
-            command_key,
-            closing,
-            _directory: directory,
-        };
+        let mut world =
+            Self { router, shared, store, told, token: String::new(), root, user, command_key, closing, directory };
         world.token = world.token_until(NOW.plus(DurationMs::from_days(1))).await;
         world
     }
@@ -286,6 +278,11 @@ impl World {
     /// Kinds of all audit entries.
     pub(super) async fn audit_kinds(&self) -> Vec<AuditKind> {
         self.store.audit(0, 1000).await.unwrap().into_iter().map(|row| row.kind).collect()
+    }
+
+    /// Where a test may put an agent's program.
+    pub(super) fn agent_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("agent")
     }
 
     fn identity(name: &str) -> SigningKey<role::Agent> {
