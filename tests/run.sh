@@ -192,6 +192,13 @@ end_to_end() {
   fi
 }
 
+# Many agents in one process, a control plane killed under them, every report durable: few of them, for the logic alone.
+load() {
+  local log=$logs/load.log
+  "$target/debug/serverflow-load" --bin-dir "$binaries" --agents 60 --rounds 1 --singles 5 --idle-seconds 1 >"$log" 2>&1 ||
+    { tail -n 20 "$log" >&2; return 1; }
+}
+
 doc_tests() { counted_run doc-tests cargo test --locked --quiet --workspace --doc; }
 
 documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps; }
@@ -233,7 +240,7 @@ finish() {
   exit 0
 }
 
-if [[ $fast == yes ]]; then say_steps 10; else say_steps 12; fi
+if [[ $fast == yes ]]; then say_steps 10; else say_steps 13; fi
 say_step "setting up"
 set_up
 step "formatting" formatting
@@ -245,6 +252,7 @@ step_first "building tests and programs" build
 [[ $fast == yes ]] || step_first "sample image" sample_image
 step "tests" workspace_tests
 [[ $fast == yes ]] || step "end-to-end tests" end_to_end
+[[ $fast == yes ]] || step "load: 60 agents" load
 step "documentation tests" doc_tests
 step "documentation" documentation
 finish

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use envelope::{audit::AuditLeaf, merkle::Frontier};
 use fleet::ports::{AuditEntry, AuditRecord, StoreError};
 use ids::{Sha256, sha256};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use crate::{
     cipher::{Cipher, Place},
     fault::{Failure, Location},
     limits,
     rows::{Fields, int, pieces},
+    write::Transaction,
 };
 
 /// Size and root of the log, as durable on disk: what a head may be signed over.
@@ -159,38 +160,6 @@ impl AuditLog {
         Ok(log)
     }
 
-    /// Appends leaves, in order, within the writer's transaction.
-    pub(crate) async fn append(
-        &mut self,
-        connection: &mut SqliteConnection,
-        location: &Location,
-        cipher: &Cipher,
-        leaves: &[NewLeaf<'_>],
-    ) -> Result<(), Failure> {
-        for piece in pieces(leaves) {
-            let mut rows = Vec::with_capacity(piece.len());
-            for leaf in piece {
-                rows.push(self.row(cipher, leaf)?);
-            }
-            let mut insert = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO audit_leaves (leaf, time, kind, actor, subject, record_sha256, leaf_sha256, \
-                 record, record_seal, record_report) ",
-            );
-            insert.push_values(rows, |mut values, row| {
-                values.push_bind(row.leaf).push_bind(row.time).push_bind(row.kind);
-                values.push_bind(row.actor).push_bind(row.subject);
-                values.push_bind(row.record_sha256.0.to_vec()).push_bind(row.leaf_sha256.0.to_vec());
-                values.push_bind(row.record).push_bind(row.record_seal).push_bind(row.record_report);
-            });
-            insert
-                .build()
-                .execute(&mut *connection)
-                .await
-                .map_err(|error| location.failure("writing the audit log", &error))?;
-        }
-        Ok(())
-    }
-
     fn row<'w>(&mut self, cipher: &Cipher, leaf: &NewLeaf<'w>) -> Result<LeafRow<'w>, StoreError> {
         let entry = leaf.entry;
         let index = int(self.frontier.size())?;
@@ -216,6 +185,29 @@ impl AuditLog {
         self.frontier.append(leaf_sha256).map_err(|_| full())?;
         Ok(row)
     }
+}
+
+/// Appends leaves, in order, within the writer's transaction.
+pub(crate) async fn append(t: &mut Transaction<'_>, leaves: &[NewLeaf<'_>]) -> Result<(), Failure> {
+    for piece in pieces(leaves) {
+        let mut rows = Vec::with_capacity(piece.len());
+        for leaf in piece {
+            rows.push(t.log.row(t.cipher, leaf)?);
+        }
+        t.room_for(piece.len()).await?;
+        let insert = t.later(
+            "INSERT INTO audit_leaves (leaf, time, kind, actor, subject, record_sha256, leaf_sha256, \
+             record, record_seal, record_report) ",
+        );
+        insert.push_values(rows, |mut values, row| {
+            values.push_bind(row.leaf).push_bind(row.time).push_bind(row.kind);
+            values.push_bind(row.actor.to_owned()).push_bind(row.subject.to_owned());
+            values.push_bind(row.record_sha256.0.to_vec()).push_bind(row.leaf_sha256.0.to_vec());
+            values.push_bind(row.record).push_bind(row.record_seal).push_bind(row.record_report);
+        });
+        t.ended("writing the audit log", piece.len()).await?;
+    }
+    Ok(())
 }
 
 struct LeafRow<'w> {

@@ -6,6 +6,8 @@ use core::time::Duration;
 pub const QUEUE_MAX: usize = 1024;
 /// Rows of one statement. A power of two: see `rows`.
 pub const ROWS_PER_STATEMENT_MAX: usize = 128;
+/// Rows of a statement that may wait and be handed over together with others.
+pub const ROWS_TOGETHER_MAX: usize = 1;
 /// Connections that read.
 pub const READERS_MAX: u32 = 4;
 /// How long a statement waits for a lock that another connection holds (a checkpoint, a backup).

@@ -75,6 +75,11 @@ impl<'r> Fields<'r> {
         Self { row, what, next: 0 }
     }
 
+    /// From column `next` on.
+    pub(crate) fn from(row: &'r SqliteRow, what: &'static str, next: usize) -> Self {
+        Self { row, what, next }
+    }
+
     fn corrupt(&self, why: impl Display) -> StoreError {
         let column = self.next.saturating_sub(1);
         StoreError::Corrupt(format!(

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fleet::ports::{StoreError, Write, Written};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder, SqliteConnection};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -153,6 +153,7 @@ impl Writer {
             cipher: &self.cipher,
             numbers: &mut numbers,
             log: &mut log,
+            together: QueryBuilder::default(),
         };
         let done = transact(&mut transaction, writes).await;
         match done {
@@ -204,9 +205,10 @@ impl Writer {
 }
 
 async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
-    t.run("beginning", sqlx::query("BEGIN IMMEDIATE")).await?;
+    t.later("BEGIN IMMEDIATE");
     let answers = write::apply_all(t, writes).await?;
-    t.run("committing", sqlx::query("COMMIT")).await?;
+    t.later("COMMIT");
+    t.run_together("committing").await?;
     Ok(answers)
 }
 

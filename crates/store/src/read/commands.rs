@@ -1,32 +1,28 @@
 //! Operations and commands, whole: with parameters, signed versions and report.
 
-use std::collections::HashMap;
-
 use envelope::messages::{Order, SealedRef, SealedValue};
 use fleet::{
     model::{Command, CommandFilter, Operation, Seal},
     ports::StoreError,
 };
 use ids::{CommandId, HostId, OperationId, Sequence, Sha256};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
-use crate::{
-    cipher::Place,
-    codes::operation_kind,
-    fault::Location,
-    limits,
-    rows::{Fields, pieces},
-    sqlite::Reader,
-    write::Statement,
-};
+use crate::{cipher::Place, codes::operation_kind, limits, rows::Fields, sqlite::Reader};
 
 const DOING: &str = "reading commands";
+
+/// The first of a seal's columns in [`SELECT`].
+const SEAL_COLUMN: usize = 27;
 
 const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
      c.delivered_at, c.accepted_at, c.started_at, c.settled_at, c.fleet, c.proposed_at, c.deliver_by, \
      c.start_within_ms, c.action_version, c.schema_sha256, c.requester, c.dry_run, p.number, p.body, c.sealed_refs, \
-     c.sealed_values, c.message FROM commands c JOIN hosts h ON h.number = c.host \
-     JOIN operations o ON o.number = c.operation JOIN parameters p ON p.number = c.parameters ";
+     c.sealed_values, c.message, r.envelope, s.number, s.sequence, s.expires, s.payload_sha256, s.envelope \
+     FROM commands c JOIN hosts h ON h.number = c.host \
+     JOIN operations o ON o.number = c.operation JOIN parameters p ON p.number = c.parameters \
+     LEFT JOIN command_reports r ON r.command = c.number LEFT JOIN command_seals s ON s.command = c.number \
+     WHERE c.number IN (SELECT c.number FROM commands c ";
 
 impl Reader {
     pub(crate) async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
@@ -55,14 +51,14 @@ impl Reader {
     pub(crate) async fn command(&self, id: CommandId) -> Result<Option<Command>, StoreError> {
         let mut select = QueryBuilder::new(SELECT);
         select.push("WHERE c.id = ").push_bind(id.as_bytes().to_vec());
-        Ok(self.whole(select).await?.pop())
+        Ok(self.whole(select, "").await?.pop())
     }
 
     pub(crate) async fn commands_open(&self, host: HostId) -> Result<Vec<Command>, StoreError> {
         let mut select = QueryBuilder::new(SELECT);
         select.push("WHERE c.host = (SELECT number FROM hosts WHERE id = ").push_bind(host.as_bytes().to_vec());
-        select.push(") AND c.settled_at IS NULL ORDER BY c.number");
-        self.whole(select).await
+        select.push(") AND c.settled_at IS NULL");
+        self.whole(select, "").await
     }
 
     pub(crate) async fn commands(&self, filter: CommandFilter) -> Result<Vec<Command>, StoreError> {
@@ -95,32 +91,37 @@ impl Reader {
         }
         let limit = filter.limit.clamp(1, limits::COMMANDS_MAX);
         select.push(" ORDER BY c.number DESC LIMIT ").push_bind(i64::from(limit));
-        self.whole(select).await
+        self.whole(select, "DESC").await
     }
 
-    /// Reads what `select` finds and everything that belongs to it, as of one moment.
-    async fn whole(&self, mut select: QueryBuilder<Sqlite>) -> Result<Vec<Command>, StoreError> {
-        let failed = |error: &sqlx::Error| self.location.error(DOING, error);
-        let mut view = self.pool.begin().await.map_err(|error| failed(&error))?;
-        let rows = fetch(&mut view, &self.location, select.build()).await?;
-        let mut commands = Vec::with_capacity(rows.len());
-        let mut numbers = Vec::with_capacity(rows.len());
+    /// Reads what `select` finds and everything that belongs to it, in one statement and so as of one
+    /// moment. A command that was sealed several times has a row for each.
+    async fn whole(&self, mut select: QueryBuilder<Sqlite>, order: &str) -> Result<Vec<Command>, StoreError> {
+        select.push(format_args!(") ORDER BY c.number {order}, s.sequence"));
+        let rows = self.rows(DOING, select.build()).await?;
+        let mut commands: Vec<Command> = Vec::with_capacity(rows.len());
+        let mut last = None;
         for row in &rows {
-            let (number, command) = self.command_of(row)?;
-            numbers.push(number);
-            commands.push(command);
-        }
-        let mut seals = self.seals(&mut view, &numbers).await?;
-        let mut reports = self.reports(&mut view, &numbers).await?;
-        view.commit().await.map_err(|error| failed(&error))?;
-        for (number, command) in numbers.iter().zip(&mut commands) {
-            command.seals = seals.remove(number).unwrap_or_default();
-            command.report = reports.remove(number);
+            let mut fields = Fields::of(row, "the commands");
+            let number: i64 = fields.get()?;
+            if last != Some(number) {
+                last = Some(number);
+                commands.push(self.command_of(row)?);
+            }
+            let mut fields = Fields::from(row, "the signed commands", SEAL_COLUMN);
+            if let (Some(seal), Some(command)) = (fields.get::<Option<i64>>()?, commands.last_mut()) {
+                command.seals.push(Seal {
+                    sequence: Sequence(fields.number()?),
+                    expires: fields.time()?,
+                    payload_sha256: fields.hash()?,
+                    envelope: self.cipher.open(Place::SEAL, seal, fields.get()?)?,
+                });
+            }
         }
         Ok(commands)
     }
 
-    fn command_of(&self, row: &SqliteRow) -> Result<(i64, Command), StoreError> {
+    fn command_of(&self, row: &SqliteRow) -> Result<Command, StoreError> {
         let mut fields = Fields::of(row, "the commands");
         let number: i64 = fields.get()?;
         let (command, host, host_name) = (fields.id()?, fields.id()?, fields.word()?);
@@ -159,8 +160,9 @@ impl Reader {
         let message = message.map(|sealed| self.cipher.open(Place::COMMAND_MESSAGE, number, sealed)).transpose()?;
         let message = String::from_utf8(message.unwrap_or_default())
             .map_err(|_| StoreError::Corrupt(format!("the message of command {command} is no text")))?;
-        let (seals, report) = (Vec::new(), None);
-        let command = Command {
+        let report: Option<&[u8]> = fields.get()?;
+        let report = report.map(|sealed| self.cipher.open(Place::REPORT, number, sealed)).transpose()?;
+        Ok(Command {
             order,
             host_name,
             app,
@@ -168,74 +170,12 @@ impl Reader {
             status,
             message,
             requested_by,
-            seals,
+            seals: Vec::new(),
             report,
             delivered_at,
             accepted_at,
             started_at,
             settled_at,
-        };
-        Ok((number, command))
+        })
     }
-
-    async fn seals(
-        &self,
-        view: &mut SqliteConnection,
-        commands: &[i64],
-    ) -> Result<HashMap<i64, Vec<Seal>>, StoreError> {
-        let mut seals: HashMap<i64, Vec<Seal>> = HashMap::new();
-        for piece in pieces(commands) {
-            let mut select = among(
-                "SELECT number, command, sequence, expires, payload_sha256, envelope FROM command_seals WHERE command IN (",
-                piece,
-            );
-            select.push(" ORDER BY command, sequence");
-            for row in fetch(view, &self.location, select.build()).await? {
-                let mut fields = Fields::of(&row, "the signed commands");
-                let (number, command): (i64, i64) = (fields.get()?, fields.get()?);
-                seals.entry(command).or_default().push(Seal {
-                    sequence: Sequence(fields.number()?),
-                    expires: fields.time()?,
-                    payload_sha256: fields.hash()?,
-                    envelope: self.cipher.open(Place::SEAL, number, fields.get()?)?,
-                });
-            }
-        }
-        Ok(seals)
-    }
-
-    async fn reports(
-        &self,
-        view: &mut SqliteConnection,
-        commands: &[i64],
-    ) -> Result<HashMap<i64, Vec<u8>>, StoreError> {
-        let mut reports = HashMap::new();
-        for piece in pieces(commands) {
-            let mut select = among("SELECT command, envelope FROM command_reports WHERE command IN (", piece);
-            for row in fetch(view, &self.location, select.build()).await? {
-                let mut fields = Fields::of(&row, "the reports");
-                let command: i64 = fields.get()?;
-                reports.insert(command, self.cipher.open(Place::REPORT, command, fields.get()?)?);
-            }
-        }
-        Ok(reports)
-    }
-}
-
-fn among(select: &str, numbers: &[i64]) -> QueryBuilder<Sqlite> {
-    let mut select = QueryBuilder::new(select);
-    let mut list = select.separated(", ");
-    for number in numbers {
-        list.push_bind(*number);
-    }
-    select.push(")");
-    select
-}
-
-async fn fetch(
-    view: &mut SqliteConnection,
-    location: &Location,
-    statement: Statement<'_>,
-) -> Result<Vec<SqliteRow>, StoreError> {
-    statement.fetch_all(view).await.map_err(|error| location.error(DOING, &error))
 }

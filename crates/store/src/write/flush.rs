@@ -2,7 +2,6 @@
 
 use fleet::model::{AppInstance, Seal};
 use ids::{AppName, Sha256, UnixMs};
-use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
     Transaction,
@@ -27,7 +26,8 @@ pub(super) async fn commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>)
             let times = [time(row.delivered_at)?, time(row.accepted_at)?, time(row.started_at)?, time(row.settled_at)?];
             tuples.push((row.number, row.status, int(row.sealed_last.0)?, times, message));
         }
-        let mut update = QueryBuilder::<Sqlite>::new(
+        t.room_for(piece.len()).await?;
+        let update = t.later(
             "UPDATE commands SET status = v.column2, sealed_last = v.column3, delivered_at = v.column4, \
              accepted_at = v.column5, started_at = v.column6, settled_at = v.column7, \
              message = COALESCE(v.column8, message) FROM (",
@@ -40,7 +40,7 @@ pub(super) async fn commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>)
             values.push_bind(message);
         });
         update.push(") AS v WHERE commands.number = v.column1");
-        t.run("moving commands", update.build()).await?;
+        t.ended("moving commands", piece.len()).await?;
     }
     Ok(())
 }
@@ -55,7 +55,8 @@ pub(super) async fn hosts(t: &mut Transaction<'_>, mut rows: Vec<HostRow>) -> Re
             let head_size = row.audit_head.map(|head| int(head.size)).transpose()?;
             tuples.push((row, [allocated?, acknowledged?, report?], head_size));
         }
-        let mut update = QueryBuilder::<Sqlite>::new(
+        t.room_for(piece.len()).await?;
+        let update = t.later(
             "UPDATE host_state SET allocated = v.column2, acknowledged = v.column3, report_sequence = v.column4, \
              report_sha256 = v.column5, head_log = v.column6, head_size = v.column7, head_root = v.column8 FROM (",
         );
@@ -69,7 +70,7 @@ pub(super) async fn hosts(t: &mut Transaction<'_>, mut rows: Vec<HostRow>) -> Re
             values.push_bind(row.audit_head.map(|head| head.root.0.to_vec()));
         });
         update.push(") AS v WHERE host_state.host = v.column1");
-        t.run("moving hosts", update.build()).await?;
+        t.ended("moving hosts", piece.len()).await?;
     }
     Ok(())
 }
@@ -88,14 +89,14 @@ pub(super) async fn seals(t: &mut Transaction<'_>, seals: &[(i64, i64, &Seal)]) 
                 envelope,
             ));
         }
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO command_seals (number, command, sequence, expires, payload_sha256, envelope) ",
-        );
+        t.room_for(piece.len()).await?;
+        let insert =
+            t.later("INSERT INTO command_seals (number, command, sequence, expires, payload_sha256, envelope) ");
         insert.push_values(tuples, |mut values, (number, command, sequence, expires, hash, envelope)| {
             values.push_bind(number).push_bind(command).push_bind(sequence).push_bind(expires);
             values.push_bind(hash.0.to_vec()).push_bind(envelope);
         });
-        t.run("storing signed commands", insert.build()).await?;
+        t.ended("storing signed commands", piece.len()).await?;
     }
     Ok(())
 }
@@ -106,11 +107,12 @@ pub(super) async fn reports(t: &mut Transaction<'_>, reports: &[(i64, &[u8])]) -
         for (command, envelope) in piece {
             tuples.push((*command, t.cipher.seal(Place::REPORT, *command, envelope)?));
         }
-        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO command_reports (command, envelope) ");
+        t.room_for(piece.len()).await?;
+        let insert = t.later("INSERT INTO command_reports (command, envelope) ");
         insert.push_values(tuples, |mut values, (command, envelope)| {
             values.push_bind(command).push_bind(envelope);
         });
-        t.run("storing reports", insert.build()).await?;
+        t.ended("storing reports", piece.len()).await?;
     }
     Ok(())
 }

@@ -14,7 +14,6 @@ use fleet::{
 };
 use ids::{CommandId, HostId, OperationId, ReportSequence, Sequence, UnixMs};
 use session::frames::Stage;
-use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
     Transaction, flush,
@@ -127,6 +126,29 @@ fn conflict<T>(what: String) -> Result<T, StoreError> {
     Err(StoreError::Conflict(what))
 }
 
+/// What a [`HostRow`] is made of, of `hosts h` and `host_state s`.
+macro_rules! host_columns {
+    () => {
+        "h.id, h.number, h.revoked_at IS NOT NULL, h.quarantine_why IS NOT NULL, s.allocated, s.acknowledged, \
+         s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root"
+    };
+}
+
+fn host_of(fields: &mut Fields<'_>) -> Result<(HostId, HostRow), StoreError> {
+    let id = fields.id()?;
+    let host = HostRow {
+        number: fields.get()?,
+        revoked: fields.get()?,
+        quarantined: fields.get()?,
+        allocated: Sequence(fields.number()?),
+        acknowledged: Sequence(fields.number()?),
+        last_report: ReportPosition { sequence: ReportSequence(fields.number()?), sha256: fields.hash()? },
+        audit_head: fields.log_position_maybe()?,
+        changed: false,
+    };
+    Ok((id, host))
+}
+
 /// Reading what a run touches.
 impl Run<'_> {
     async fn load_commands(&mut self, t: &mut Transaction<'_>, writes: &[&Write]) -> Result<(), Failure> {
@@ -136,18 +158,23 @@ impl Run<'_> {
         ids.sort_unstable();
         ids.dedup();
         for piece in pieces(&ids) {
-            let mut select = QueryBuilder::<Sqlite>::new(
-                "SELECT c.id, c.number, h.id, o.id, c.operation, c.status, c.sealed_last, c.delivered_at, c.accepted_at, \
+            t.room_for(piece.len()).await?;
+            let select = t.later(concat!(
+                "SELECT ",
+                host_columns!(),
+                ", c.id, c.number, o.id, c.operation, c.status, c.sealed_last, c.delivered_at, c.accepted_at, \
                  c.started_at, c.settled_at FROM commands c JOIN hosts h ON h.number = c.host \
-                 JOIN operations o ON o.number = c.operation WHERE c.id IN (",
-            );
-            bind_list(&mut select, piece.iter().map(|id| id.as_bytes().to_vec()));
-            for row in t.rows("reading commands", select.build()).await? {
+                 JOIN host_state s ON s.host = h.number JOIN operations o ON o.number = c.operation WHERE c.id IN (",
+            ));
+            bind_list(select, piece.iter().map(|id| id.as_bytes().to_vec()));
+            for row in t.rows_together("reading commands").await? {
                 let mut fields = Fields::of(&row, "the commands");
+                let (host, host_row) = host_of(&mut fields)?;
+                self.hosts.entry(host).or_insert(host_row);
                 let id = fields.id()?;
                 let command = CommandRow {
                     number: fields.get()?,
-                    host: fields.id()?,
+                    host,
                     operation: fields.id()?,
                     operation_number: fields.get()?,
                     status: fields.word()?,
@@ -168,28 +195,20 @@ impl Run<'_> {
     async fn load_hosts(&mut self, t: &mut Transaction<'_>, writes: &[&Write]) -> Result<(), Failure> {
         let new = writes.iter().flat_map(|write| follow_ups(write)).map(|new| new.order.host);
         let mut ids: Vec<HostId> = writes.iter().map(|write| target(write).1).chain(new).collect();
+        // Most came with their commands.
+        ids.retain(|id| !self.hosts.contains_key(id));
         ids.sort_unstable();
         ids.dedup();
         for piece in pieces(&ids) {
-            let mut select = QueryBuilder::<Sqlite>::new(
-                "SELECT h.id, h.number, h.revoked_at IS NOT NULL, h.quarantine_why IS NOT NULL, s.allocated, \
-                 s.acknowledged, s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root \
-                 FROM hosts h JOIN host_state s ON s.host = h.number WHERE h.id IN (",
-            );
-            bind_list(&mut select, piece.iter().map(|id| id.as_bytes().to_vec()));
-            for row in t.rows("reading hosts", select.build()).await? {
-                let mut fields = Fields::of(&row, "the hosts");
-                let id = fields.id()?;
-                let host = HostRow {
-                    number: fields.get()?,
-                    revoked: fields.get()?,
-                    quarantined: fields.get()?,
-                    allocated: Sequence(fields.number()?),
-                    acknowledged: Sequence(fields.number()?),
-                    last_report: ReportPosition { sequence: ReportSequence(fields.number()?), sha256: fields.hash()? },
-                    audit_head: fields.log_position_maybe()?,
-                    changed: false,
-                };
+            t.room_for(piece.len()).await?;
+            let select = t.later(concat!(
+                "SELECT ",
+                host_columns!(),
+                " FROM hosts h JOIN host_state s ON s.host = h.number WHERE h.id IN (",
+            ));
+            bind_list(select, piece.iter().map(|id| id.as_bytes().to_vec()));
+            for row in t.rows_together("reading hosts").await? {
+                let (id, host) = host_of(&mut Fields::of(&row, "the hosts"))?;
                 self.hosts.insert(id, host);
             }
         }

@@ -12,7 +12,7 @@ use core::fmt::Display;
 
 use fleet::ports::{AuditEntry, StoreError, Write, Written};
 use sqlx::{
-    Sqlite, SqliteConnection,
+    QueryBuilder, Sqlite, SqliteConnection,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
@@ -21,6 +21,7 @@ use crate::{
     audit::{AuditLog, AuditPosition, NewLeaf},
     cipher::Cipher,
     fault::{Failure, Location},
+    limits,
     rows::Fields,
 };
 
@@ -65,26 +66,70 @@ fn take(last: &mut i64) -> i64 {
 }
 
 /// The writer's transaction, while it runs.
+///
+/// sqlx hands each statement to a thread and waits for it; with one command at a time, that is where the
+/// time goes. So statements whose answer nobody needs at once are put together ([`Self::later`]) and
+/// handed over as one text, in their order, with the next one that must be answered.
 pub(crate) struct Transaction<'t> {
     pub(crate) connection: &'t mut SqliteConnection,
     pub(crate) location: &'t Location,
     pub(crate) cipher: &'t Cipher,
     pub(crate) numbers: &'t mut Numbers,
     pub(crate) log: &'t mut AuditLog,
+    /// Statements put together and not run; their parameters are written `?`, which count on from one
+    /// statement to the next.
+    pub(crate) together: QueryBuilder<Sqlite>,
 }
 
 impl Transaction<'_> {
+    /// Begins one more of the statements that run together.
+    pub(crate) fn later(&mut self, text: &str) -> &mut QueryBuilder<Sqlite> {
+        if !self.together.sql().as_str().is_empty() {
+            self.together.push("; ");
+        }
+        self.together.push(text)
+    }
+
+    /// Before a statement with so many rows: a long one does not go with what waits, because a text is
+    /// prepared once only as long as it is one of few.
+    pub(crate) async fn room_for(&mut self, rows: usize) -> Result<(), Failure> {
+        if rows > limits::ROWS_TOGETHER_MAX { self.run_together("writing").await } else { Ok(()) }
+    }
+
+    /// Runs what was put together; the rows of all of it.
+    pub(crate) async fn rows_together(&mut self, doing: &str) -> Result<Vec<SqliteRow>, Failure> {
+        let mut together = core::mem::take(&mut self.together);
+        if together.sql().as_str().is_empty() {
+            return Ok(Vec::new());
+        }
+        let done = together.build().fetch_all(&mut *self.connection).await;
+        done.map_err(|error| self.location.failure(doing, &error))
+    }
+
+    /// The same without rows.
+    pub(crate) async fn run_together(&mut self, doing: &str) -> Result<(), Failure> {
+        self.rows_together(doing).await.map(drop)
+    }
+
+    /// Ends a statement begun with [`Self::later`] that has so many rows: a long one does not wait either.
+    pub(crate) async fn ended(&mut self, doing: &str, rows: usize) -> Result<(), Failure> {
+        if rows > limits::ROWS_TOGETHER_MAX { self.run_together(doing).await } else { Ok(()) }
+    }
+
     /// Runs a statement; answers how many rows it changed. `doing` is for messages.
     pub(crate) async fn run(&mut self, doing: &str, statement: Statement<'_>) -> Result<u64, Failure> {
+        self.run_together(doing).await?;
         let done = statement.execute(&mut *self.connection).await;
         done.map(|done| done.rows_affected()).map_err(|error| self.location.failure(doing, &error))
     }
 
     pub(crate) async fn rows(&mut self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, Failure> {
+        self.run_together(doing).await?;
         statement.fetch_all(&mut *self.connection).await.map_err(|error| self.location.failure(doing, &error))
     }
 
     pub(crate) async fn row(&mut self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, Failure> {
+        self.run_together(doing).await?;
         statement.fetch_optional(&mut *self.connection).await.map_err(|error| self.location.failure(doing, &error))
     }
 }
@@ -107,8 +152,7 @@ pub(crate) async fn apply_all<'w>(
             rest = &rest[1..];
         }
     }
-    let Transaction { connection, location, cipher, log, .. } = transaction;
-    log.append(connection, location, cipher, &leaves).await?;
+    crate::audit::append(transaction, &leaves).await?;
     Ok(answers)
 }
 
@@ -122,7 +166,7 @@ async fn apply_alone<'w>(
     let leaves_before = leaves.len();
     let savepoint = has_several_statements(write);
     if savepoint {
-        transaction.run("beginning", sqlx::query("SAVEPOINT one_write")).await?;
+        transaction.later("SAVEPOINT one_write");
     }
     let answer = match apply_one(transaction, write, leaves).await {
         Ok(written) => Ok(written),
@@ -137,7 +181,7 @@ async fn apply_alone<'w>(
         Err(engine) => return Err(engine),
     };
     if savepoint {
-        transaction.run("going on", sqlx::query("RELEASE one_write")).await?;
+        transaction.later("RELEASE one_write");
     }
     Ok(answer)
 }

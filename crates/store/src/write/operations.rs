@@ -36,20 +36,16 @@ pub(super) async fn propose(
     }
     let number = take(&mut t.numbers.operation);
     let detail = t.cipher.seal(Place::OPERATION_DETAIL, number, &operation.detail)?;
-    let insert = sqlx::query(
-        "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(number)
-    .bind(&operation.id.as_bytes()[..])
-    .bind(operation_kind_word(operation.kind))
-    .bind(operation.requested_by.as_str())
-    .bind(int(operation.created_at.0)?)
-    .bind(&operation.request_sha256.0[..])
-    .bind(int(operation.queue_for_ms)?)
-    .bind(operation.dry_run)
-    .bind(detail);
-    t.run("storing an operation", insert).await?;
+    let (created_at, queue_for_ms) = (int(operation.created_at.0)?, int(operation.queue_for_ms)?);
+    let insert = t.later(
+        "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail) ",
+    );
+    insert.push_values([detail], |mut values, detail| {
+        values.push_bind(number).push_bind(operation.id.as_bytes().to_vec());
+        values.push_bind(operation_kind_word(operation.kind)).push_bind(operation.requested_by.as_str().to_owned());
+        values.push_bind(created_at).push_bind(operation.request_sha256.0.to_vec()).push_bind(queue_for_ms);
+        values.push_bind(operation.dry_run).push_bind(detail);
+    });
 
     if let Some(stray) = commands.iter().find(|command| command.order.operation != operation.id) {
         return Err(Failure::conflict(format!(
@@ -93,13 +89,14 @@ async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<Ha
     ids.dedup();
     let mut hosts = HashMap::with_capacity(ids.len());
     for piece in pieces(&ids) {
-        let mut select = QueryBuilder::<Sqlite>::new(
+        t.room_for(piece.len()).await?;
+        let select = t.later(
             "SELECT id, number, revoked_at IS NOT NULL, \
                  (SELECT count(*) FROM commands WHERE host = hosts.number AND settled_at IS NULL) \
                  FROM hosts WHERE id IN (",
         );
-        bind_list(&mut select, piece.iter().map(|id| id.as_bytes().to_vec()));
-        for row in t.rows("looking for the hosts of an operation", select.build()).await? {
+        bind_list(select, piece.iter().map(|id| id.as_bytes().to_vec()));
+        for row in t.rows_together("looking for the hosts of an operation").await? {
             let mut fields = Fields::of(&row, "the hosts");
             hosts
                 .insert(fields.id()?, HostPlace { number: fields.get()?, revoked: fields.get()?, open: fields.get()? });
@@ -135,8 +132,11 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
         }
         let number = take(&mut t.numbers.parameters);
         let body = t.cipher.seal(Place::PARAMETERS, number, text)?;
-        let insert = sqlx::query("INSERT INTO parameters (number, body) VALUES ($1, $2)").bind(number).bind(body);
-        t.run("storing parameters", insert).await?;
+        let insert = t.later("INSERT INTO parameters (number, body) ");
+        insert.push_values([body], |mut values, body| {
+            values.push_bind(number).push_bind(body);
+        });
+        t.ended("storing parameters", commands.len()).await?;
         texts.insert(text, number);
     }
     for piece in pieces(commands) {
@@ -145,7 +145,8 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
             let parameters = texts[placed.command.order.parameters.as_slice()];
             rows.push(CommandInsert::of(placed, take(&mut t.numbers.command), parameters)?);
         }
-        let mut insert = QueryBuilder::<Sqlite>::new(
+        t.room_for(piece.len()).await?;
+        let insert = t.later(
             "INSERT INTO commands (number, id, host, operation, status, action, app, sealed_last, fleet, proposed_at, \
              deliver_by, start_within_ms, action_version, schema_sha256, requester, dry_run, parameters, sealed_refs, \
              sealed_values) ",
@@ -161,7 +162,7 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
             values.push_bind(order.requester.map(|key| key.as_bytes().to_vec())).push_bind(order.dry_run);
             values.push_bind(row.parameters).push_bind(row.sealed_refs).push_bind(row.sealed_values);
         });
-        t.run("storing commands", insert.build()).await?;
+        t.ended("storing commands", piece.len()).await?;
     }
     Ok(())
 }

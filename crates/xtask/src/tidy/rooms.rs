@@ -68,6 +68,12 @@ pub(crate) const RULES: &[ReachRule] = &[
         never: &["serverflow-signer"],
         reason: "the pages and the API face people; they propose, and never hold or reach a private key",
     },
+    ReachRule {
+        who: &["serverflow-load"],
+        never: &["serverflow-store", "serverflow-web", "serverflow-signer", "serverflow-fleet", "serverflow-journal"],
+        reason: "the load measures a control plane from outside, as its agents and its people see it; what it took from \
+                 the inside it would not measure",
+    },
 ];
 
 /// A dependency that only some packages may name directly.

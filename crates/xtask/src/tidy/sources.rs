@@ -17,7 +17,7 @@ const EMPTY_NAMES: [&str; 8] = ["common", "util", "utils", "helper", "helpers", 
 const MACHINE_PATHS: [&str; 2] = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
 
 /// Who may start programs: the host's room, and programs that are not part of the product.
-const PROCESS_ROOMS: [&str; 3] = ["crates/host/", "crates/xtask/", "tests/e2e/"];
+const PROCESS_ROOMS: [&str; 4] = ["crates/host/", "crates/load/", "crates/xtask/", "tests/e2e/"];
 
 /// Ways to write "start a program" with the white space taken out.
 const PROCESS_WORDS: [&str; 4] = ["process::Command", "process::Stdio", "process::Child", "tokio::process"];
