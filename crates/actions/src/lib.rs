@@ -16,6 +16,7 @@ pub mod spec;
 
 mod container;
 mod engine;
+mod lifecycle;
 mod spec_check;
 mod spec_read;
 mod stop;
@@ -28,6 +29,9 @@ pub mod app_deploy;
 pub mod app_logs;
 pub mod app_plan;
 pub mod app_remove;
+pub mod app_restart;
+pub mod app_start;
+pub mod app_stop;
 pub mod command_cancel;
 pub mod docker_containers;
 pub mod host_facts;

@@ -58,6 +58,9 @@ pub struct ActionContext {
     pub operation: OperationId,
     /// The opened values the parameters refer to.
     pub secrets: BTreeMap<SecretName, Zeroizing<String>>,
+    /// Values of the app's present releases, which its containers may write: they are masked in
+    /// whatever is recorded.
+    pub remembered: Vec<Zeroizing<String>>,
     /// The sealed form of the same values, for the release record.
     pub sealed: BTreeMap<SecretName, Vec<u8>>,
     /// Key of the HMAC by which values are compared; never leaves the host.

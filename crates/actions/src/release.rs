@@ -5,7 +5,7 @@
 //! either the old or the new. Each release has a second record (`app/<app>/release/<id>`) with its
 //! specification and its sealed values. Nothing in either is a secret in the open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ids::{AppName, CommandId, OperationId, ReleaseId, ServiceName, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     effect::{ContainerState, EffectError, EffectErrorKind, Health, RunState},
     engine::Engine,
+    lifecycle::{RunChange, Verb},
     limits,
     outcome::{Outcome, OutcomeStatus},
     port::ActionPort,
@@ -96,6 +97,10 @@ pub(crate) struct AppRecord {
     pub(crate) current: Option<ReleaseId>,
     /// Kept releases, oldest first, the current one last.
     pub(crate) releases: Vec<ReleaseEntry>,
+    /// Services that were stopped by an order, and stay so until they are started or deployed. Their
+    /// containers have lost their restart policy; the release's specification says what it was.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) stopped: BTreeSet<ServiceName>,
     /// A change that is half-way.
     pub(crate) pending: Option<Pending>,
     /// How the last change ended: a resumed order that had ended already answers with it.
@@ -129,6 +134,32 @@ pub(crate) enum Pending {
         /// Names of the containers that ran before it.
         ran: Vec<String>,
     },
+    /// A stop, a start or a restart.
+    Run(Box<PendingRun>),
+}
+
+/// A stop, start or restart that is half-way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PendingRun {
+    pub(crate) command: CommandId,
+    pub(crate) verb: Verb,
+    /// What happens to each service concerned; decided once.
+    pub(crate) changes: BTreeMap<ServiceName, RunChange>,
+    pub(crate) phase: RunPhase,
+    /// The containers concerned, before the first was touched.
+    pub(crate) before: Vec<Before>,
+}
+
+/// Where a stop, start or restart stands, and so how it goes on after a crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RunPhase {
+    /// Containers are being stopped.
+    Stopping,
+    /// Containers are being started.
+    Starting,
+    /// Back to how it was; the end that will be reported if that succeeds.
+    Back(RecordedEnd),
 }
 
 /// A deploy that is half-way.
@@ -237,6 +268,7 @@ impl Book {
                 app: app.clone(),
                 current: None,
                 releases: Vec::new(),
+                stopped: BTreeSet::new(),
                 pending: None,
                 last_end: None,
             };

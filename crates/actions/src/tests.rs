@@ -5,6 +5,7 @@ mod crash;
 mod decode;
 mod demands;
 mod deploy;
+mod lifecycle;
 mod reads;
 mod removal;
 mod scene;

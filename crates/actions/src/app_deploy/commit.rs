@@ -35,6 +35,7 @@ pub(super) async fn commit<P: ActionPort>(
     let before = book.record.clone();
     book.record.current = Some(pending.to);
     book.record.releases = releases;
+    book.record.stopped.clear();
     book.record.pending = Some(Pending::Deploy(pending));
     if let Err(error) = book.write(engine).await {
         book.record = before;
@@ -92,7 +93,7 @@ pub(super) fn services(deploy: &Deploy<'_>, state: &AppState) -> BTreeMap<String
 }
 
 /// A container's state in one word.
-pub(super) fn state_word(container: &ContainerState) -> &'static str {
+pub(crate) fn state_word(container: &ContainerState) -> &'static str {
     match (container.run, container.health) {
         (RunState::Running, Probe::Healthy) => "healthy",
         (RunState::Running, Probe::Unhealthy) => "unhealthy",

@@ -178,9 +178,10 @@ fn recorded(
 }
 
 /// Hides the order's secrets in what will be written down and reported.
-pub(super) fn masked(context: &ActionContext, mut end: RecordedEnd) -> RecordedEnd {
+pub(crate) fn masked(context: &ActionContext, mut end: RecordedEnd) -> RecordedEnd {
     let app = end.result["app"].to_string();
-    let masker = Masker::new(context.secrets.values().map(|value| value.as_str())).except_open(&app);
+    let masker =
+        Masker::new(context.secrets.values().chain(&context.remembered).map(|value| value.as_str())).except_open(&app);
     end.message = masker.mask(&end.message);
     masker.mask_json(&mut end.result);
     end
@@ -245,6 +246,7 @@ async fn survey<'a, P: ActionPort>(
         from: book.record.current,
         from_record: from_record.as_ref(),
         fingerprints: &resolve::fingerprints(context),
+        stopped: &book.record.stopped,
     })
     .map_err(Stop::fault)?;
     Ok(Deploy { order, context, desired, decision, from_record, seen })

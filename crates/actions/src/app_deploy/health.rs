@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use ids::{AppName, BootMs, DurationMs, ServiceName};
 
-use super::deploy::Deploy;
 use crate::{
     effect::{AppState, ContainerState, Health as Probe, RunState},
     engine::Engine,
@@ -18,7 +17,7 @@ use crate::{
 
 /// What one look at a container says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Not decided yet; what it is doing, in words.
     Waiting(&'static str),
     /// It runs, and its probe passes.
@@ -33,15 +32,15 @@ pub(super) enum Verdict {
 
 /// What a container is held against.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Promise {
+pub(crate) struct Promise {
     /// It is meant to end with exit code 0.
-    pub(super) one_shot: bool,
+    pub(crate) one_shot: bool,
     /// The engine may start it again after a failure, because its file says so.
-    pub(super) may_retry: bool,
+    pub(crate) may_retry: bool,
 }
 
 /// Judges one container.
-pub(super) fn judge(state: &ContainerState, promise: Promise) -> Verdict {
+pub(crate) fn judge(state: &ContainerState, promise: Promise) -> Verdict {
     if state.oom_killed && !matches!(state.run, RunState::Running) {
         return Verdict::Bad("was killed because it used more memory than it may (out of memory)".to_owned());
     }
@@ -71,7 +70,7 @@ pub(super) fn judge(state: &ContainerState, promise: Promise) -> Verdict {
 }
 
 /// What is waited for.
-pub(super) enum Goal {
+pub(crate) enum Goal {
     /// One service's dependency has reached its condition.
     Dependency { of: ServiceName, dependency: ServiceName, condition: DependencyCondition },
     /// Everything that was started holds.
@@ -79,17 +78,17 @@ pub(super) enum Goal {
 }
 
 /// What was seen at the end.
-pub(super) struct Health {
-    pub(super) state: AppState,
+pub(crate) struct Health {
+    pub(crate) state: AppState,
     /// Services that keep running without any probe.
-    pub(super) without_probe: Vec<ServiceName>,
+    pub(crate) without_probe: Vec<ServiceName>,
 }
 
-/// Watches the containers a deploy has started.
-pub(super) struct Watch<'a> {
+/// Watches the containers that a change has started.
+pub(crate) struct Watch<'a> {
     spec: &'a AppSpec,
-    /// Containers of all services, started by this deploy or not.
-    containers: BTreeMap<&'a ServiceName, &'a str>,
+    /// Containers of all services, started by this change or not.
+    containers: BTreeMap<&'a ServiceName, String>,
     started: Vec<ServiceName>,
     good_since: BTreeMap<ServiceName, (BootMs, String)>,
     deadline: DurationMs,
@@ -97,25 +96,26 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(deploy: &'a Deploy<'_>) -> Self {
+    pub(crate) fn new(spec: &'a AppSpec, deadline: DurationMs, min_healthy: DurationMs) -> Self {
+        let container = |name: &ServiceName| spec_read::container_name(&spec.app, name.as_str());
         Self {
-            spec: &deploy.order.spec,
-            containers: deploy.desired.iter().map(|(name, container)| (name, container.name.as_str())).collect(),
+            spec,
+            containers: spec.services.keys().map(|name| (name, container(name))).collect(),
             started: Vec::new(),
             good_since: BTreeMap::new(),
-            deadline: deploy.order.health_deadline(),
-            min_healthy: deploy.order.min_healthy(),
+            deadline,
+            min_healthy,
         }
     }
 
     /// From now on this service must not fail.
-    pub(super) fn started(&mut self, name: ServiceName) {
+    pub(crate) fn started(&mut self, name: ServiceName) {
         self.started.push(name);
     }
 
     /// Waits for a goal. The first container that will never make it ends the wait at once. Time in
     /// which Docker did not answer does not count.
-    pub(super) async fn until<P: ActionPort>(
+    pub(crate) async fn until<P: ActionPort>(
         &mut self,
         goal: Goal,
         engine: &mut Engine<'_, P>,
@@ -151,9 +151,7 @@ impl<'a> Watch<'a> {
     fn too_late(&self, open: &[(ServiceName, &'static str)], words: &str) -> Stop {
         let failing = open
             .iter()
-            .filter_map(|(name, _)| {
-                self.containers.get(name).map(|container| (name.to_string(), (*container).to_owned()))
-            })
+            .filter_map(|(name, _)| self.containers.get(name).map(|container| (name.to_string(), container.clone())))
             .collect();
         let message = format!(
             "not healthy within {}: {words}. See the last log lines; allow more time with timeout_ms if the app needs it",
@@ -184,7 +182,7 @@ impl<'a> Watch<'a> {
 
     /// Judges a service's container, and says which start of it this is.
     fn look(&self, name: &ServiceName, state: &AppState) -> Result<(Verdict, String), Stop> {
-        let container_name = self.containers.get(name).copied().unwrap_or_default();
+        let container_name = self.containers.get(name).map(String::as_str).unwrap_or_default();
         let Some(container) = state.containers.iter().find(|container| container.name == container_name) else {
             let message = format!("service {name}: its container {container_name} disappeared");
             return Err(Stop::failing(name.as_str(), container_name, message));
@@ -243,7 +241,7 @@ impl<'a> Watch<'a> {
         verdict: &Verdict,
     ) -> Result<Option<&'static str>, Stop> {
         use DependencyCondition::{ServiceCompletedSuccessfully, ServiceHealthy, ServiceStarted};
-        let container = self.containers.get(dependency).copied().unwrap_or_default();
+        let container = self.containers.get(dependency).map(String::as_str).unwrap_or_default();
         Ok(match (condition, verdict) {
             (ServiceStarted, Verdict::Waiting("starting" | "paused")) => Some("starting"),
             (ServiceStarted, _) | (ServiceHealthy, Verdict::Healthy | Verdict::Completed) => None,

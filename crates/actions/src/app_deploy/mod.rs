@@ -3,12 +3,12 @@
 //! Read `deploy::run` first: the whole operation is one straight line there, and each step is a
 //! file beside it.
 
-mod commit;
-mod deploy;
-mod health;
-mod put_back;
+pub(crate) mod commit;
+pub(crate) mod deploy;
+pub(crate) mod health;
+pub(crate) mod put_back;
 mod settle;
-mod switch;
+pub(crate) mod switch;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,13 +1,13 @@
 //! The way back: what the deploy made is removed, what it renamed gets its name again, what ran is
 //! started, and then it is verified, not assumed.
 
-use ids::{BootMs, DurationMs};
+use ids::{AppName, BootMs, DurationMs};
 use serde_json::{Value, json};
 
 use super::{
     commit::state_word,
     health::{Promise, Verdict, judge},
-    switch::restarts_always,
+    switch::{grace_of, restart_of},
 };
 use crate::{
     effect::{AppState, ContainerState, Effect, Health as Probe, RunState},
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The last lines of the containers that failed, while they still exist.
-pub(super) async fn last_words<P: ActionPort>(fault: &Fault, engine: &mut Engine<'_, P>) -> Vec<Value> {
+pub(crate) async fn last_words<P: ActionPort>(fault: &Fault, engine: &mut Engine<'_, P>) -> Vec<Value> {
     let mut all = Vec::new();
     for (service, container) in &fault.failing {
         // Without logs the failure is still worth reporting.
@@ -99,9 +99,8 @@ async fn restore<P: ActionPort>(
         if current.name != old.name {
             engine.rename(&old.id, &current.name, &old.name).await?;
         }
-        if restarts_always(from_record.as_ref(), &old.service) {
-            let effect = Effect::ContainerRestartPolicy { name: old.name.clone(), restart: RestartPolicy::Always };
-            engine.done(effect).await?;
+        if let Some(restart) = restart_before(old, book, from_record.as_ref()) {
+            engine.done(Effect::ContainerRestartPolicy { name: old.name.clone(), restart }).await?;
         }
         let runs = Before::of(current).ran();
         if old.ran() {
@@ -111,7 +110,7 @@ async fn restore<P: ActionPort>(
             engine.done(Effect::ContainerStop { name: old.name.clone(), grace_ms }).await?;
         }
     }
-    let state = verify(pending, book, &mut wrong, engine).await?;
+    let state = verify(&pending.before, app, &mut wrong, engine).await?;
     for name in state.networks.iter().filter(|name| !pending.networks_before.contains(name)) {
         engine.network_drop(name).await?;
     }
@@ -125,6 +124,19 @@ async fn restore<P: ActionPort>(
     Ok(Restored { state, wrong })
 }
 
+/// The restart policy that a container had before, if the deploy may have changed it: it takes it from
+/// one that is replaced and always restarts, and gives it back to one that an order had stopped.
+fn restart_before(old: &Before, book: &Book, from: Option<&ReleaseRecord>) -> Option<RestartPolicy> {
+    let restart = restart_of(from, &old.service);
+    let stopped = book.record.stopped.iter().any(|name| name.as_str() == old.service);
+    match restart {
+        RestartPolicy::No => None,
+        _ if stopped => Some(RestartPolicy::No),
+        RestartPolicy::Always => Some(restart),
+        RestartPolicy::OnFailure { .. } | RestartPolicy::UnlessStopped => None,
+    }
+}
+
 /// Removes a container of the release that did not make it. It gets its time to end: it may be a
 /// database that has begun to write.
 async fn remove_new<P: ActionPort>(
@@ -133,10 +145,7 @@ async fn remove_new<P: ActionPort>(
     engine: &mut Engine<'_, P>,
 ) -> Result<(), Stop> {
     if matches!(container.run, RunState::Running | RunState::Restarting | RunState::Paused) {
-        let services = to_record.iter().flat_map(|record| &record.spec.services);
-        let service = services.into_iter().find(|(name, _)| name.as_str() == container.service);
-        let grace_ms = service.and_then(|(_, service)| service.stop_grace_period_ms);
-        let grace_ms = grace_ms.unwrap_or(limits::STOP_GRACE_DEFAULT.0);
+        let grace_ms = grace_of(to_record, &container.service).0;
         engine.done(Effect::ContainerStop { name: container.name.clone(), grace_ms }).await?;
     }
     engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;
@@ -144,7 +153,11 @@ async fn remove_new<P: ActionPort>(
 }
 
 /// Starts an old container. That it cannot be started is a finding, not a reason to leave the rest.
-async fn start<P: ActionPort>(old: &Before, wrong: &mut Vec<String>, engine: &mut Engine<'_, P>) -> Result<(), Stop> {
+pub(crate) async fn start<P: ActionPort>(
+    old: &Before,
+    wrong: &mut Vec<String>,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
     match engine.done(Effect::ContainerStart { name: old.name.clone() }).await.map_err(Stop::from) {
         Ok(()) => Ok(()),
         Err(Stop::Fault(fault)) => {
@@ -155,7 +168,7 @@ async fn start<P: ActionPort>(old: &Before, wrong: &mut Vec<String>, engine: &mu
     }
 }
 
-fn in_starting_order<'a>(before: &'a [Before], from_record: Option<&ReleaseRecord>) -> Vec<&'a Before> {
+pub(crate) fn in_starting_order<'a>(before: &'a [Before], from_record: Option<&ReleaseRecord>) -> Vec<&'a Before> {
     let order = from_record.and_then(|record| spec_read::start_order(&record.spec).ok()).unwrap_or_default();
     let place = |old: &Before| order.iter().position(|name| name.as_str() == old.service).unwrap_or(order.len());
     let mut sorted: Vec<&Before> = before.iter().collect();
@@ -164,22 +177,21 @@ fn in_starting_order<'a>(before: &'a [Before], from_record: Option<&ReleaseRecor
 }
 
 /// Waits until everything that ran runs again, and what was healthy is healthy.
-async fn verify<P: ActionPort>(
-    pending: &PendingDeploy,
-    book: &Book,
+pub(crate) async fn verify<P: ActionPort>(
+    before: &[Before],
+    app: &AppName,
     wrong: &mut Vec<String>,
     engine: &mut Engine<'_, P>,
 ) -> Result<AppState, Stop> {
     let began: BootMs = engine.boot_now();
     let unreachable_before = engine.unreachable();
-    let mut state = engine.observe(&book.record.app).await?;
+    let mut state = engine.observe(app).await?;
     // What is known to be lost already is not waited for.
     let lost = wrong.clone();
     for _ in 0..limits::HEALTH_POLLS_MAX {
         let mut open = Vec::new();
         let mut bad = Vec::new();
-        for old in pending.before.iter().filter(|old| old.ran() && !lost.iter().any(|words| words.contains(&old.name)))
-        {
+        for old in before.iter().filter(|old| old.ran() && !lost.iter().any(|words| words.contains(&old.name))) {
             match as_before(old, &state) {
                 AsBefore::Yes => {}
                 AsBefore::NotYet(words) => open.push(words),
@@ -195,7 +207,7 @@ async fn verify<P: ActionPort>(
             return Ok(state);
         }
         engine.wait(limits::HEALTH_POLL).await;
-        state = engine.observe(&book.record.app).await?;
+        state = engine.observe(app).await?;
     }
     Ok(state)
 }

@@ -7,16 +7,17 @@ use super::{commit, put_back};
 use crate::{
     app_remove::remove_pending,
     engine::Engine,
+    lifecycle,
     outcome::{Outcome, OutcomeStatus},
     port::{ActionContext, ActionPort},
-    release::{Book, Pending, Phase, RecordedEnd},
+    release::{Book, Pending, Phase, RecordedEnd, RunPhase},
 };
 
 /// What is left to do after looking at the record.
 pub(crate) enum Settled {
     /// Nothing is pending: begin.
     Nothing,
-    /// This order's own deploy was on its way forward.
+    /// This order's own change was on its way forward.
     Forward,
     /// The order has ended.
     Ended(Outcome),
@@ -37,6 +38,20 @@ pub(crate) async fn settle_earlier<P: ActionPort>(
             Ok(_) => Settled::Nothing,
             Err(stop) => unsettled(book, "removal", stop.words()),
         },
+        Pending::Run(pending) => {
+            let own = pending.command == context.command;
+            let outcome = match pending.phase {
+                RunPhase::Stopping | RunPhase::Starting if own => return Settled::Forward,
+                RunPhase::Stopping | RunPhase::Starting => {
+                    let message = format!("an earlier {} had stopped half-way", pending.verb.noun());
+                    let result = json!({ "app": book.record.app, "changed": false });
+                    let (command, status) = (pending.command, OutcomeStatus::RolledBack);
+                    lifecycle::put_back(RecordedEnd { command, status, message, result }, context, book, engine).await
+                }
+                RunPhase::Back(_) => lifecycle::go_back(context, book, engine).await,
+            };
+            ended(own, pending.verb.noun(), outcome, book)
+        }
         Pending::Deploy(pending) => {
             let own = pending.command == context.command;
             let outcome = match pending.phase {
@@ -53,14 +68,18 @@ pub(crate) async fn settle_earlier<P: ActionPort>(
                 Phase::Back(_) => put_back::go_back(context, book, engine).await,
                 Phase::Clean(_) => commit::clean(book, engine).await,
             };
-            if own {
-                Settled::Ended(outcome)
-            } else if book.record.pending.is_some() {
-                unsettled(book, "deploy", &outcome.message)
-            } else {
-                Settled::Nothing
-            }
+            ended(own, "deploy", outcome, book)
         }
+    }
+}
+
+fn ended(own: bool, what: &str, outcome: Outcome, book: &Book) -> Settled {
+    if own {
+        Settled::Ended(outcome)
+    } else if book.record.pending.is_some() {
+        unsettled(book, what, &outcome.message)
+    } else {
+        Settled::Nothing
     }
 }
 

@@ -41,20 +41,20 @@ pub(super) async fn switch<P: ActionPort>(
     for id in deploy.decision.orphans.iter().chain(early) {
         park(deploy, &before, id, engine).await?;
     }
-    let mut watch = health::Watch::new(deploy);
+    let mut watch = health::Watch::new(&deploy.order.spec, deploy.order.health_deadline(), deploy.order.min_healthy());
     for name in &deploy.decision.order {
         if engine.is_cancelled() {
             return Err(Stop::Cancelled);
         }
-        service_switch(deploy, &before, name, &mut watch, engine).await?;
+        service_switch(deploy, book, (&before, name), &mut watch, engine).await?;
     }
     watch.until(Goal::All, engine).await
 }
 
 async fn service_switch<P: ActionPort>(
     deploy: &Deploy<'_>,
-    before: &BTreeMap<&str, &Before>,
-    name: &ServiceName,
+    book: &Book,
+    (before, name): (&BTreeMap<&str, &Before>, &ServiceName),
     watch: &mut health::Watch<'_>,
     engine: &mut Engine<'_, P>,
 ) -> Result<(), Stop> {
@@ -78,6 +78,10 @@ async fn service_switch<P: ActionPort>(
             .await
             .map_err(|error| refused(name, &container.name, "could not be created", error))?;
     }
+    if change == Change::Restart && book.record.stopped.contains(name) {
+        let effect = Effect::ContainerRestartPolicy { name: container.name.clone(), restart: container.restart };
+        engine.done(effect).await?;
+    }
     engine.progress(format!("{name}: starting {}", container.name));
     engine
         .done(Effect::ContainerStart { name: container.name.clone() })
@@ -87,7 +91,7 @@ async fn service_switch<P: ActionPort>(
     Ok(())
 }
 
-fn refused(service: &ServiceName, container: &str, what: &str, error: EffectError) -> Stop {
+pub(crate) fn refused(service: &ServiceName, container: &str, what: &str, error: EffectError) -> Stop {
     if matches!(error.kind, EffectErrorKind::Journal | EffectErrorKind::EngineUnreachable) {
         return error.into();
     }
@@ -164,7 +168,7 @@ async fn park<P: ActionPort>(
         engine.done(effect).await?;
     }
     if !matches!(current.run, RunState::Created | RunState::Exited { .. } | RunState::Dead) {
-        let grace = grace_of(deploy, &old.service);
+        let grace = grace_of(deploy.from_record.as_ref(), &old.service);
         engine.done(Effect::ContainerStop { name: current.name.clone(), grace_ms: grace.0 }).await?;
     }
     let names: Vec<&str> = before.values().map(|other| other.name.as_str()).collect();
@@ -176,14 +180,19 @@ async fn park<P: ActionPort>(
 }
 
 /// Whether a release's container of that service is started whenever the engine starts.
-pub(super) fn restarts_always(release: Option<&ReleaseRecord>, service: &str) -> bool {
-    let mut services = release.into_iter().flat_map(|record| &record.spec.services);
-    services.any(|(name, spec)| name.as_str() == service && spec.restart == RestartPolicy::Always)
+fn restarts_always(release: Option<&ReleaseRecord>, service: &str) -> bool {
+    restart_of(release, service) == RestartPolicy::Always
 }
 
-/// How long the old container may take to end: as its own release said.
-fn grace_of(deploy: &Deploy<'_>, service: &str) -> DurationMs {
-    let services = deploy.from_record.iter().flat_map(|record| &record.spec.services);
-    let old = services.into_iter().find(|(name, _)| name.as_str() == service).map(|(_, service)| service);
-    old.and_then(|service| service.stop_grace_period_ms).map_or(limits::STOP_GRACE_DEFAULT, DurationMs)
+/// When a release has the engine start that service's container again.
+pub(crate) fn restart_of(release: Option<&ReleaseRecord>, service: &str) -> RestartPolicy {
+    let mut services = release.into_iter().flat_map(|record| &record.spec.services);
+    services.find(|(name, _)| name.as_str() == service).map_or(RestartPolicy::No, |(_, spec)| spec.restart)
+}
+
+/// How long a release's container of that service may take to end.
+pub(crate) fn grace_of(release: Option<&ReleaseRecord>, service: &str) -> DurationMs {
+    let mut services = release.into_iter().flat_map(|record| &record.spec.services);
+    let found = services.find(|(name, _)| name.as_str() == service);
+    found.and_then(|(_, spec)| spec.stop_grace_period_ms).map_or(limits::STOP_GRACE_DEFAULT, DurationMs)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Known<'a> {
     pub(crate) from: Option<ReleaseId>,
     pub(crate) from_record: Option<&'a ReleaseRecord>,
     pub(crate) fingerprints: &'a BTreeMap<crate::spec::SecretName, String>,
+    /// Services that an order has stopped.
+    pub(crate) stopped: &'a BTreeSet<ServiceName>,
 }
 
 /// What is to be done.
@@ -137,6 +139,9 @@ fn service_change(
     });
     if let Some(parent) = parent_replaced {
         return (Change::Replace, vec![format!("it shares a namespace of {parent}, which is replaced")]);
+    }
+    if known.stopped.contains(name) {
+        return (Change::Restart, vec!["it was stopped by an order".to_owned()]);
     }
     match current.run {
         RunState::Running | RunState::Paused => (Change::Unchanged, Vec::new()),

@@ -64,6 +64,7 @@ pub(crate) async fn plan_pinned<P: ActionPort>(
         from: book.record.current,
         from_record: from_record.as_ref(),
         fingerprints: &fingerprints(context),
+        stopped: &book.record.stopped,
     })
     .map_err(Stop::fault)?;
     Ok(decision.plan)

@@ -6,6 +6,7 @@ use ids::{AppName, ReleaseId};
 use serde_json::json;
 
 use crate::{
+    app_deploy::{Settled, settle_earlier, switch::grace_of},
     effect::{AppState, Effect},
     engine::{Engine, count},
     limits,
@@ -27,7 +28,7 @@ pub(crate) struct Removed {
 
 pub(super) async fn run<P: ActionPort>(app: &AppName, context: &ActionContext, port: &mut P) -> Outcome {
     let mut engine = Engine::patient(port, limits::CHANGE_TIMEOUT);
-    let (mut book, state) = match look(app, &mut engine).await {
+    let (mut book, mut state) = match look(app, &mut engine).await {
         Ok(found) => found,
         Err(stop) => return stop.untouched(&format!("{app} was not removed")),
     };
@@ -51,6 +52,15 @@ pub(super) async fn run<P: ActionPort>(app: &AppName, context: &ActionContext, p
         return Outcome::failed(format!(
             "{app} was not removed: the order became void before it began. Nothing was changed"
         ));
+    }
+    if matches!(book.record.pending, Some(Pending::Run(_))) {
+        if let Settled::Ended(outcome) = settle_earlier(context, &mut book, &mut engine).await {
+            return outcome;
+        }
+        state = match engine.observe(app).await {
+            Ok(state) => state,
+            Err(error) => return Stop::from(error).untouched(&format!("{app} was not removed")),
+        };
     }
     if !begun && let Err(error) = begin(context, &state, &mut book, &mut engine).await {
         return error.untouched(&format!("{app} was not removed"));
@@ -162,11 +172,7 @@ pub(crate) async fn remove_pending<P: ActionPort>(
     let place = |service: &str| order.iter().position(|name| name.as_str() == service).unwrap_or(order.len());
     state.containers.sort_by(|a, b| place(&b.service).cmp(&place(&a.service)).then_with(|| a.name.cmp(&b.name)));
     for container in &state.containers {
-        let grace = current
-            .as_ref()
-            .and_then(|record| record.spec.services.iter().find(|(name, _)| name.as_str() == container.service))
-            .and_then(|(_, service)| service.stop_grace_period_ms)
-            .unwrap_or(limits::STOP_GRACE_DEFAULT.0);
+        let grace = grace_of(current.as_ref(), &container.service).0;
         engine.progress(format!("removing {}", container.name));
         engine.done(Effect::ContainerStop { name: container.name.clone(), grace_ms: grace }).await?;
         engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;
@@ -190,6 +196,7 @@ pub(crate) async fn remove_pending<P: ActionPort>(
     book.record.pending = None;
     book.record.current = None;
     book.record.releases.clear();
+    book.record.stopped.clear();
     book.record.last_end = None;
     book.known = false;
     Ok(Removed { networks_left, ..from_state(&state) })

@@ -29,6 +29,8 @@ pub enum Behaviour {
     },
     /// Runs, and has no probe.
     Runs,
+    /// The same, and ends with code 0 when it is stopped.
+    EndsWellWhenStopped,
     /// Ends.
     Exits {
         /// When.
@@ -208,8 +210,10 @@ impl SimulatedEngine {
             Effect::ContainerCreate(spec) => self.create(spec)?,
             Effect::ContainerStart { name } => self.start(name, now)?,
             Effect::ContainerStop { name, .. } => {
-                if let Some(container) = self.containers.iter_mut().find(|container| container.name == *name) {
-                    container.stopped = container.started.is_some();
+                let ends = |c: &Container| matches!(self.state(c, now).run, RunState::Exited { .. });
+                let at = self.containers.iter().position(|container| container.name == *name);
+                if let Some(at) = at.filter(|at| !ends(&self.containers[*at])) {
+                    self.containers[at].stopped = self.containers[at].started.is_some();
                 }
             }
             Effect::ContainerRestartPolicy { name, restart } => self.restart_policy(name, *restart)?,
@@ -389,7 +393,10 @@ impl SimulatedEngine {
     fn state(&self, container: &Container, now: BootMs) -> ContainerState {
         let (run, health, restart_count, oom_killed) = match container.started {
             None => (RunState::Created, Health::None, 0, false),
-            Some(_) if container.stopped => (RunState::Exited { code: 143 }, Health::None, 0, false),
+            Some(_) if container.stopped => {
+                let well = self.behaviour(container) == Behaviour::EndsWellWhenStopped;
+                (RunState::Exited { code: if well { 0 } else { 143 } }, Health::None, 0, false)
+            }
             Some(started) => running(&self.behaviour(container), container.spec.restart, now.since(started).0),
         };
         ContainerState {
@@ -426,9 +433,11 @@ fn running(behaviour: &Behaviour, restart: RestartPolicy, age: u64) -> (RunState
         Behaviour::Unhealthy { after_ms } => (RunState::Running, probed(after_ms, Health::Unhealthy), 0, false),
         Behaviour::Exits { after_ms, code } if age >= after_ms => ended(code, false),
         Behaviour::OutOfMemory { after_ms } if age >= after_ms => ended(137, true),
-        Behaviour::Runs | Behaviour::Exits { .. } | Behaviour::OutOfMemory { .. } | Behaviour::RefusesToStart => {
-            (RunState::Running, Health::None, 0, false)
-        }
+        Behaviour::Runs
+        | Behaviour::EndsWellWhenStopped
+        | Behaviour::Exits { .. }
+        | Behaviour::OutOfMemory { .. }
+        | Behaviour::RefusesToStart => (RunState::Running, Health::None, 0, false),
     }
 }
 

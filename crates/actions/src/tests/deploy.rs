@@ -46,6 +46,8 @@ fn first_deploy_comes_up_in_order_and_is_verified() {
         network shop_default
         record app/shop
         record app/shop/release/01010101-0101-0101-0101-010101010101
+        starts with the engine shop-db-1
+        starts with the engine shop-web-1
         tag serverflow/shop-db:010101010101
         tag serverflow/shop-web:010101010101
         volume shop_data
@@ -81,6 +83,8 @@ fn only_what_changed_is_replaced() {
         record app/shop
         record app/shop/release/01010101-0101-0101-0101-010101010101
         record app/shop/release/02020202-0202-0202-0202-020202020202
+        starts with the engine shop-db-1
+        starts with the engine shop-web-1
         tag serverflow/shop-db:010101010101
         tag serverflow/shop-db:020202020202
         tag serverflow/shop-web:010101010101

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Images by name, each with what its containers do.
-pub(super) const IMAGES: [(&str, Behaviour); 8] = [
+pub(super) const IMAGES: [(&str, Behaviour); 9] = [
     ("db:1", Behaviour::Healthy { after_ms: 3_000 }),
     ("web:1", Behaviour::Healthy { after_ms: 1_000 }),
     ("web:2", Behaviour::Healthy { after_ms: 1_000 }),
@@ -25,6 +25,7 @@ pub(super) const IMAGES: [(&str, Behaviour); 8] = [
     ("web:crash", Behaviour::Exits { after_ms: 700, code: 3 }),
     ("web:oom", Behaviour::OutOfMemory { after_ms: 700 }),
     ("plain:1", Behaviour::Runs),
+    ("polite:1", Behaviour::EndsWellWhenStopped),
 ];
 
 pub(super) fn world() -> SimulatedWorld {
@@ -99,6 +100,15 @@ pub(super) fn remove() -> Request {
     request("app.remove", &json!({ "app": "shop" }))
 }
 
+/// `app.stop`, `app.start` or `app.restart` of the shop; of all services when none is named.
+pub(super) fn lifecycle(verb: &str, services: &[&str]) -> Request {
+    let mut parameters = json!({ "app": "shop" });
+    if !services.is_empty() {
+        parameters["services"] = json!(services);
+    }
+    request(&format!("app.{verb}"), &parameters)
+}
+
 /// The n-th order's surroundings.
 pub(super) fn context(n: u8) -> ActionContext {
     let secret = SecretName("db/environment/PASSWORD".to_owned());
@@ -109,6 +119,7 @@ pub(super) fn context(n: u8) -> ActionContext {
         operation: OperationId::from_bytes([n; 16]),
         secrets: BTreeMap::from([(secret.clone(), Zeroizing::new("hunter22-long".to_owned()))]),
         sealed: BTreeMap::from([(secret, b"sealed bytes".to_vec())]),
+        remembered: vec![Zeroizing::new("hunter22-long".to_owned())],
         fingerprint_key: Zeroizing::new([7; 32]),
         resumed: false,
         backwards_only: false,
@@ -145,6 +156,7 @@ pub(super) fn picture(world: &SimulatedWorld) -> String {
             format!("container {} {image} {:?} {:?}", c.name, c.run, c.health)
         })
         .collect();
+    lines.extend(world.engine.started_by_engine().into_iter().map(|name| format!("starts with the engine {name}")));
     lines.extend(world.engine.networks().into_iter().map(|name| format!("network {name}")));
     lines.extend(world.engine.volumes().into_iter().map(|name| format!("volume {name}")));
     lines.extend(world.engine.tags().into_iter().map(|name| format!("tag {name}")));

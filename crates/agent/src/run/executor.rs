@@ -164,15 +164,15 @@ async fn execute(
         Ok(request) => request,
         Err(error) => return end_message(ReportStatus::Failed, &error.to_string(), &Value::Null),
     };
-    let context = match context(&start, &request, &tools, policy) {
+    let mut context = match context(&start, &request, &tools, policy) {
         Ok(context) => context,
         Err(error) => {
             let message = format!("{error}; nothing was done. Order it again, so that the values are sealed anew");
             return end_message(ReportStatus::Failed, &message, &Value::Null);
         }
     };
-    let remembered = remembered(&request, order, &tools).await;
-    let known = context.secrets.values().chain(&remembered);
+    context.remembered = remembered(&request, order, &tools).await;
+    let known = context.secrets.values().chain(&context.remembered);
     let masker = Masker::new(known.map(|value| value.as_str()));
     // The app's name stands in every message, and is no secret whatever a variable says.
     let masker = Arc::new(masker.except_open(request.app().map_or("", AppName::as_str)));
@@ -281,6 +281,7 @@ fn context(start: &StartCommand, request: &Request, tools: &Tools, policy: Polic
         command: order.command,
         operation: order.operation,
         secrets: std::collections::BTreeMap::new(),
+        remembered: Vec::new(),
         sealed: std::collections::BTreeMap::new(),
         fingerprint_key: tools.fingerprint_key.clone(),
         resumed: start.resumed,
