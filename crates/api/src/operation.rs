@@ -146,6 +146,14 @@ pub struct AppInstance {
     pub deployed_at: Timestamp,
     /// False when nothing could prove that it is healthy.
     pub verified: bool,
+    /// `running`, `partly_stopped` or `stopped`, as the last order that succeeded left it.
+    #[serde(default = "running")]
+    pub state: String,
+}
+
+/// What a control plane that does not say it knows of no other.
+fn running() -> String {
+    "running".to_owned()
 }
 
 /// `GET /api/v1/apps/{name}`

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::App,
+    arguments::{App, Lifecycle},
     client::Client,
     clock, deploy,
     exit::{Ended, Failure},
@@ -33,6 +33,9 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
             Ok(Ended::Well)
         }
         App::Logs { app, service, tail, hosts } => logs(output, client, app, service, tail, hosts).await,
+        App::Stop(arguments) => lifecycle(output, client, ("app.stop", "stopping"), arguments).await,
+        App::Start(arguments) => lifecycle(output, client, ("app.start", "starting"), arguments).await,
+        App::Restart(arguments) => lifecycle(output, client, ("app.restart", "restarting"), arguments).await,
         App::Remove { app, hosts, detach } => remove(output, client, &app, hosts, detach).await,
     }
 }
@@ -48,6 +51,28 @@ fn request(action: &str, hosts: Vec<HostName>, parameters: Value) -> Result<Sing
         dry_run: false,
         queue_for_seconds: None,
     })
+}
+
+/// Stops, starts or restarts.
+async fn lifecycle(
+    output: &Output,
+    client: &Client,
+    (action, doing): (&str, &str),
+    arguments: Lifecycle,
+) -> Result<Ended, Failure> {
+    let Lifecycle { app, services, hosts, dry_run, detach } = arguments;
+    let mut parameters = json!({ "app": app });
+    if !services.is_empty() {
+        parameters["services"] = json!(services);
+    }
+    let mut request = request(action, hosts, parameters)?;
+    request.dry_run = dry_run;
+    if !dry_run {
+        output.progress(format_args!("{doing} {app} (operation {})", request.operation_id));
+    }
+    let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
+    let ended = operation::finish(client, output, sent, Wait::unless(detach)).await?;
+    operation::show(output, &ended, &[])
 }
 
 async fn remove(
@@ -155,7 +180,7 @@ fn logs_words(logs: &[LogDocument<'_>], terminal: bool, paint: Paint) -> String 
 }
 
 fn list_words(apps: &[AppSummary], now: UnixMs, paint: Paint) -> String {
-    let mut table = Table::new(["APP", "HOST", "DEPLOYED", "HEALTH", "RELEASE"]);
+    let mut table = Table::new(["APP", "HOST", "STATE", "DEPLOYED", "HEALTH", "RELEASE"]);
     for app in apps {
         for instance in &app.instances {
             let health = if instance.verified { "verified" } else { "unverified" };
@@ -163,6 +188,7 @@ fn list_words(apps: &[AppSummary], now: UnixMs, paint: Paint) -> String {
             table.row([
                 app.name.to_string().into(),
                 instance.host.to_string().into(),
+                state_cell(&instance.state),
                 relative(now, instance.deployed_at.0).into(),
                 Cell::styled(health, style.on_default()),
                 instance.release.to_string().into(),
@@ -170,6 +196,11 @@ fn list_words(apps: &[AppSummary], now: UnixMs, paint: Paint) -> String {
         }
     }
     table.render(paint, "no apps yet; deploy one with `serverflow app deploy -f compose.yaml --host NAME`")
+}
+
+fn state_cell(state: &str) -> Cell {
+    let words = clean_line(state).replace('_', " ");
+    if state == "running" { words.into() } else { Cell::styled(&words, anstyle::AnsiColor::Yellow.on_default()) }
 }
 
 fn show_words(app: &AppDetail, now: UnixMs, paint: Paint) -> String {
@@ -236,7 +267,8 @@ mod tests {
             "name": "shop",
             "instances": [
                 {"host": "a", "release": sample::id(3), "deployed_at": "2023-11-14T22:08:20.000Z", "verified": true},
-                {"host": "b", "release": sample::id(3), "deployed_at": "2023-11-14T22:08:20.000Z", "verified": false},
+                {"host": "b", "release": sample::id(3), "deployed_at": "2023-11-14T22:08:20.000Z", "verified": false,
+                 "state": "partly_stopped"},
             ],
             "results": {"a": {"services": {
                 "web": {"change": "create", "container": "shop-web", "state": "healthy", "image": "x@sha256:1"},
@@ -244,9 +276,9 @@ mod tests {
         }))
         .unwrap();
         let expected = expect_test::expect![[r"
-            APP   HOST  DEPLOYED   HEALTH      RELEASE
-            shop  a     5 min ago  verified    00000000-0000-7000-8000-000000000003
-            shop  b     5 min ago  unverified  00000000-0000-7000-8000-000000000003
+            APP   HOST  STATE           DEPLOYED   HEALTH      RELEASE
+            shop  a     running         5 min ago  verified    00000000-0000-7000-8000-000000000003
+            shop  b     partly stopped  5 min ago  unverified  00000000-0000-7000-8000-000000000003
 
             a as the last deploy left it:
             SERVICE  STATE      CONTAINER  IMAGE

@@ -13,7 +13,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, Deploy},
+    app::{App, Deploy, Lifecycle},
     audit::Audit,
     command::Command,
     host::{AgentSource, Host},
@@ -84,7 +84,7 @@ pub(crate) enum Noun {
     /// Enrol, list and revoke hosts
     #[command(subcommand, after_help = "Example:\n  serverflow host list")]
     Host(Host),
-    /// Deploy, list and remove apps, and read their logs
+    /// Deploy, list, stop, start and remove apps, and read their logs
     #[command(subcommand, after_help = "Example:\n  serverflow app deploy -f compose.yaml --host web-1")]
     App(App),
     /// List and run actions

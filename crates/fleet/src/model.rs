@@ -158,8 +158,39 @@ pub struct AppInstance {
     /// The operation that made its present release.
     pub release: OperationId,
     pub deployed_at: UnixMs,
+    /// As the last deploy, stop, start or restart left it that succeeded, by its verified report.
+    pub state: AppInstanceState,
     /// The last deploy's result (UTF-8 JSON, as reported and verified).
     pub result: Vec<u8>,
+}
+
+/// Whether an app was stopped by an order. What became of its containers since is not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppInstanceState {
+    /// No service is.
+    Running,
+    /// Some services are.
+    PartlyStopped,
+    /// All services are.
+    Stopped,
+}
+
+impl AppInstanceState {
+    /// As reports, the database and the API have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::PartlyStopped => "partly_stopped",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Running, Self::PartlyStopped, Self::Stopped].into_iter().find(|state| state.as_str() == name)
+    }
 }
 
 /// A join token, as stored: never its secret.

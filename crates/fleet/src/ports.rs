@@ -201,6 +201,8 @@ pub struct KeptReport {
 pub enum AppChange {
     /// A release is current on the host.
     Deployed(AppInstance),
+    /// The present release was stopped, started or restarted.
+    Ran { app: AppName, host: HostId, state: AppInstanceState },
     /// The app is gone from the host.
     Removed { app: AppName, host: HostId },
 }

@@ -2,7 +2,7 @@
 //! They are part of the schema: what is written once must be readable for ever.
 
 use fleet::{
-    model::{OperationKind, UserRole},
+    model::{AppInstanceState, OperationKind, UserRole},
     ports::StoreError,
 };
 use ids::BootId;
@@ -36,6 +36,10 @@ pub(crate) fn operation_kind(word: &str) -> Result<OperationKind, StoreError> {
         .into_iter()
         .find(|kind| operation_kind_word(*kind) == word)
         .ok_or_else(|| corrupt("an operation", "kind", word))
+}
+
+pub(crate) fn app_state(word: &str) -> Result<AppInstanceState, StoreError> {
+    AppInstanceState::named(word).ok_or_else(|| corrupt("an app", "state", word))
 }
 
 /// Boot ids one after the other.
@@ -103,6 +107,7 @@ mod tests {
     #[test]
     fn strange_words_are_corruption() {
         assert!(matches!(user_role("root"), Err(StoreError::Corrupt(_))));
+        assert!(matches!(app_state("up"), Err(StoreError::Corrupt(_))));
         assert!(matches!(operation_kind(""), Err(StoreError::Corrupt(_))));
         assert!(matches!(boots(&[1, 2, 3]), Err(StoreError::Corrupt(_))));
         assert!(matches!(actions("app.deploy 1"), Err(StoreError::Corrupt(_))));

@@ -16,8 +16,10 @@ pub(crate) struct Migration {
 }
 
 /// Every step, ascending by version.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "first", sql: include_str!("../migrations/0001_first.sql") }];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "first", sql: include_str!("../migrations/0001_first.sql") },
+    Migration { version: 2, name: "app_state", sql: include_str!("../migrations/0002_app_state.sql") },
+];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.
 pub(crate) async fn migrate(

@@ -207,6 +207,7 @@ async fn no_secret_is_in_the_files() {
         host_name: host.name.clone(),
         release: operation.id,
         deployed_at: NOW,
+        state: fleet::model::AppInstanceState::Running,
         result: SECRET.to_vec(),
     };
     let mut settled = Settlement {

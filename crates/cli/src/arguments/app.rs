@@ -24,6 +24,16 @@ pub(crate) enum App {
         /// Name of the app
         app: AppName,
     },
+    /// Stop an app, and keep it stopped
+    #[command(after_help = "A stopped app stays stopped across a reboot of its host, until `app start` or the next \
+        deploy.\n\nExample:\n  serverflow app stop shop\n  serverflow app stop shop --service worker --host web-2")]
+    Stop(Lifecycle),
+    /// Start an app that was stopped, and wait until it is healthy
+    #[command(after_help = "Example:\n  serverflow app start shop\n  serverflow app start shop --dry-run")]
+    Start(Lifecycle),
+    /// Stop an app's containers and start them again
+    #[command(after_help = "Example:\n  serverflow app restart shop --service web")]
+    Restart(Lifecycle),
     /// Print an app's last log lines
     #[command(after_help = "Example:\n  serverflow app logs shop --service web --tail 50")]
     Logs {
@@ -51,6 +61,24 @@ pub(crate) enum App {
         #[arg(long)]
         detach: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lifecycle {
+    /// Name of the app
+    pub(crate) app: AppName,
+    /// Only this service; may be repeated
+    #[arg(long = "service", value_name = "NAME")]
+    pub(crate) services: Vec<ServiceName>,
+    /// Only on this host; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    pub(crate) hosts: Vec<HostName>,
+    /// Show what would happen, and do nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,13 +10,16 @@ use super::{
     propose::{Prepared, command, host_active, sealed_checked},
 };
 use crate::{
-    model::{AppInstance, Command, CommandStatus, Host, NewCommand, Operation, OperationKind},
+    model::{AppInstance, AppInstanceState, Command, CommandStatus, Host, NewCommand, Operation, OperationKind},
     ports::AppChange,
 };
 
 const PLAN: &str = "app.plan";
 const DEPLOY: &str = "app.deploy";
 const REMOVE: &str = "app.remove";
+const STOP: &str = "app.stop";
+const START: &str = "app.start";
+const RESTART: &str = "app.restart";
 
 fn action(name: &'static str) -> ActionName {
     name.parse().expect("invariant: the names above obey the rule for action names")
@@ -91,8 +94,13 @@ pub fn app_change(
             host_name: ended.host_name.clone(),
             release: ended.order.operation,
             deployed_at: now,
+            state: AppInstanceState::Running,
             result: result.to_string().into_bytes(),
         })),
+        STOP | START | RESTART => {
+            let state = result.get("state").and_then(serde_json::Value::as_str).and_then(AppInstanceState::named)?;
+            Some(AppChange::Ran { app, host: ended.order.host, state })
+        }
         REMOVE => Some(AppChange::Removed { app, host: ended.order.host }),
         _ => None,
     }

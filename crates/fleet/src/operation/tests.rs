@@ -8,7 +8,7 @@ use ids::{CommandId, DurationMs, HostId, OperationId, Sha256, UnixMs};
 use super::*;
 use crate::{
     dispatch::tests::fixture::{FLEET, HOST, START, host_record, session_of},
-    model::{AppInstance, Command, CommandStatus, Host, HostStanding, OperationKind, Principal},
+    model::{AppInstance, AppInstanceState, Command, CommandStatus, Host, HostStanding, OperationKind, Principal},
     ports::{AuditRecord, Write},
 };
 
@@ -244,6 +244,7 @@ fn an_apps_verbs_act_on_its_instances() {
         host_name: format!("web-{host}").parse().expect("a host name"),
         release: OperationId::from_bytes([1; 16]),
         deployed_at: START,
+        state: AppInstanceState::Running,
         result: Vec::new(),
     };
     let instances = [instance("shop", 1), instance("shop", 2), instance("blog", 3)];

@@ -95,7 +95,7 @@ impl Reader {
     /// Of hosts that are not revoked: what a revoked host runs is not known any more.
     pub(crate) async fn apps(&self, app: Option<AppName>) -> Result<Vec<AppInstance>, StoreError> {
         let select = sqlx::query(
-            "SELECT a.number, a.app, h.id, h.name, a.release, a.deployed_at, a.result \
+            "SELECT a.number, a.app, h.id, h.name, a.release, a.deployed_at, a.state, a.result \
              FROM app_instances a JOIN hosts h ON h.number = a.host \
              WHERE h.revoked_at IS NULL AND ($1 IS NULL OR a.app = $1) ORDER BY a.app, h.name",
         )
@@ -110,6 +110,7 @@ impl Reader {
                 host_name: fields.word()?,
                 release: fields.id()?,
                 deployed_at: fields.time()?,
+                state: codes::app_state(fields.get()?)?,
                 result: self.cipher.open(Place::APP_RESULT, number, fields.get()?)?,
             })
         };

@@ -1,6 +1,6 @@
 //! Writing back what a run of hot writes changed and added: few statements, many rows.
 
-use fleet::model::{AppInstance, Seal};
+use fleet::model::{AppInstance, AppInstanceState, Seal};
 use ids::{AppName, Sha256, UnixMs};
 
 use super::{
@@ -123,15 +123,29 @@ pub(super) async fn app_put(t: &mut Transaction<'_>, host: i64, instance: &AppIn
     let number = take(&mut t.numbers.app_instance);
     let result = t.cipher.seal(Place::APP_RESULT, number, &instance.result)?;
     let insert = sqlx::query(
-        "INSERT INTO app_instances (number, app, host, release, deployed_at, result) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO app_instances (number, app, host, release, deployed_at, state, result) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(number)
     .bind(instance.app.as_str())
     .bind(host)
     .bind(&instance.release.as_bytes()[..])
     .bind(int(instance.deployed_at.0)?)
+    .bind(instance.state.as_str())
     .bind(result);
     t.run("storing an app's release", insert).await?;
+    Ok(())
+}
+
+pub(super) async fn app_ran(
+    t: &mut Transaction<'_>,
+    host: i64,
+    app: &AppName,
+    state: AppInstanceState,
+) -> Result<(), Failure> {
+    let update = sqlx::query("UPDATE app_instances SET state = $1 WHERE app = $2 AND host = $3");
+    let update = update.bind(state.as_str()).bind(app.as_str()).bind(host);
+    t.run("storing whether an app runs", update).await?;
     Ok(())
 }
 

@@ -302,8 +302,11 @@ impl<'w> Run<'w> {
             return conflict(format!("a report cannot leave command {} {}", whose.0, settlement.status));
         }
         let placed = self.place_follow_ups(settlement, &command)?;
-        if let Some(AppChange::Deployed(AppInstance { host: other, .. }) | AppChange::Removed { host: other, .. }) =
-            &settlement.app
+        if let Some(
+            AppChange::Deployed(AppInstance { host: other, .. })
+            | AppChange::Ran { host: other, .. }
+            | AppChange::Removed { host: other, .. },
+        ) = &settlement.app
             && *other != whose.1
         {
             return conflict(format!("a report of host {} says nothing about apps on host {other}", whose.1));
@@ -412,6 +415,7 @@ impl Run<'_> {
         for (host, change) in self.apps {
             match change {
                 AppChange::Deployed(instance) => flush::app_put(t, host, instance).await?,
+                AppChange::Ran { app, state, .. } => flush::app_ran(t, host, app, *state).await?,
                 AppChange::Removed { app, .. } => flush::app_remove(t, host, app).await?,
             }
         }

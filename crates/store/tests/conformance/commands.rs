@@ -223,6 +223,7 @@ fn instance(host: &Host, release: &Operation, result: &str) -> AppInstance {
         host_name: host.name.clone(),
         release: release.id,
         deployed_at: NOW,
+        state: AppInstanceState::Running,
         result: result.as_bytes().to_vec(),
     }
 }
@@ -255,14 +256,20 @@ pub(crate) async fn a_deploy_has_stages_and_an_instance(store: &dyn Store) {
     assert_eq!(store.apps(Some("shop".parse().unwrap())).await, Ok(vec![first]));
     assert_eq!(store.apps(Some("mail".parse().unwrap())).await, Ok(vec![]));
 
-    let (again, remove) = (queued(store, &host).await, queued(store, &host).await);
+    let (again, stop, remove) = (queued(store, &host).await, queued(store, &host).await, queued(store, &host).await);
     done(store, seal_write(&again, 2, 3)).await;
-    done(store, seal_write(&remove, 3, 4)).await;
+    done(store, seal_write(&stop, 3, 4)).await;
+    done(store, seal_write(&remove, 4, 5)).await;
     let second = instance(&host, &operation(OperationKind::Deploy), "{\"two\":2}");
     done(store, with(AppChange::Deployed(second.clone()), 3, &again, 3)).await;
-    assert_eq!(store.apps(None).await, Ok(vec![second]), "one instance per host");
+    assert_eq!(store.apps(None).await, Ok(vec![second.clone()]), "one instance per host");
+    let stopped = AppInstance { state: AppInstanceState::Stopped, ..second };
+    let ran = |host: HostId| AppChange::Ran { app: stopped.app.clone(), host, state: stopped.state };
+    conflicts(store, with(ran(other.id), 4, &stop, 4), "says nothing about apps on host").await;
+    done(store, with(ran(host.id), 4, &stop, 4)).await;
+    assert_eq!(store.apps(None).await, Ok(vec![stopped.clone()]));
     let gone = AppChange::Removed { app: "shop".parse().unwrap(), host: host.id };
-    done(store, with(gone, 4, &remove, 4)).await;
+    done(store, with(gone, 5, &remove, 5)).await;
     assert_eq!(store.apps(None).await, Ok(vec![]));
 }
 

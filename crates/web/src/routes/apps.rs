@@ -19,6 +19,7 @@ fn instance(instance: &AppInstance) -> Shown {
         host: instance.host_name.clone(),
         release: instance.release,
         deployed_at: instance.deployed_at.into(),
+        state: instance.state.as_str().to_owned(),
         verified: view::is_verified(&view::json(&instance.result)),
     }
 }

@@ -104,6 +104,7 @@ async fn app(world: &World) {
         host_name: host.name,
         release: fresh(),
         deployed_at: NOW,
+        state: fleet::model::AppInstanceState::Running,
         result: b"{}".to_vec(),
     });
     world.settle(command, (ReportStatus::Succeeded, "done", json!({})), Vec::new(), Some(app)).await.unwrap();

@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 use envelope::messages::ReportStatus;
 use fleet::{
-    model::{AppInstance, CommandStatus, NewCommand},
+    model::{AppInstance, AppInstanceState, CommandStatus, NewCommand},
     operation::CommandIds as _,
     ports::{AppChange, HostChange, Store as _},
 };
@@ -147,6 +147,7 @@ async fn a_deploy_goes_on_until_its_second_stage_has_ended() {
         host_name: host.name.clone(),
         release: command.order.operation,
         deployed_at: NOW,
+        state: AppInstanceState::Running,
         result: json!({ "verified": true, "release": "x" }).to_string().into_bytes(),
     });
     let done = (ReportStatus::Succeeded, "deployed", json!({ "verified": true }));

@@ -111,6 +111,10 @@ impl MemoryStore {
         }
         match settlement.app {
             Some(AppChange::Deployed(instance)) => self.apps.push(instance),
+            Some(AppChange::Ran { app, host, state }) => {
+                let of_it = self.apps.iter_mut().filter(|known| (&known.app, known.host) == (&app, host));
+                of_it.for_each(|known| known.state = state);
+            }
             Some(AppChange::Removed { app, host }) => {
                 self.apps.retain(|instance| (&instance.app, instance.host) != (&app, host));
             }
