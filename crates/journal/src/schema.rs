@@ -22,6 +22,10 @@ const STEPS: &[&[&str]] = &[&[
 
 /// Checks what the file is and brings it to this version's schema.
 pub(crate) async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), JournalError> {
+    bring(connection, path, STEPS).await
+}
+
+async fn bring(connection: &mut SqliteConnection, path: &Path, steps: &[&[&str]]) -> Result<(), JournalError> {
     let fail = |source| JournalError::open(path, source);
     let check: String = sqlx::query("PRAGMA quick_check(1)")
         .fetch_one(&mut *connection)
@@ -39,14 +43,15 @@ pub(crate) async fn prepare(connection: &mut SqliteConnection, path: &Path) -> R
         return Err(JournalError::Unusable { path: path.to_owned(), why });
     }
     let done = usize::try_from(version).unwrap_or(usize::MAX);
-    if done > STEPS.len() {
+    if done > steps.len() {
         let why = format!("was written by a newer agent (schema {version}); install that version again");
         return Err(JournalError::Unusable { path: path.to_owned(), why });
     }
-    for (index, step) in STEPS.iter().enumerate().skip(done) {
+    for (index, step) in steps.iter().enumerate().skip(done) {
         let mut transaction = connection.begin().await.map_err(fail)?;
         for statement in *step {
-            sqlx::query(*statement).execute(&mut *transaction).await.map_err(fail)?;
+            // The texts are constants of this program.
+            sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&mut *transaction).await.map_err(fail)?;
         }
         let mark = format!("PRAGMA user_version = {}; PRAGMA application_id = {APPLICATION_ID}", index + 1);
         sqlx::raw_sql(sqlx::AssertSqlSafe(mark)).execute(&mut *transaction).await.map_err(fail)?;
@@ -58,3 +63,6 @@ pub(crate) async fn prepare(connection: &mut SqliteConnection, path: &Path) -> R
 async fn number(connection: &mut SqliteConnection, pragma: &'static str) -> Result<i64, sqlx::Error> {
     sqlx::query(pragma).fetch_one(connection).await?.try_get(0)
 }
+
+#[cfg(test)]
+mod upgrade;

@@ -82,6 +82,9 @@ async fn apply(connection: &mut SqliteConnection, migration: &Migration) -> Resu
 }
 
 #[cfg(test)]
+mod upgrade;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

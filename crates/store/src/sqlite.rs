@@ -103,8 +103,9 @@ impl SqliteStore {
 
     /// Finishes what was asked, then closes the file and gives up its lock. Later writes are refused.
     pub async fn close(&self) {
-        self.writer.close().await;
+        // The writer last: only it can put what stands in the log into the database and take the log away.
         self.reader.pool.close().await;
+        self.writer.close().await;
     }
 }
 
