@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// `GET /api/v1/audit?first=N&limit=N`: an array of these, ascending, from `first` on; without `first`, the last ones.
+/// `GET /api/v1/audit`: a [`crate::Page`] of these, sorted by `time` (newest first unless asked otherwise) or by
+/// `index`. Filters with `time`: `kind`, `actor`, `since`, `until` (times; the former included). With
+/// `first`, a place in the log, the list is sorted by `index` from there on, and takes no other filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     pub index: u64,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{OperationResponse, Timestamp};
 
 /// Where a command stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandStatus {
     Queued,
@@ -63,8 +63,9 @@ impl CommandStatus {
     }
 }
 
-/// `GET /api/v1/commands`: an array of these, newest first. Filters: `host`, `status`, `operation`,
-/// `app`, `action`; `limit` (100 when absent, at most 500) and `before`, a command id, for the next page.
+/// `GET /api/v1/commands`: a [`crate::Page`] of these, sorted by `proposed_at`, newest first unless asked
+/// otherwise. Filters: `host`, `status`, `operation`, `app`, `action`, `requested_by`, and `since` and
+/// `until` (times; the former included).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandSummary {
     pub command_id: CommandId,

@@ -1,6 +1,8 @@
 //! Hosts.
 
-use ids::{HostId, HostName, Role, Sha256};
+use std::collections::BTreeMap;
+
+use ids::{HostId, HostName, LabelKey, LabelValue, Role, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -19,13 +21,16 @@ pub enum HostStatus {
     Revoked,
 }
 
-/// `GET /api/v1/hosts`: an array of these.
+/// `GET /api/v1/hosts`: a [`crate::Page`] of these, sorted by `name` or `enrolled_at`. Filters: `status`, `app`,
+/// `selector` (`role=app,env=prod,env!=old,gpu,!spot`: all parts must hold).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostSummary {
     pub id: HostId,
     pub name: HostName,
     pub status: HostStatus,
     pub roles: Vec<Role>,
+    #[serde(default)]
+    pub labels: BTreeMap<LabelKey, LabelValue>,
     pub agent_version: String,
     /// Now while connected; else the end of its last session; absent before the first.
     pub last_seen: Option<Timestamp>,
@@ -55,6 +60,23 @@ pub struct HostDetail {
     pub actions: Vec<String>,
     /// Apps it carries.
     pub apps: Vec<String>,
+}
+
+/// `POST /api/v1/hosts/{name}/rename`, answered with the host's [`HostSummary`]. Receipts keep the name the
+/// host was enrolled with: what is signed rests on its id. Join tokens that name the old or the new name
+/// and were not used become void.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRenameRequest {
+    pub name: HostName,
+}
+
+/// `PATCH /api/v1/hosts/{name}/labels`, answered with the host's [`HostSummary`]. Labels that are not named stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostLabelRequest {
+    /// Labels to set; `null` takes one away. `role` cannot be a label.
+    pub labels: BTreeMap<LabelKey, Option<LabelValue>>,
 }
 
 /// `POST /api/v1/hosts`

@@ -12,6 +12,7 @@
 mod audit;
 mod command;
 mod host;
+mod list;
 mod operation;
 mod problem;
 mod session;
@@ -21,10 +22,14 @@ pub use audit::{AuditEntry, AuditExport, AuditExportEntry};
 pub use command::{
     CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,
 };
-pub use host::{AgentProgram, HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
+pub use host::{
+    AgentProgram, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest,
+    JoinTokenResponse,
+};
+pub use list::Page;
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, DeployRequest, Event, OperationCommand, OperationRequest,
-    OperationResponse, OperationState, SealedValue, SingleRequest,
+    OperationResponse, OperationState, OperationSummary, SealedValue, SingleRequest,
 };
 pub use problem::{FieldError, Problem};
 pub use session::{FleetInfo, Health, SignInRequest, SignInResponse, WhoAmI};

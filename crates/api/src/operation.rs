@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ids::{AppName, CommandId, HostName, OperationId};
+use ids::{AppName, CommandId, HostName, OperationId, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::{CommandStatus, Timestamp};
@@ -29,6 +29,10 @@ pub struct SingleRequest {
     /// Hosts by name. For actions on an app, empty means every host that carries it.
     #[serde(default)]
     pub hosts: Vec<HostName>,
+    /// Instead of names: which hosts, as in `GET /api/v1/hosts`. Resolved when the operation is made, to hosts that
+    /// may get orders; for actions on an app, to those of them that carry it. None at all is an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     pub parameters: serde_json::Value,
     #[serde(default)]
     pub sealed: BTreeMap<HostName, Vec<SealedValue>>,
@@ -44,7 +48,11 @@ pub struct SingleRequest {
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     pub operation_id: OperationId,
+    #[serde(default)]
     pub hosts: Vec<HostName>,
+    /// As in [`SingleRequest::selector`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// An `actions::spec::AppSpec`.
     pub spec: serde_json::Value,
     /// Values sealed to each host.
@@ -70,8 +78,28 @@ pub struct SealedValue {
 pub struct OperationResponse {
     pub operation_id: OperationId,
     pub state: OperationState,
+    /// What its hosts were selected by; absent when they were named. What it came to are the hosts of the commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// Every command so far; a deploy's second stage appears when its plan is in.
     pub commands: Vec<OperationCommand>,
+}
+
+/// `GET /api/v1/operations`: a [`crate::Page`] of these, sorted by `created_at`, newest first unless asked
+/// otherwise. Filters: `requested_by`, and `since` and `until` (times; the former included).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperationSummary {
+    pub operation_id: OperationId,
+    /// `single` or `deploy`.
+    pub kind: String,
+    pub state: OperationState,
+    pub requested_by: UserName,
+    pub created_at: Timestamp,
+    pub dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// How many of its commands stand where.
+    pub commands: BTreeMap<CommandStatus, u64>,
 }
 
 /// Whether an operation goes on.
@@ -131,7 +159,7 @@ pub struct ActionSummary {
     pub schema: serde_json::Value,
 }
 
-/// `GET /api/v1/apps`: an array of these.
+/// `GET /api/v1/apps`: a [`crate::Page`] of these, sorted by `name`. Filter: `host`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AppSummary {
     pub name: AppName,

@@ -51,13 +51,14 @@ async fn run_one(output: &Output, client: &Client, run: Run) -> Result<Ended, Fa
             .fields(errors)
             .hint(format!("see `serverflow action show {}`", run.name))
     })?;
-    let mut hosts = run.hosts;
+    let mut hosts = run.hosts.names;
     hosts.sort();
     hosts.dedup();
     let request = SingleRequest {
         operation_id: clock::operation_id()?,
         action: run.name.to_string(),
         hosts,
+        selector: run.hosts.selector,
         parameters,
         sealed: Default::default(),
         dry_run: run.dry_run,

@@ -8,11 +8,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{App, Lifecycle},
+    arguments::{App, Lifecycle, SomeHosts},
     client::Client,
     clock, deploy,
     exit::{Ended, Failure},
-    limits, operation,
+    limits,
+    list::{self, part},
+    operation,
     operation::Wait,
     output::{Output, Paint, clean, clean_line, stdout_is_terminal},
     spans::relative,
@@ -22,8 +24,9 @@ use crate::{
 pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<Ended, Failure> {
     match verb {
         App::Deploy(arguments) => deploy::run(output, client, arguments).await,
-        App::List => {
-            let apps: Vec<AppSummary> = client.get(&["apps"]).await?;
+        App::List { host, extent } => {
+            let query: Vec<_> = part("host", host.as_ref()).into_iter().collect();
+            let apps: Vec<AppSummary> = list::items(client, &["apps"], &query, extent.most()).await?;
             output.result(&apps, |apps, paint| list_words(apps, clock::now(), paint))?;
             Ok(Ended::Well)
         }
@@ -41,11 +44,12 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
 }
 
 /// One action on the hosts of an app, all of them when none is named.
-fn request(action: &str, hosts: Vec<HostName>, parameters: Value) -> Result<SingleRequest, Failure> {
+fn request(action: &str, hosts: SomeHosts, parameters: Value) -> Result<SingleRequest, Failure> {
     Ok(SingleRequest {
         operation_id: clock::operation_id()?,
         action: action.to_owned(),
-        hosts,
+        hosts: hosts.names,
+        selector: hosts.selector,
         parameters,
         sealed: Default::default(),
         dry_run: false,
@@ -79,7 +83,7 @@ async fn remove(
     output: &Output,
     client: &Client,
     app: &AppName,
-    hosts: Vec<HostName>,
+    hosts: SomeHosts,
     detach: bool,
 ) -> Result<Ended, Failure> {
     let request = request("app.remove", hosts, json!({ "app": app }))?;
@@ -113,7 +117,7 @@ async fn logs(
     app: AppName,
     service: Option<ServiceName>,
     tail: Option<u32>,
-    hosts: Vec<HostName>,
+    hosts: SomeHosts,
 ) -> Result<Ended, Failure> {
     let mut parameters = json!({ "app": app });
     if let Some(service) = service {

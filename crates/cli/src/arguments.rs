@@ -3,6 +3,7 @@
 mod action;
 mod app;
 mod audit;
+mod choice;
 mod command;
 mod host;
 
@@ -14,8 +15,9 @@ use ids::UserName;
 pub(crate) use self::{
     action::{Action, Run},
     app::{App, Deploy, Lifecycle},
-    audit::Audit,
-    command::Command,
+    audit::{Audit, Entries},
+    choice::{Extent, Hosts, Period, SomeHosts},
+    command::{Command, Commands},
     host::{AgentSource, Host},
 };
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs::OpenOptions,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -17,12 +16,13 @@ use ids::{Sha256, UnixMs};
 use serde::Serialize;
 
 use crate::{
-    arguments::Audit,
+    arguments::{Audit, Entries},
     client::Client,
     clock,
-    exit::{Ended, Failure, Kind, io_words},
+    exit::{Ended, Failure, Kind},
     files, limits,
-    output::{Output, Paint, to_stdout},
+    list::{self, part},
+    output::{Output, Paint},
     session_file::Place,
     spans::relative,
     table::{Table, fields},
@@ -30,16 +30,21 @@ use crate::{
 
 pub(crate) async fn run(output: &Output, place: Place<'_>, verb: Audit) -> Result<Ended, Failure> {
     match verb {
-        Audit::List { first, limit } => list(output, &Client::signed_in(place)?, first, limit).await,
+        Audit::List(asked) => list(output, &Client::signed_in(place)?, asked).await,
         Audit::Verify { root, export } => verify(output, place, root, export.as_deref()).await,
         Audit::Export { file } => export(output, &Client::signed_in(place)?, &file).await,
     }
 }
 
-async fn list(output: &Output, client: &Client, first: Option<u64>, limit: u32) -> Result<Ended, Failure> {
-    let mut query = vec![("limit", limit.to_string())];
-    query.extend(first.map(|first| ("first", first.to_string())));
-    let entries: Vec<AuditEntry> = client.get_with(&["audit"], &query).await?;
+/// The newest are asked for, and shown in the order of the log.
+async fn list(output: &Output, client: &Client, asked: Entries) -> Result<Ended, Failure> {
+    let query =
+        [part("first", asked.first.as_ref()), part("kind", asked.kind.as_ref()), part("actor", asked.actor.as_ref())];
+    let query: Vec<_> = query.into_iter().flatten().chain(asked.period.query()).collect();
+    let mut entries: Vec<AuditEntry> = list::items(client, &["audit"], &query, asked.extent.most()).await?;
+    if asked.first.is_none() {
+        entries.reverse();
+    }
     output.result(&entries, |entries, paint| list_words(entries, clock::now(), paint))?;
     Ok(Ended::Well)
 }
@@ -62,12 +67,12 @@ fn list_words(entries: &[AuditEntry], now: UnixMs, paint: Paint) -> String {
 #[derive(Serialize)]
 struct Exported<'a> {
     file: &'a Path,
-    bytes: usize,
+    bytes: u64,
 }
 
 async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, Failure> {
     if file.as_os_str() == "-" {
-        to_stdout(&client.get_bytes(&["audit", "export"]).await?)?;
+        client.download(&["audit", "export"], &mut std::io::stdout().lock()).await?;
         return Ok(Ended::Well);
     }
     // Before the log is fetched, so that a name that is taken is known at once.
@@ -76,14 +81,10 @@ async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, 
         .create_new(true)
         .open(file)
         .map_err(|error| Failure::file("write", file, &error))?;
-    let written = match client.get_bytes(&["audit", "export"]).await {
-        Ok(bytes) => opened
-            .write_all(&bytes)
-            .and_then(|()| opened.sync_all())
-            .map(|()| bytes.len())
-            .map_err(|e| Failure::new(Kind::NotWell, format!("cannot write {}: {}", file.display(), io_words(&e)))),
-        Err(failure) => Err(failure),
-    };
+    let written = client.download(&["audit", "export"], &mut opened).await.and_then(|bytes| {
+        let synced = opened.sync_all();
+        synced.map_err(|error| Failure::file("write", file, &error)).map(|()| bytes)
+    });
     let bytes = written.inspect_err(|_| {
         // Half an export is of no use, and the failure says what happened.
         let _ = std::fs::remove_file(file);

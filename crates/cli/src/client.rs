@@ -108,6 +108,31 @@ impl Client {
         self.body(self.send(request).await?, limits::EXPORT_BYTES_MAX).await
     }
 
+    /// Reads something large into `into`, piece by piece; answers how many bytes there were.
+    pub(crate) async fn download(&self, path: &[&str], into: &mut impl std::io::Write) -> Result<u64, Failure> {
+        let request = self.request(Method::GET, path, &[], limits::EXPORT_TIMEOUT);
+        let mut response = self.send(request).await?;
+        let mut bytes = 0u64;
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::new(Kind::OutputClosed, "nobody reads the output"),
+            _ => {
+                Failure::new(Kind::NotWell, format!("cannot write what was fetched: {}", crate::exit::io_words(&error)))
+            }
+        };
+        while let Some(piece) = response.chunk().await.map_err(|e| self.failed(&e))? {
+            into.write_all(&piece).map_err(failed)?;
+            bytes += piece.len() as u64;
+        }
+        into.flush().map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Changes a part of something.
+    pub(crate) async fn patch<B: Serialize, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T, Failure> {
+        let request = self.request(Method::PATCH, path, &[], limits::REQUEST_TIMEOUT).json(body);
+        self.decode(self.send(request).await?).await
+    }
+
     /// Asks for something once.
     pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T, Failure> {
         let request = self.request(Method::POST, path, &[], limits::REQUEST_TIMEOUT).json(body);

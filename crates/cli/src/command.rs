@@ -1,15 +1,16 @@
 //! `command …`
 
 use api::{CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, OperationResponse, Timestamp};
-use ids::{CommandId, HostName, UnixMs};
+use ids::{CommandId, UnixMs};
 
 use crate::{
     action::{has_content, value_words},
-    arguments::Command,
+    arguments::{Command, Commands},
     client::Client,
     clock,
     exit::{Ended, Failure},
     follow,
+    list::{self, part},
     operation::{failing_words, status_words},
     output::{Output, Paint, clean_line, status_style},
     spans::relative,
@@ -18,7 +19,7 @@ use crate::{
 
 pub(crate) async fn run(output: &Output, client: &Client, verb: Command) -> Result<Ended, Failure> {
     match verb {
-        Command::List { host, status } => list(output, client, host, status).await,
+        Command::List(asked) => list(output, client, asked).await,
         Command::Show { id } => {
             let command: CommandDetail = client.get(&["commands", &id.to_string()]).await?;
             output.result(&command, |command, paint| show_words(command, clock::now(), paint))?;
@@ -29,16 +30,17 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Command) -> Resu
     }
 }
 
-async fn list(
-    output: &Output,
-    client: &Client,
-    host: Option<HostName>,
-    status: Option<CommandStatus>,
-) -> Result<Ended, Failure> {
-    let host = host.map(|host| ("host", host.to_string()));
-    let status = status.map(|status| ("status", status.as_str().to_owned()));
-    let query: Vec<(&str, String)> = host.into_iter().chain(status).collect();
-    let commands: Vec<CommandSummary> = client.get_with(&["commands"], &query).await?;
+async fn list(output: &Output, client: &Client, asked: Commands) -> Result<Ended, Failure> {
+    let query = [
+        part("host", asked.host.as_ref()),
+        asked.status.map(|status| ("status", status.as_str().to_owned())),
+        part("app", asked.app.as_ref()),
+        part("action", asked.action.as_ref()),
+        part("operation", asked.operation.as_ref()),
+        part("requested_by", asked.requested_by.as_ref()),
+    ];
+    let query: Vec<_> = query.into_iter().flatten().chain(asked.period.query()).collect();
+    let commands: Vec<CommandSummary> = list::items(client, &["commands"], &query, asked.extent.most()).await?;
     output.result(&commands, |commands, paint| list_words(commands, clock::now(), paint))?;
     Ok(Ended::Well)
 }

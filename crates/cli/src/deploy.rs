@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::{CommandStatus, DeployRequest, FleetInfo, HostDetail, HostStatus, OperationRequest, OperationResponse};
+use api::{
+    CommandStatus, DeployRequest, FleetInfo, HostDetail, HostStatus, HostSummary, OperationRequest, OperationResponse,
+};
 use compose::{Bundle, Composed, Options};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ids::{CommandId, HostName, OperationId};
@@ -16,11 +18,11 @@ use serde_json::Value;
 use zeroize::Zeroize as _;
 
 use crate::{
-    arguments::Deploy,
+    arguments::{Deploy, Hosts},
     client::Client,
     clock,
     exit::{Ended, Failure, Kind},
-    files, follow, limits, operation,
+    files, follow, limits, list, operation,
     operation::Wait,
     output::{Output, Paint, clean, clean_line, status_style},
     sealing::Sealing,
@@ -31,7 +33,7 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     for note in &composed.notes {
         output.progress(format_args!("note: {}", clean(&note.to_string())));
     }
-    let hosts = distinct(&deploy.hosts);
+    let hosts = chosen(client, &deploy.hosts).await?;
     let details = hosts_of(client, &hosts).await?;
     if let Some(revoked) = details.iter().find(|host| host.summary.status == HostStatus::Revoked) {
         return Err(Failure::invalid(format!(
@@ -47,7 +49,9 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     let request = DeployRequest {
         operation_id,
         sealed: sealing.to_hosts(&details)?,
-        hosts,
+        // The control plane selects once more; were it others by now, their values would be missing, and nothing begins.
+        hosts: if deploy.hosts.selector.is_some() { Vec::new() } else { hosts },
+        selector: deploy.hosts.selector,
         spec: serde_json::to_value(&composed.spec)
             .map_err(|e| Failure::new(Kind::NotWell, format!("the specification could not be written as JSON: {e}")))?,
         dry_run: deploy.dry_run,
@@ -67,7 +71,7 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
 /// What begins, and which hosts it has to wait for.
 fn begin_words(output: &Output, request: &DeployRequest, app: &ids::AppName, hosts: &[HostDetail]) {
     let verb = if request.dry_run { "planning" } else { "deploying" };
-    let names: Vec<&str> = request.hosts.iter().map(HostName::as_str).collect();
+    let names: Vec<&str> = hosts.iter().map(|host| host.summary.name.as_str()).collect();
     output.progress(format_args!("{verb} {app} on {} (operation {})", names.join(", "), request.operation_id));
     for host in hosts.iter().filter(|host| host.summary.status == HostStatus::Offline) {
         let wait = request.queue_for_seconds.map_or(ids::DurationMs::from_mins(10), ids::DurationMs::from_secs);
@@ -123,6 +127,22 @@ fn variables(env_file: Option<&Path>, folder: &Path) -> Result<BTreeMap<String, 
     })?;
     variables.extend(environment);
     Ok(variables)
+}
+
+/// The hosts that were named, or those that are selected now: they must be known before anything can be
+/// sealed to them.
+async fn chosen(client: &Client, hosts: &Hosts) -> Result<Vec<HostName>, Failure> {
+    let Some(selector) = &hosts.selector else { return Ok(distinct(&hosts.names)) };
+    let selected: Vec<HostSummary> = list::items(client, &["hosts"], &[("selector", selector.clone())], None).await?;
+    let may_get_orders = |host: &HostSummary| matches!(host.status, HostStatus::Connected | HostStatus::Offline);
+    let names: Vec<HostName> = selected.into_iter().filter(may_get_orders).map(|host| host.name).collect();
+    if names.is_empty() {
+        let why = format!("no host that may get orders is selected by {selector}; nothing was sent");
+        return Err(
+            Failure::invalid(why).hint("see `serverflow host list`, and set labels with `serverflow host label`")
+        );
+    }
+    Ok(names)
 }
 
 /// Each host once, in the order given.

@@ -1,8 +1,13 @@
 //! `host …`
 
+use std::collections::BTreeMap;
+
 use anstyle::{AnsiColor, Style};
-use api::{AgentProgram, HostDetail, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse};
-use ids::{HostName, Role, UnixMs};
+use api::{
+    AgentProgram, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest,
+    JoinTokenResponse,
+};
+use ids::{HostName, LabelKey, LabelValue, Role, UnixMs};
 use reqwest::Url;
 use serde::Serialize;
 
@@ -12,6 +17,7 @@ use crate::{
     clock,
     exit::{Ended, Failure, Kind},
     join::{self, Join},
+    list::{self, part},
     output::{Output, Paint, clean_line},
     prompt, session_file,
     spans::relative,
@@ -25,14 +31,34 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
             enroll(output, client, &request, (!token_only).then_some(&source)).await
         }
         Host::Upgrade { name, source } => upgrade(output, client, &name, &source).await,
-        Host::List => {
-            let hosts: Vec<HostSummary> = client.get(&["hosts"]).await?;
+        Host::List(choice) => {
+            let query = [
+                choice.status.map(|status| ("status", status_word(status).to_owned())),
+                choice.selector().map(|selector| ("selector", selector)),
+                part("app", choice.app.as_ref()),
+            ];
+            let query: Vec<_> = query.into_iter().flatten().collect();
+            let hosts: Vec<HostSummary> = list::items(client, &["hosts"], &query, choice.extent.most()).await?;
             output.result(&hosts, |hosts, paint| list_words(hosts, clock::now(), paint))?;
             Ok(Ended::Well)
         }
         Host::Show { name } => {
             let host: HostDetail = client.get(&["hosts", name.as_str()]).await?;
             output.result(&host, |host, paint| show_words(host, clock::now(), paint))?;
+            Ok(Ended::Well)
+        }
+        Host::Rename { name, new } => {
+            let request = HostRenameRequest { name: new };
+            let host: HostSummary = client.post(&["hosts", name.as_str(), "rename"], &request).await?;
+            output.result(&host, |host, paint| format!("{name} is now {}\n", paint.bold(&host.name)))?;
+            Ok(Ended::Well)
+        }
+        Host::Label { name, labels } => {
+            let request = HostLabelRequest { labels: labels.into_iter().collect() };
+            let host: HostSummary = client.patch(&["hosts", name.as_str(), "labels"], &request).await?;
+            output.result(&host, |host, paint| {
+                format!("{}: {}\n", paint.bold(&host.name), or_none(labels_words(&host.labels)))
+            })?;
             Ok(Ended::Well)
         }
         Host::Revoke { name, yes } => revoke(output, client, &name, yes).await,
@@ -180,6 +206,14 @@ const fn status_style(status: HostStatus) -> Style {
     }
 }
 
+fn labels_words(labels: &BTreeMap<LabelKey, LabelValue>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { clean_line(&text) }
+}
+
 fn roles_words(roles: &[Role]) -> String {
     roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -193,12 +227,13 @@ fn seen_words(host: &HostSummary, now: UnixMs) -> String {
 }
 
 fn list_words(hosts: &[HostSummary], now: UnixMs, paint: Paint) -> String {
-    let mut table = Table::new(["NAME", "STATUS", "ROLES", "AGENT", "LAST SEEN"]);
+    let mut table = Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN"]);
     for host in hosts {
         table.row([
             host.name.to_string().into(),
             Cell::styled(status_word(host.status), status_style(host.status)),
             roles_words(&host.roles).into(),
+            labels_words(&host.labels).into(),
             host.agent_version.clone().into(),
             seen_words(host, now).into(),
         ]);
@@ -209,12 +244,12 @@ fn list_words(hosts: &[HostSummary], now: UnixMs, paint: Paint) -> String {
 fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
     let summary = &host.summary;
     let status = paint.on(status_style(summary.status), status_word(summary.status));
-    let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { clean_line(&text) };
     let mut rows = vec![
         ("name", summary.name.to_string()),
         ("status", status),
         ("id", summary.id.to_string()),
         ("roles", or_none(roles_words(&summary.roles))),
+        ("labels", or_none(labels_words(&summary.labels))),
         ("apps", or_none(host.apps.join(", "))),
         ("actions", or_none(host.actions.join(", "))),
         ("agent", or_none(summary.agent_version.clone())),
@@ -253,12 +288,12 @@ mod tests {
             summary("new", "offline", None),
         ]))
         .unwrap();
-        let expected = expect_test::expect![[r"
-            NAME                STATUS     ROLES     AGENT  LAST SEEN
-            web-1               connected  app, dns  0.1.0  now
-            a-much-longer-name  offline    app, dns  0.1.0  3 h ago
-            new                 offline    app, dns  0.1.0  never
-        "]];
+        let expected = expect_test::expect![[r#"
+            NAME                STATUS     ROLES     LABELS  AGENT  LAST SEEN
+            web-1               connected  app, dns  -       0.1.0  now
+            a-much-longer-name  offline    app, dns  -       0.1.0  3 h ago
+            new                 offline    app, dns  -       0.1.0  never
+        "#]];
         expected.assert_eq(&list_words(&hosts, NOW, Paint(false)));
         assert!(list_words(&[], NOW, Paint(false)).starts_with("no hosts yet"));
     }
@@ -276,12 +311,13 @@ mod tests {
             value[key] = field.clone();
         }
         let host: HostDetail = serde_json::from_value(value).unwrap();
-        let expected = expect_test::expect![[r"
+        let expected = expect_test::expect![[r#"
             name          web-1
             status        quarantined
             why           its state was restored from an old copy
             id            00000000-0000-7000-8000-000000000001
             roles         app, dns
+            labels        -
             apps          -
             actions       app.deploy@1, host.facts@1
             agent         0.1.0
@@ -292,7 +328,7 @@ mod tests {
             root version  1
             orders        7 given a number, 6 acknowledged
             last report   5
-        "]];
+        "#]];
         expected.assert_eq(&show_words(&host, NOW, Paint(false)));
     }
 }

@@ -44,6 +44,8 @@ pub(crate) const PARAMETERS_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the root's public key file.
 pub(crate) const ROOT_FILE_BYTES_MAX: usize = 4 * 1024;
 
+/// Items of one page of a list, as the control plane has it.
+pub(crate) const PAGE_ITEMS_MAX: usize = 500;
 /// Hosts asked about at once.
 pub(crate) const HOSTS_AT_ONCE: usize = 8;
 /// Most hosts for which each plan is printed while a deploy goes on.

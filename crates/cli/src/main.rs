@@ -21,6 +21,7 @@ mod generate;
 mod host;
 mod join;
 mod limits;
+mod list;
 mod operation;
 mod output;
 mod parameters;

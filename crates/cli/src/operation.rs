@@ -1,7 +1,7 @@
 //! What deploys, removals and single actions have in common: an operation is sent, followed, and its
 //! end shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{CommandStatus, OperationCommand, OperationRequest, OperationResponse, OperationState};
 use ids::{HostName, OperationId};
@@ -19,6 +19,9 @@ use crate::{
 pub(crate) struct OperationDocument<'a> {
     operation_id: OperationId,
     state: OperationState,
+    /// What the hosts were selected by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selector: Option<&'a str>,
     commands: &'a [OperationCommand],
     /// What is worth knowing about the files it came from.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -27,7 +30,13 @@ pub(crate) struct OperationDocument<'a> {
 
 impl<'a> OperationDocument<'a> {
     pub(crate) fn new(operation: &'a OperationResponse, notes: &'a [compose::Problem]) -> Self {
-        Self { operation_id: operation.operation_id, state: operation.state, commands: &operation.commands, notes }
+        Self {
+            operation_id: operation.operation_id,
+            state: operation.state,
+            selector: operation.selector.as_deref(),
+            commands: &operation.commands,
+            notes,
+        }
     }
 }
 
@@ -37,11 +46,17 @@ pub(crate) async fn send(
     output: &Output,
     request: &OperationRequest,
 ) -> Result<OperationResponse, Failure> {
-    client
+    let sent: OperationResponse = client
         .post_repeatedly(&["operations"], request, |_| {
             output.progress("the control plane does not answer; sending the same request again");
         })
-        .await
+        .await?;
+    if let Some(selector) = &sent.selector {
+        let hosts: BTreeSet<&str> = sent.commands.iter().map(|command| command.host.as_str()).collect();
+        let hosts: Vec<&str> = hosts.into_iter().collect();
+        output.progress(format_args!("{} selects {}", clean_line(selector), hosts.join(", ")));
+    }
+    Ok(sent)
 }
 
 /// Whether to wait for an operation's end.

@@ -10,7 +10,7 @@ use envelope::{
 };
 use fleet::{
     dispatch::expire_queued,
-    model::{Command, CommandFilter, CommandStatus, HostStanding},
+    model::{Command, HostStanding},
     ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
 };
 use store::SqliteStore;
@@ -58,15 +58,13 @@ pub(crate) async fn expiry(agents: Arc<Agents>) {
 }
 
 async fn expire_once(agents: &Agents) -> Result<(), StoreError> {
-    let mut before = None;
+    let limit = fleet::limits::LIST_MAX;
     loop {
-        let limit = fleet::limits::LIST_MAX;
-        let filter = CommandFilter { status: Some(CommandStatus::Queued), before, limit, ..CommandFilter::default() };
-        let queued = agents.store.commands(filter).await?;
-        expire_page(agents, &queued).await?;
-        match queued.last() {
-            Some(oldest) if queued.len() == limit as usize => before = Some(oldest.order.command),
-            _ => return Ok(()),
+        let overdue = agents.store.commands_overdue(agents.now(), limit).await?;
+        expire_page(agents, &overdue).await?;
+        // What ended is not overdue any more, so each look finds others.
+        if overdue.len() < limit as usize {
+            return Ok(());
         }
     }
 }

@@ -116,6 +116,7 @@ async fn redeem(agents: &Agents, redemption: &Redemption, root_version: RootVers
         id,
         name: record.host_name.clone(),
         roles: record.roles,
+        labels: Default::default(),
         identity_key: redemption.identity_key,
         sealing_key: redemption.sealing_key,
         host_epoch: HostEpoch(1),

@@ -166,6 +166,8 @@ impl Notifier for Hub {
             open.mailbox.put(|news| match change {
                 HostChange::Queue => news.queue_changed = true,
                 HostChange::Revoked => news.revoked = true,
+                // A session that begins anew reads its host again, which is all that both need.
+                HostChange::Renamed => news.root_changed = true,
             });
         }
     }

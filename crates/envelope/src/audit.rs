@@ -98,6 +98,10 @@ kinds! {
     HostRevoked = 14, "host-revoked";
     /// A host's keys were rotated.
     HostKeyChange = 15, "host-key-change";
+    /// A host got another name.
+    HostRenamed = 16, "host-renamed";
+    /// A host's labels changed.
+    HostLabelled = 17, "host-labelled";
     /// An operation was proposed.
     Proposal = 20, "proposal";
     /// Someone approved an operation.

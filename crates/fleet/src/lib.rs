@@ -5,7 +5,9 @@
 pub mod command;
 pub mod dispatch;
 pub mod limits;
+pub mod list;
 pub mod model;
 pub mod operation;
 pub mod ports;
 mod record;
+pub mod selector;

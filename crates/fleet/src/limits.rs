@@ -10,6 +10,13 @@ pub use envelope::limits::{
 /// Entries of one answer of a list.
 pub const LIST_MAX: u32 = 500;
 
+/// Bytes of a selector of hosts.
+pub const SELECTOR_BYTES_MAX: usize = 1_024;
+/// Parts of a selector of hosts.
+pub const SELECTOR_PARTS_MAX: usize = 16;
+/// Labels of one host.
+pub const LABELS_PER_HOST_MAX: usize = 64;
+
 /// Hosts of one operation.
 pub const TARGETS_MAX: usize = 10_000;
 /// Most commands of one host that may wait or be under way; a session holds all of them in memory.

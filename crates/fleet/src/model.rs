@@ -11,6 +11,7 @@ use ids::{
 use session::frames::ActionRef;
 
 pub use self::people::{Credential, Principal, User, UserRole, UserSession};
+use crate::selector::Labels;
 
 /// One enrolled host, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Host {
     pub id: HostId,
     pub name: HostName,
     pub roles: Vec<Role>,
+    /// What its owner says of it; at most [`crate::limits::LABELS_PER_HOST_MAX`].
+    pub labels: Labels,
     pub identity_key: PublicKeyBytes,
     pub sealing_key: SealingKeyBytes,
     pub host_epoch: HostEpoch,
@@ -138,6 +141,8 @@ pub struct Operation {
     pub queue_for_ms: u64,
     /// Only the plan.
     pub dry_run: bool,
+    /// What its hosts were selected by, if they were not named. The hosts it came to are those of its commands.
+    pub selector: Option<String>,
 }
 
 /// Kinds of operation, by their stages.

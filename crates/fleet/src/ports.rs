@@ -6,12 +6,12 @@ use envelope::{
     messages::{LogPosition, ReportPosition},
 };
 use ids::{
-    AppName, BootId, CommandId, HostId, HostName, OperationId, RootVersion, Sequence, Sha256, TokenId, UnixMs, UserId,
-    UserName,
+    AppName, BootId, CommandId, HostId, HostName, LabelKey, LabelValue, OperationId, RootVersion, Sequence, Sha256,
+    TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
-use crate::model::*;
+use crate::{list::*, model::*};
 
 /// The signer's door stands beside the messages it signs, because its room depends on nothing else.
 pub use envelope::signer_port::{Later, SignError, SignedCommand, Signer};
@@ -25,23 +25,62 @@ pub trait Store: Send + Sync {
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>>;
     /// A host that is not revoked, by name.
     fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// The host of that name; of revoked ones, the last that had it.
+    fn host_ever(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// Hosts of these names, those that are not revoked first, then the last revoked.
+    fn hosts_named(&self, names: Vec<HostName>) -> Later<'_, Result<Vec<Host>, StoreError>>;
+    /// A page of hosts.
+    fn hosts_list(
+        &self,
+        filter: HostFilter,
+        sort: HostSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<Host>, StoreError>>;
     /// Every host, revoked ones last, by name.
     fn hosts(&self) -> Later<'_, Result<Vec<Host>, StoreError>>;
     fn join_token(&self, id: TokenId) -> Later<'_, Result<Option<JoinTokenRecord>, StoreError>>;
     /// Commands of one host that have no end, in order of proposal, whole.
     fn commands_open(&self, host: HostId) -> Later<'_, Result<Vec<Command>, StoreError>>;
     fn command(&self, id: CommandId) -> Later<'_, Result<Option<Command>, StoreError>>;
+    /// Commands with all that belongs to them, newest first; for lists there is [`Store::commands_list`].
     fn commands(&self, filter: CommandFilter) -> Later<'_, Result<Vec<Command>, StoreError>>;
+    /// A page of commands.
+    fn commands_list(
+        &self,
+        filter: CommandListFilter,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<CommandLine>, StoreError>>;
+    /// Queued commands whose deadline lies before `now`, those of the earliest ones, whole.
+    fn commands_overdue(&self, now: UnixMs, limit: u32) -> Later<'_, Result<Vec<Command>, StoreError>>;
+    /// A page of operations.
+    fn operations_list(
+        &self,
+        filter: OperationFilter,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<OperationLine>, StoreError>>;
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>>;
     /// Instances of one app, or of all.
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>>;
+    /// A page of apps by name, each with its instances; of one host only, or of all.
+    fn apps_list(&self, host: Option<HostId>, page: ListPage) -> Later<'_, Result<Listed<AppLine>, StoreError>>;
+    /// Names of the apps that a host carries.
+    fn apps_on(&self, host: HostId) -> Later<'_, Result<Vec<AppName>, StoreError>>;
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>>;
     /// A session that is not expired at `now`.
     fn user_session(&self, token_sha256: Sha256, now: UnixMs) -> Later<'_, Result<Option<UserSession>, StoreError>>;
     /// Audit entries from `first` on, ascending, at most `limit`, with their records.
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>>;
+    /// A page of audit entries without their records.
+    fn audit_list(
+        &self,
+        filter: AuditFilter,
+        sort: AuditSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<AuditLine>, StoreError>>;
     /// Signed audit heads, ascending by size; the latest only, or all.
     fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
+    /// Signed audit heads of more than `size` leaves, ascending, at most `limit`.
+    fn audit_heads_after(&self, size: u64, limit: u32) -> Later<'_, Result<Vec<HeadLine>, StoreError>>;
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
 }
@@ -113,6 +152,10 @@ pub enum Write {
         at: UnixMs,
         audit: AuditEntry,
     },
+    /// Another name or other labels. A new name must not belong to a host that is not revoked; join
+    /// tokens that name the old or the new one and were not used become void, so that no name
+    /// brings along what was meant for another machine.
+    HostEdit(Box<HostEdit>),
     /// Enters quarantine.
     HostQuarantine {
         host: HostId,
@@ -159,6 +202,20 @@ pub enum Write {
         position: LogPosition,
         envelope: Vec<u8>,
     },
+}
+
+/// What changes about a host by its owner's word.
+#[derive(Clone, Debug)]
+pub struct HostEdit {
+    pub host: HostId,
+    /// The name it had when this was decided; it must have it still.
+    pub was: HostName,
+    /// Its new name.
+    pub name: Option<HostName>,
+    /// Labels to set, and those to take away (`None`). Taking away what is not there is no error.
+    pub labels: Vec<(LabelKey, Option<LabelValue>)>,
+    pub at: UnixMs,
+    pub audit: Vec<AuditEntry>,
 }
 
 /// A verified report and everything that follows from it, in one transaction.
@@ -271,6 +328,8 @@ pub enum HostChange {
     Queue,
     /// Close now.
     Revoked,
+    /// Another name: begin anew, so that what is recorded from now on has it.
+    Renamed,
 }
 
 /// Something that happened, for server-sent events.

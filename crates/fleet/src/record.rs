@@ -44,7 +44,7 @@ pub(crate) fn proposal(
         OperationKind::Single => "single",
         OperationKind::Deploy => "deploy",
     };
-    let record = json!({
+    let mut record = json!({
         "operation": operation.id,
         "kind": kind,
         "stage": stage,
@@ -53,6 +53,10 @@ pub(crate) fn proposal(
         "dry_run": operation.dry_run,
         "commands": commands.iter().map(|new| order_line(&new.order)).collect::<Vec<_>>(),
     });
+    // Beside what it came to: the hosts of the commands.
+    if let Some(selector) = &operation.selector {
+        record["selector"] = json!(selector);
+    }
     let subject = format!("operation {}", operation.id);
     AuditEntry { time: now, kind: AuditKind::Proposal, actor, subject, record: inline(&record) }
 }

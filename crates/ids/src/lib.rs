@@ -17,7 +17,7 @@ pub use id::{
     ApiTokenId, AuditLogId, BootId, CommandId, FleetId, HostId, Id, IdKind, IdParseError, KeyId, OperationId,
     QuarantineId, ReleaseId, SessionId, TokenId, UserId,
 };
-pub use name::{ActionName, AppName, HostName, NameError, Role, ServiceName, UserName};
+pub use name::{ActionName, AppName, HostName, LabelKey, LabelValue, NameError, Role, ServiceName, UserName};
 pub use time::{BootMs, DurationMs, UnixMs};
 
 /// Lower-case hexadecimal of `bytes`.

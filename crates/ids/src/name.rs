@@ -93,6 +93,12 @@ names! {
         is_service_name;
     /// An action's name, such as `app.deploy`.
     ActionName, "action name", "lower-case words joined by dots, such as app.deploy", is_action_name;
+    /// What a label of a host is called, such as `env`.
+    LabelKey, "label", "1 to 63 lower-case letters, digits, hyphens, underscores, dots and slashes, beginning and ending with a letter or digit",
+        |text| is_label(text, 63, |b| matches!(b, b'-' | b'_' | b'.' | b'/'));
+    /// What a label of a host says, such as `prod`.
+    LabelValue, "label's value", "1 to 63 letters, digits, hyphens, underscores and dots, beginning with a letter or digit",
+        is_service_name;
     /// An account's name.
     UserName, "user name", "1 to 48 lower-case letters, digits, hyphens, underscores, dots and at signs, beginning and ending with a letter or digit",
         |text| is_label(text, 48, |b| matches!(b, b'-' | b'_' | b'.' | b'@'));

@@ -116,6 +116,7 @@ impl World {
             targets: vec![Target { host: self.hosts[host].id, sealed: Vec::new() }],
             queue_for,
             dry_run: self.random.chance(100),
+            selector: None,
         };
         let hosts: Vec<Host> = self.control.store.hosts.values().cloned().collect();
         let (now, fleet, actor) = (self.now, self.control.fleet, self.actor());

@@ -99,6 +99,7 @@ impl World {
             id,
             name: format!("host-{number}").parse().expect("invariant: a valid name"),
             roles: Vec::new(),
+            labels: Default::default(),
             identity_key: SigningKey::<role::Agent>::from_seed(&identity).public(),
             sealing_key: SealingKeyBytes([9; 32]),
             host_epoch: HostEpoch(1),

@@ -4,6 +4,7 @@
 use fleet::{
     model::{AppInstanceState, OperationKind, UserRole},
     ports::StoreError,
+    selector::Labels,
 };
 use ids::BootId;
 use session::frames::ActionRef;
@@ -73,6 +74,16 @@ pub(crate) fn actions(text: &str) -> Result<Vec<ActionRef>, StoreError> {
         words.next().is_none().then_some(action)
     };
     text.lines().map(|text| line(text).ok_or_else(|| corrupt("a host", "action", text))).collect()
+}
+
+/// One label per line: key and value, apart by an equals sign. `None` when there is none.
+pub(crate) fn labels(text: Option<&str>) -> Result<Labels, StoreError> {
+    let line = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        Some((key.parse().ok()?, value.parse().ok()?))
+    };
+    let lines = text.unwrap_or_default().lines();
+    lines.map(|text| line(text).ok_or_else(|| corrupt("a host", "label", text))).collect()
 }
 
 fn corrupt(whose: &str, what: &str, word: &str) -> StoreError {

@@ -16,8 +16,8 @@ pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const READER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Entries of one answer of the audit log.
 pub const AUDIT_ROWS_MAX: u32 = 1_000;
-/// Commands of one answer, whatever is asked for.
-pub const COMMANDS_MAX: u32 = fleet::limits::LIST_MAX;
+/// Rows of one page of a list, whatever is asked for.
+pub const LIST_MAX: u32 = fleet::limits::LIST_MAX;
 /// Tree heads that the writer published and that may still come back signed.
 pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
 /// Leaves read at once while the tree is rebuilt.

@@ -19,6 +19,7 @@ pub(crate) struct Migration {
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "first", sql: include_str!("../migrations/0001_first.sql") },
     Migration { version: 2, name: "app_state", sql: include_str!("../migrations/0002_app_state.sql") },
+    Migration { version: 3, name: "lists", sql: include_str!("../migrations/0003_lists.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

@@ -3,6 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use fleet::{
+    list::{
+        AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, HeadLine, HostFilter, HostSort,
+        ListPage, Listed, OperationFilter, OperationLine,
+    },
     model::{AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession},
     ports::{Later, Store, StoreError, Write, Written},
 };
@@ -166,6 +170,20 @@ impl Store for SqliteStore {
     fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>> {
         Box::pin(self.reader.host_by_name(name))
     }
+    fn host_ever(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>> {
+        Box::pin(self.reader.host_ever(name))
+    }
+    fn hosts_named(&self, names: Vec<HostName>) -> Later<'_, Result<Vec<Host>, StoreError>> {
+        Box::pin(self.reader.hosts_named(names))
+    }
+    fn hosts_list(
+        &self,
+        filter: HostFilter,
+        sort: HostSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<Host>, StoreError>> {
+        Box::pin(self.reader.hosts_list(filter, sort, page))
+    }
     fn hosts(&self) -> Later<'_, Result<Vec<Host>, StoreError>> {
         Box::pin(self.reader.hosts())
     }
@@ -181,11 +199,34 @@ impl Store for SqliteStore {
     fn commands(&self, filter: CommandFilter) -> Later<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(self.reader.commands(filter))
     }
+    fn commands_list(
+        &self,
+        filter: CommandListFilter,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<CommandLine>, StoreError>> {
+        Box::pin(self.reader.commands_list(filter, page))
+    }
+    fn commands_overdue(&self, now: UnixMs, limit: u32) -> Later<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(self.reader.commands_overdue(now, limit))
+    }
+    fn operations_list(
+        &self,
+        filter: OperationFilter,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<OperationLine>, StoreError>> {
+        Box::pin(self.reader.operations_list(filter, page))
+    }
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>> {
         Box::pin(self.reader.operation(id))
     }
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>> {
         Box::pin(self.reader.apps(app))
+    }
+    fn apps_list(&self, host: Option<HostId>, page: ListPage) -> Later<'_, Result<Listed<AppLine>, StoreError>> {
+        Box::pin(self.reader.apps_list(host, page))
+    }
+    fn apps_on(&self, host: HostId) -> Later<'_, Result<Vec<AppName>, StoreError>> {
+        Box::pin(self.reader.apps_on(host))
     }
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>> {
         Box::pin(self.reader.user_by_name(name))
@@ -195,6 +236,17 @@ impl Store for SqliteStore {
     }
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>> {
         Box::pin(self.reader.audit(first, limit))
+    }
+    fn audit_list(
+        &self,
+        filter: AuditFilter,
+        sort: AuditSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<AuditLine>, StoreError>> {
+        Box::pin(self.reader.audit_list(filter, sort, page))
+    }
+    fn audit_heads_after(&self, size: u64, limit: u32) -> Later<'_, Result<Vec<HeadLine>, StoreError>> {
+        Box::pin(self.reader.audit_heads_after(size, limit))
     }
     fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.audit_heads(latest_only))

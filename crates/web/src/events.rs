@@ -224,7 +224,8 @@ impl Watch {
         }
         if let Subject::Operation(id) = self.subject {
             let hosts = view::hosts_of(&*store, &commands).await?;
-            self.out.push_back(Shown::Operation { operation: view::operation(id, &commands, &hosts) });
+            let selector = view::operation_selector(&*store, id).await?;
+            self.out.push_back(Shown::Operation { operation: view::operation(id, selector, &commands, &hosts) });
         }
         self.ended = true;
         Ok(())

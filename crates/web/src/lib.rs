@@ -15,6 +15,7 @@ mod events;
 mod fresh;
 mod input;
 pub mod limits;
+mod list;
 mod metrics;
 mod problem;
 mod records;

@@ -41,6 +41,10 @@ pub const RESULTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Entries of a list when nobody says how many.
 pub const LIST_DEFAULT: u32 = 100;
+/// Bytes of a list's cursor.
+pub const CURSOR_BYTES_MAX: usize = 512;
+/// Pages of hosts looked at for one answer, when whether a host is shown is known here alone.
+pub const HOST_PAGES_MAX: usize = 8;
 /// Audit entries read at once for an export.
 pub const EXPORT_ROWS: u32 = 500;
 
@@ -85,8 +89,6 @@ pub const JOIN_TOKEN_LIFETIME_MIN: DurationMs = DurationMs::from_secs(10);
 /// Longest life of a join token.
 pub const JOIN_TOKEN_LIFETIME_MAX: DurationMs = DurationMs::from_days(7);
 
-/// Hosts of a request that are looked up one by one; for more, all are read once.
-pub const HOSTS_ONE_BY_ONE_MAX: usize = 16;
 /// How often a cancellation is decided anew because its command moved meanwhile.
 pub const CANCEL_TRIES_MAX: usize = 4;
 /// Time for the store to answer a health check.

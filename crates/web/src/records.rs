@@ -7,7 +7,7 @@ use fleet::{
     model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
 };
-use ids::UnixMs;
+use ids::{HostName, LabelKey, LabelValue, UnixMs};
 use serde_json::{Value, json};
 
 /// Who acts when no account does.
@@ -30,6 +30,25 @@ pub(crate) fn host_revoked(host: &Host, actor: &Principal, now: UnixMs) -> Audit
     let record = json!({ "host": host.id, "name": host.name, "revoked_by": actor.user_name });
     let subject = format!("host {} ({})", host.name, host.id);
     entry(now, AuditKind::HostRevoked, actor.user_name.to_string(), subject, &record)
+}
+
+pub(crate) fn host_renamed(host: &Host, to: &HostName, actor: &Principal, now: UnixMs) -> AuditEntry {
+    let record = json!({ "host": host.id, "from": host.name, "to": to, "renamed_by": actor.user_name });
+    let subject = format!("host {} ({}) is now {to}", host.name, host.id);
+    entry(now, AuditKind::HostRenamed, actor.user_name.to_string(), subject, &record)
+}
+
+/// `labels` are those that change, with their new values.
+pub(crate) fn host_labelled(
+    host: &Host,
+    labels: &[(LabelKey, Option<LabelValue>)],
+    actor: &Principal,
+    now: UnixMs,
+) -> AuditEntry {
+    let labels: Value = labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
+    let record = json!({ "host": host.id, "name": host.name, "labels": labels, "labelled_by": actor.user_name });
+    let subject = format!("host {} ({})", host.name, host.id);
+    entry(now, AuditKind::HostLabelled, actor.user_name.to_string(), subject, &record)
 }
 
 pub(crate) fn sign_in(user: &User, expires: UnixMs, peer: IpAddr, now: UnixMs) -> AuditEntry {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::{
     CommandDetail, CommandSummary, HostStatus, HostSummary, OperationCommand, OperationResponse, OperationState,
-    SignedOrder, SignedReport,
+    OperationSummary, SignedOrder, SignedReport,
 };
 use data_encoding::BASE64;
 use envelope::{
@@ -16,7 +16,8 @@ use envelope::{
     verify,
 };
 use fleet::{
-    model::{Command, CommandFilter, CommandStatus, Host, HostStanding},
+    list::{CommandLine, OperationLine},
+    model::{Command, CommandFilter, CommandStatus, Host, HostStanding, OperationKind},
     operation::{OperationProgress, operation_progress},
     ports::{Notifier, Store, StoreError},
 };
@@ -94,6 +95,22 @@ pub(crate) fn command_summary(command: &Command) -> CommandSummary {
     }
 }
 
+pub(crate) fn command_line(line: CommandLine) -> CommandSummary {
+    CommandSummary {
+        command_id: line.command,
+        operation_id: line.operation,
+        host: line.host_name,
+        action: format!("{}@{}", line.action, line.action_version),
+        app: line.app,
+        dry_run: line.dry_run,
+        status: status(line.status),
+        message: line.message,
+        requested_by: line.requested_by,
+        proposed_at: line.proposed_at.into(),
+        settled_at: line.settled_at.map(Into::into),
+    }
+}
+
 /// `host` is the command's, as stored.
 pub(crate) fn command_detail(command: &Command, host: &Host, root: &TrustedRoot) -> CommandDetail {
     let orders = command.seals.iter().map(|seal| SignedOrder {
@@ -157,8 +174,38 @@ fn report_result(report: &Report) -> Value {
     }
 }
 
+pub(crate) fn operation_line(line: OperationLine) -> OperationSummary {
+    OperationSummary {
+        operation_id: line.operation,
+        kind: match line.kind {
+            OperationKind::Single => "single",
+            OperationKind::Deploy => "deploy",
+        }
+        .to_owned(),
+        state: state(line.commands.iter().map(|(status, _)| *status)),
+        requested_by: line.requested_by,
+        created_at: line.created_at.into(),
+        dry_run: line.dry_run,
+        selector: line.selector,
+        commands: line.commands.into_iter().map(|(is, count)| (status(is), count)).collect(),
+    }
+}
+
+fn state(commands: impl IntoIterator<Item = CommandStatus>) -> OperationState {
+    match operation_progress(commands) {
+        OperationProgress::Going => OperationState::Running,
+        OperationProgress::Succeeded => OperationState::Succeeded,
+        OperationProgress::EndedOtherwise => OperationState::Failed,
+    }
+}
+
 /// An operation with its commands, in the order they were made. `hosts` holds at least theirs.
-pub(crate) fn operation(id: OperationId, commands: &[Command], hosts: &BTreeMap<HostId, Host>) -> OperationResponse {
+pub(crate) fn operation(
+    id: OperationId,
+    selector: Option<String>,
+    commands: &[Command],
+    hosts: &BTreeMap<HostId, Host>,
+) -> OperationResponse {
     let mut room = limits::RESULTS_BYTES_MAX;
     let mut result = |command: &Command| {
         let envelope = command.report.as_deref()?;
@@ -176,11 +223,8 @@ pub(crate) fn operation(id: OperationId, commands: &[Command], hosts: &BTreeMap<
     OperationResponse {
         operation_id: id,
         commands: commands_shown.collect(),
-        state: match operation_progress(commands.iter().map(|command| command.status)) {
-            OperationProgress::Going => OperationState::Running,
-            OperationProgress::Succeeded => OperationState::Succeeded,
-            OperationProgress::EndedOtherwise => OperationState::Failed,
-        },
+        state: state(commands.iter().map(|command| command.status)),
+        selector,
     }
 }
 
@@ -217,11 +261,16 @@ pub(crate) async fn hosts_of(store: &dyn Store, commands: &[Command]) -> Result<
     Ok(hosts)
 }
 
+/// What an operation's hosts were selected by.
+pub(crate) async fn operation_selector(store: &dyn Store, id: OperationId) -> Result<Option<String>, StoreError> {
+    Ok(store.operation(id).await?.and_then(|operation| operation.selector))
+}
+
 /// An operation as the API shows it, from the store.
 pub(crate) async fn operation_read(store: &dyn Store, id: OperationId) -> Result<OperationResponse, StoreError> {
     let commands = operation_commands(store, id).await?;
     let hosts = hosts_of(store, &commands).await?;
-    Ok(operation(id, &commands, &hosts))
+    Ok(operation(id, operation_selector(store, id).await?, &commands, &hosts))
 }
 
 pub(crate) fn host_summary(host: &Host, notifier: &dyn Notifier, now: UnixMs) -> HostSummary {
@@ -236,6 +285,7 @@ pub(crate) fn host_summary(host: &Host, notifier: &dyn Notifier, now: UnixMs) ->
             HostStanding::Active => HostStatus::Offline,
         },
         roles: host.roles.clone(),
+        labels: host.labels.clone(),
         agent_version: host.agent_version.clone(),
         last_seen: if connected { Some(now.into()) } else { host.last_seen.map(Into::into) },
     }

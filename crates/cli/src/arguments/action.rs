@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use ids::{ActionName, HostName};
+use ids::ActionName;
 
+use super::Hosts;
 use crate::spans;
 
 #[derive(Debug, Subcommand)]
@@ -28,9 +29,8 @@ pub(crate) enum Action {
 pub(crate) struct Run {
     /// Name of the action, such as host.facts
     pub(crate) name: ActionName,
-    /// Host to run it on; may be repeated
-    #[arg(long = "host", value_name = "HOST", required = true)]
-    pub(crate) hosts: Vec<HostName>,
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
     /// One parameter; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) parameters: Vec<(String, String)>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ids::{AppName, HostName, ServiceName};
 
+use super::{Extent, Hosts, SomeHosts};
 use crate::spans;
 
 #[derive(Debug, Subcommand)]
@@ -16,8 +17,14 @@ pub(crate) enum App {
         TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h")]
     Deploy(Deploy),
     /// List apps and where they run
-    #[command(after_help = "Example:\n  serverflow app list")]
-    List,
+    #[command(after_help = "Example:\n  serverflow app list --host web-1")]
+    List {
+        /// Only those on this host
+        #[arg(long, value_name = "HOST")]
+        host: Option<HostName>,
+        #[command(flatten)]
+        extent: Extent,
+    },
     /// Show one app
     #[command(after_help = "Example:\n  serverflow app show shop")]
     Show {
@@ -45,18 +52,16 @@ pub(crate) enum App {
         /// Lines per service, counted from the end, up to 2000
         #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=2000))]
         tail: Option<u32>,
-        /// Only from this host; may be repeated
-        #[arg(long = "host", value_name = "HOST")]
-        hosts: Vec<HostName>,
+        #[command(flatten)]
+        hosts: SomeHosts,
     },
     /// Remove an app from its hosts; its volumes stay
     #[command(after_help = "Example:\n  serverflow app remove shop --host web-2")]
     Remove {
         /// Name of the app
         app: AppName,
-        /// Only from this host; may be repeated
-        #[arg(long = "host", value_name = "HOST")]
-        hosts: Vec<HostName>,
+        #[command(flatten)]
+        hosts: SomeHosts,
         /// Do not wait for the end
         #[arg(long)]
         detach: bool,
@@ -70,9 +75,8 @@ pub(crate) struct Lifecycle {
     /// Only this service; may be repeated
     #[arg(long = "service", value_name = "NAME")]
     pub(crate) services: Vec<ServiceName>,
-    /// Only on this host; may be repeated
-    #[arg(long = "host", value_name = "HOST")]
-    pub(crate) hosts: Vec<HostName>,
+    #[command(flatten)]
+    pub(crate) hosts: SomeHosts,
     /// Show what would happen, and do nothing
     #[arg(long, conflicts_with = "detach")]
     pub(crate) dry_run: bool,
@@ -86,9 +90,8 @@ pub(crate) struct Deploy {
     /// Compose file; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Host to deploy to; may be repeated
-    #[arg(long = "host", value_name = "HOST", required = true)]
-    pub(crate) hosts: Vec<HostName>,
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
     /// Name of the app; wins over the file's `name` and its folder's name
     #[arg(long, value_name = "APP")]
     pub(crate) name: Option<AppName>,

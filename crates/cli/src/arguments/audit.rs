@@ -2,20 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+use super::{Extent, Period};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// List the entries of the audit log
-    #[command(after_help = "Example:\n  serverflow audit list --limit 20")]
-    List {
-        /// First entry to show, counted from 0; the latest ones when absent
-        #[arg(long, value_name = "INDEX")]
-        first: Option<u64>,
-        /// How many entries to show
-        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=500))]
-        limit: u32,
-    },
+    #[command(after_help = "Example:\n  serverflow audit list --limit 20\n  \
+        serverflow audit list --actor ada --since 7d --all")]
+    List(Entries),
     /// Verify the whole audit log on this machine, with the root's public key alone
     #[command(after_help = "Example:\n  serverflow audit verify --root root.pub\n  \
         serverflow audit verify --root root.pub --export audit.json   # without the control plane")]
@@ -33,4 +29,22 @@ pub(crate) enum Audit {
         /// File to write; it must not exist yet. `-` writes to standard output
         file: PathBuf,
     },
+}
+
+/// Which entries to list.
+#[derive(Debug, Args)]
+pub(crate) struct Entries {
+    /// First entry to show, counted from 0; the latest ones when absent
+    #[arg(long, value_name = "INDEX", conflicts_with_all = ["kind", "actor", "since", "until"])]
+    pub(crate) first: Option<u64>,
+    /// Only of this kind, such as sign-in
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only of this actor: an account's name, host:NAME, or control-plane
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    #[command(flatten)]
+    pub(crate) period: Period,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
 }

@@ -1,9 +1,14 @@
 //! `serverflow host …`
 
-use clap::{Args, Subcommand};
-use ids::{HostName, Role, Sha256};
+use api::HostStatus;
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use ids::{AppName, HostName, LabelKey, LabelValue, Role, Sha256};
 
-use crate::spans;
+use super::{Extent, choice::label_change};
+use crate::{host::status_word, spans};
 
 /// Where a machine gets the agent, and which.
 #[derive(Debug, Args)]
@@ -47,8 +52,28 @@ pub(crate) enum Host {
         source: AgentSource,
     },
     /// List hosts
-    #[command(after_help = "Example:\n  serverflow host list --json | jq -r '.[] | select(.status==\"offline\").name'")]
-    List,
+    #[command(
+        after_help = "Example:\n  serverflow host list --json | jq -r '.[] | select(.status==\"offline\").name'\n  \
+        serverflow host list --status connected --label env=prod --role app"
+    )]
+    List(HostChoice),
+    /// Give a host another name; its agent, its apps and its history stay its own
+    #[command(after_help = "Example:\n  serverflow host rename web-1 web-old")]
+    Rename {
+        /// Name of the host
+        name: HostName,
+        /// Its new name
+        new: HostName,
+    },
+    /// Set labels of a host, or take them away
+    #[command(after_help = "Example:\n  serverflow host label web-1 env=prod zone=eu-1 spot-")]
+    Label {
+        /// Name of the host
+        name: HostName,
+        /// KEY=VALUE sets a label, KEY- takes it away
+        #[arg(value_name = "KEY=VALUE|KEY-", required = true, allow_hyphen_values = false, value_parser = label_change)]
+        labels: Vec<(LabelKey, Option<LabelValue>)>,
+    },
     /// Show one host
     #[command(after_help = "Example:\n  serverflow host show web-1")]
     Show {
@@ -64,4 +89,43 @@ pub(crate) enum Host {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+}
+
+/// Which hosts to list.
+#[derive(Debug, Args)]
+pub(crate) struct HostChoice {
+    /// Only with this status
+    #[arg(long, value_parser = status())]
+    pub(crate) status: Option<HostStatus>,
+    /// Only with this role; may be repeated, and all must hold
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<Role>,
+    /// Only with this label, KEY or KEY=VALUE; may be repeated, and all must hold
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// Only those that it selects: role=app,env=prod,env!=old,gpu,!spot
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) selector: Option<String>,
+    /// Only those that carry this app
+    #[arg(long, value_name = "APP")]
+    pub(crate) app: Option<AppName>,
+    #[command(flatten)]
+    pub(crate) extent: Extent,
+}
+
+impl HostChoice {
+    /// Roles, labels and selector as one selector.
+    pub(crate) fn selector(&self) -> Option<String> {
+        let roles = self.roles.iter().map(|role| format!("role={role}"));
+        let parts: Vec<String> = roles.chain(self.labels.iter().cloned()).chain(self.selector.clone()).collect();
+        (!parts.is_empty()).then(|| parts.join(","))
+    }
+}
+
+const STATUSES: [HostStatus; 4] =
+    [HostStatus::Connected, HostStatus::Offline, HostStatus::Quarantined, HostStatus::Revoked];
+
+fn status() -> impl TypedValueParser<Value = HostStatus> {
+    PossibleValuesParser::new(STATUSES.map(status_word))
+        .try_map(|word| STATUSES.into_iter().find(|status| status_word(*status) == word).ok_or("not a host's status"))
 }

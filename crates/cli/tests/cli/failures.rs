@@ -15,7 +15,8 @@ fn problem(status: u16, kind: &str, detail: &str) -> Answer {
 #[test]
 fn each_refusal_has_its_exit_code_and_keeps_the_control_planes_words() {
     for (status, code) in [(401, 3), (403, 3), (404, 2), (409, 1), (422, 2), (429, 1), (500, 1), (503, 4)] {
-        let server = Server::new([("GET /api/v1/hosts", vec![problem(status, "x", "the words of the problem")])]);
+        let server =
+            Server::new([("GET /api/v1/hosts?limit=100", vec![problem(status, "x", "the words of the problem")])]);
         let home = Home::signed_in(&server.url);
         let ran = home.run(&["host", "list"]).code(code);
         assert!(ran.stderr.contains("error: the words of the problem\n"), "{status}: {}", ran.stderr);
@@ -39,16 +40,16 @@ fn a_control_plane_that_is_not_there_is_named() {
 
 #[test]
 fn a_connection_that_is_cut_counts_as_not_reachable() {
-    let server = Server::new([("GET /api/v1/hosts", vec![Answer::Cut])]);
+    let server = Server::new([("GET /api/v1/hosts?limit=100", vec![Answer::Cut])]);
     Home::signed_in(&server.url).run(&["host", "list"]).code(4);
 }
 
 #[test]
 fn an_answer_that_is_none_of_ours_is_said_to_be_so() {
-    let server = Server::new([("GET /api/v1/hosts", vec![Answer::Text(200, "<html>".to_owned())])]);
+    let server = Server::new([("GET /api/v1/hosts?limit=100", vec![Answer::Text(200, "<html>".to_owned())])]);
     let ran = Home::signed_in(&server.url).run(&["host", "list"]).code(1);
     assert!(ran.stderr.contains("does not understand: no JSON document"), "{}", ran.stderr);
-    let server = Server::new([("GET /api/v1/hosts", vec![Answer::Text(301, String::new())])]);
+    let server = Server::new([("GET /api/v1/hosts?limit=100", vec![Answer::Text(301, String::new())])]);
     let ran = Home::signed_in(&server.url).run(&["host", "list"]).code(2);
     assert!(ran.stderr.contains("301"), "{}", ran.stderr);
 }

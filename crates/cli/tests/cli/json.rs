@@ -8,8 +8,8 @@ use crate::{
 };
 
 pub(crate) fn host(name: &str, number: u8) -> Value {
-    json!({"id": id(number), "name": name, "status": "connected", "roles": ["app"], "agent_version": "0.1.0",
-           "last_seen": "2023-11-14T22:13:20.000Z"})
+    json!({"id": id(number), "name": name, "status": "connected", "roles": ["app"], "labels": {"env": "prod"},
+           "agent_version": "0.1.0", "last_seen": "2023-11-14T22:13:20.000Z"})
 }
 
 fn command(status: &str) -> Value {
@@ -50,22 +50,24 @@ fn server() -> Server {
             "GET /api/v1/session",
             ok(json!({"name": "admin", "role": "admin", "expires_at": "2099-01-01T00:00:00.000Z"})),
         ),
-        ("GET /api/v1/hosts", ok(json!([host("a", 1)]))),
+        ("GET /api/v1/hosts?limit=100", ok(json!({"items": [host("a", 1)]}))),
         ("GET /api/v1/hosts/a", ok(detail)),
         ("POST /api/v1/hosts", vec![Answer::Json(201, token)]),
+        ("POST /api/v1/hosts/a/rename", ok(host("c", 1))),
+        ("PATCH /api/v1/hosts/a/labels", ok(host("a", 1))),
         ("DELETE /api/v1/hosts/a", vec![Answer::Json(204, json!(null))]),
-        ("GET /api/v1/apps", ok(json!([app]))),
+        ("GET /api/v1/apps?limit=100", ok(json!({"items": [app]}))),
         ("GET /api/v1/apps/shop", ok(app_detail)),
         ("POST /api/v1/operations", vec![Answer::Json(202, operation())]),
         ("GET /api/v1/actions", ok(json!([action]))),
         ("GET /api/v1/actions/host.facts", ok(action)),
-        ("GET /api/v1/commands?host=a&status=failed", ok(json!([command("failed")]))),
+        ("GET /api/v1/commands?host=a&status=failed&limit=100", ok(json!({"items": [command("failed")]}))),
         ("GET /api/v1/commands/00000000-0000-7000-8000-000000000001", ok(command("succeeded"))),
         (
             "POST /api/v1/commands/00000000-0000-7000-8000-000000000001/cancel",
             ok(json!({"command": command("cancelled"), "operation": null})),
         ),
-        ("GET /api/v1/audit?limit=100", ok(json!([entry]))),
+        ("GET /api/v1/audit?limit=100", ok(json!({"items": [entry]}))),
         ("GET /api/v1/audit/export", ok(json!({"root_chain": [], "heads": [], "entries": [], "receipts": []}))),
     ])
 }
@@ -81,6 +83,8 @@ fn every_command_writes_exactly_one_document() {
         ("host list", 0, "/0/status"),
         ("host show a", 0, "/status"),
         ("host enroll b --ttl 1h --role app", 0, "/token"),
+        ("host rename a c", 0, "/name"),
+        ("host label a env=prod old-", 0, "/labels"),
         ("host revoke a --yes", 0, "/status"),
         ("app list", 0, "/0/name"),
         ("app show shop", 0, "/instances/0/host"),
@@ -116,7 +120,12 @@ fn every_command_says_something_to_people_without_it() {
     let home = Home::signed_in(&server.url);
     let command = id(1);
     for (line, words) in [
-        ("host list", "NAME  STATUS     ROLES  AGENT  LAST SEEN\na     connected  app    0.1.0  now\n"),
+        (
+            "host list",
+            "NAME  STATUS     ROLES  LABELS    AGENT  LAST SEEN\na     connected  app    env=prod  0.1.0  now\n",
+        ),
+        ("host rename a c", "a is now c\n"),
+        ("host label a env=prod old-", "a: env=prod\n"),
         ("host enroll b", "sf1.x"),
         ("host revoke a --yes", "a is revoked"),
         ("app logs shop", "one\n"),

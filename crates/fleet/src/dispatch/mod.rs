@@ -171,7 +171,10 @@ impl HostSession {
             Input::Received(frame) => self.received(frame, now),
             Input::QueueChanged => self.lane.needs_load = true,
             Input::AuditHead(envelope) => self.audit_head = Some(envelope),
-            Input::RootChanged => self.close(RefusalCode::Unavailable, "newer root metadata is in force; dial again"),
+            Input::RootChanged => self.close(
+                RefusalCode::Unavailable,
+                "what this session rests on (root metadata, the host's name) has changed; dial again",
+            ),
             Input::Revoked => self.close(RefusalCode::HostRefused, opening::REVOKED),
             Input::Superseded => self.close(RefusalCode::Superseded, "a newer session of this host took over"),
             Input::ShuttingDown => self.close(RefusalCode::Unavailable, "the control plane shuts down; dial again"),

@@ -102,6 +102,7 @@ pub fn command_cancel(
         targets: vec![Target { host: host.id, sealed: Vec::new() }],
         queue_for: None,
         dry_run: false,
+        selector: None,
     };
     let proposed = operation_propose(fleet, request, actor, core::slice::from_ref(host), now, ids)?;
     Ok(CancelDecision::Order(Box::new(proposed)))

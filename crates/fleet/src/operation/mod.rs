@@ -41,6 +41,8 @@ pub struct OperationRequest {
     pub queue_for: Option<DurationMs>,
     /// Only the plan: nothing may change.
     pub dry_run: bool,
+    /// What the targets were selected by, if they were not named: recorded, not judged.
+    pub selector: Option<String>,
 }
 
 /// What to do.

@@ -91,6 +91,7 @@ pub fn operation_propose(
         detail,
         queue_for_ms: queue_for.0,
         dry_run: request.dry_run,
+        selector: request.selector,
     };
     let mut commands = Vec::with_capacity(targets.len());
     for (host, sealed) in targets {

@@ -29,6 +29,7 @@ fn action(name: &str, parameters: &str) -> OperationRequest {
         targets: vec![Target { host: HOST, sealed: Vec::new() }],
         queue_for: None,
         dry_run: false,
+        selector: None,
     }
 }
 

@@ -15,7 +15,7 @@ const DOING: &str = "reading commands";
 /// The first of a seal's columns in [`SELECT`].
 const SEAL_COLUMN: usize = 27;
 
-const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
+pub(super) const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
      c.delivered_at, c.accepted_at, c.started_at, c.settled_at, c.fleet, c.proposed_at, c.deliver_by, \
      c.start_within_ms, c.action_version, c.schema_sha256, c.requester, c.dry_run, p.number, p.body, c.sealed_refs, \
      c.sealed_values, c.message, r.envelope, s.number, s.sequence, s.expires, s.payload_sha256, s.envelope \
@@ -27,8 +27,8 @@ const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by,
 impl Reader {
     pub(crate) async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
         let select = sqlx::query(
-            "SELECT number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail \
-             FROM operations WHERE id = $1",
+            "SELECT number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail, \
+             selector FROM operations WHERE id = $1",
         )
         .bind(&id.as_bytes()[..]);
         let Some(row) = self.row("reading an operation", select).await? else {
@@ -45,6 +45,7 @@ impl Reader {
             queue_for_ms: fields.number()?,
             dry_run: fields.get()?,
             detail: self.cipher.open(Place::OPERATION_DETAIL, number, fields.get()?)?,
+            selector: fields.get()?,
         }))
     }
 
@@ -89,14 +90,18 @@ impl Reader {
             select.push(" AND c.number < (SELECT number FROM commands WHERE id = ");
             select.push_bind(before.as_bytes().to_vec()).push(")");
         }
-        let limit = filter.limit.clamp(1, limits::COMMANDS_MAX);
+        let limit = filter.limit.clamp(1, limits::LIST_MAX);
         select.push(" ORDER BY c.number DESC LIMIT ").push_bind(i64::from(limit));
         self.whole(select, "DESC").await
     }
 
     /// Reads what `select` finds and everything that belongs to it, in one statement and so as of one
     /// moment. A command that was sealed several times has a row for each.
-    async fn whole(&self, mut select: QueryBuilder<Sqlite>, order: &str) -> Result<Vec<Command>, StoreError> {
+    pub(super) async fn whole(
+        &self,
+        mut select: QueryBuilder<Sqlite>,
+        order: &str,
+    ) -> Result<Vec<Command>, StoreError> {
         select.push(format_args!(") ORDER BY c.number {order}, s.sequence"));
         let rows = self.rows(DOING, select.build()).await?;
         let mut commands: Vec<Command> = Vec::with_capacity(rows.len());

@@ -6,14 +6,23 @@ use fleet::{
     ports::StoreError,
 };
 use ids::{AppName, HostEpoch, HostId, HostName, ReportSequence, RootVersion, Sequence, TokenId, UnixMs};
-use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
-use crate::{cipher::Place, codes, rows::Fields, sqlite::Reader};
+use crate::{
+    cipher::Place,
+    codes,
+    rows::{Fields, pieces},
+    sqlite::Reader,
+    write::Statement,
+};
 
+/// Labels come as one text, a line each.
 macro_rules! select_hosts {
     ($rest:literal) => {
         concat!(
-            "SELECT h.id, h.name, h.roles, h.identity_key, h.sealing_key, h.host_epoch, h.quarantine_why, h.revoked_at, \
+            "SELECT h.number, h.id, h.name, h.roles, \
+             (SELECT group_concat(key || '=' || value, char(10)) FROM host_labels WHERE host = h.number), \
+             h.identity_key, h.sealing_key, h.host_epoch, h.quarantine_why, h.revoked_at, \
              s.allocated, s.acknowledged, s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root, \
              h.boots, h.actions, h.agent_version, h.root_version, h.enrolled_at, h.last_seen, h.receipt \
              FROM hosts h JOIN host_state s ON s.host = h.number ",
@@ -22,12 +31,20 @@ macro_rules! select_hosts {
     };
 }
 
-fn host(row: &SqliteRow) -> Result<Host, StoreError> {
+const SELECT_INSTANCES: &str = "SELECT a.number, a.app, h.id, h.name, a.release, a.deployed_at, a.state, a.result \
+     FROM app_instances a JOIN hosts h ON h.number = a.host WHERE h.revoked_at IS NULL";
+
+pub(super) const SELECT_HOSTS: &str = select_hosts!("");
+
+/// The host of a row, and the row's number.
+pub(super) fn host(row: &SqliteRow) -> Result<(Host, u64), StoreError> {
     let mut fields = Fields::of(row, "the hosts");
-    Ok(Host {
+    let number = fields.number()?;
+    let host = Host {
         id: fields.id()?,
         name: fields.word()?,
         roles: fields.roles()?,
+        labels: codes::labels(fields.get()?)?,
         identity_key: PublicKeyBytes(fields.bytes()?),
         sealing_key: SealingKeyBytes(fields.bytes()?),
         host_epoch: HostEpoch(fields.number()?),
@@ -43,7 +60,8 @@ fn host(row: &SqliteRow) -> Result<Host, StoreError> {
         enrolled_at: fields.time()?,
         last_seen: fields.time_maybe()?,
         receipt: fields.get()?,
-    })
+    };
+    Ok((host, number))
 }
 
 fn standing(quarantine_why: Option<String>, revoked_at: Option<UnixMs>) -> HostStanding {
@@ -55,19 +73,30 @@ fn standing(quarantine_why: Option<String>, revoked_at: Option<UnixMs>) -> HostS
 }
 
 impl Reader {
+    async fn one_host(&self, select: Statement<'_>) -> Result<Option<Host>, StoreError> {
+        Ok(self.row("reading a host", select).await?.as_ref().map(host).transpose()?.map(|(host, _)| host))
+    }
+
     pub(crate) async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
-        let select = sqlx::query(select_hosts!("WHERE h.id = $1")).bind(&id.as_bytes()[..]);
-        self.row("reading a host", select).await?.as_ref().map(host).transpose()
+        self.one_host(sqlx::query(select_hosts!("WHERE h.id = $1")).bind(&id.as_bytes()[..])).await
     }
 
     pub(crate) async fn host_by_name(&self, name: HostName) -> Result<Option<Host>, StoreError> {
-        let select = sqlx::query(select_hosts!("WHERE h.name = $1 AND h.revoked_at IS NULL")).bind(name.as_str());
-        self.row("reading a host", select).await?.as_ref().map(host).transpose()
+        let select = sqlx::query(select_hosts!("WHERE h.name = $1 AND h.revoked_at IS NULL"));
+        self.one_host(select.bind(name.as_str())).await
+    }
+
+    pub(crate) async fn host_ever(&self, name: HostName) -> Result<Option<Host>, StoreError> {
+        let select = sqlx::query(select_hosts!(
+            "WHERE h.name = $1 ORDER BY h.revoked_at IS NOT NULL, h.revoked_at DESC LIMIT 1"
+        ));
+        self.one_host(select.bind(name.as_str())).await
     }
 
     pub(crate) async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
         let select = sqlx::query(select_hosts!("ORDER BY h.revoked_at IS NOT NULL, h.name, h.number"));
-        self.rows("reading the hosts", select).await?.iter().map(host).collect()
+        let rows = self.rows("reading the hosts", select).await?;
+        rows.iter().map(|row| host(row).map(|(host, _)| host)).collect()
     }
 
     pub(crate) async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {
@@ -94,13 +123,35 @@ impl Reader {
 
     /// Of hosts that are not revoked: what a revoked host runs is not known any more.
     pub(crate) async fn apps(&self, app: Option<AppName>) -> Result<Vec<AppInstance>, StoreError> {
-        let select = sqlx::query(
-            "SELECT a.number, a.app, h.id, h.name, a.release, a.deployed_at, a.state, a.result \
-             FROM app_instances a JOIN hosts h ON h.number = a.host \
-             WHERE h.revoked_at IS NULL AND ($1 IS NULL OR a.app = $1) ORDER BY a.app, h.name",
-        )
-        .bind(app.as_ref().map(AppName::as_str));
-        let rows = self.rows("reading the apps", select).await?;
+        let mut select = QueryBuilder::<Sqlite>::new(SELECT_INSTANCES);
+        if let Some(app) = app {
+            select.push(" AND a.app = ").push_bind(app.to_string());
+        }
+        select.push(" ORDER BY a.app, h.name");
+        self.instances_of(select).await
+    }
+
+    /// Instances of these apps, on one host or on all.
+    pub(super) async fn instances(&self, apps: &[AppName], on: Option<HostId>) -> Result<Vec<AppInstance>, StoreError> {
+        let mut all = Vec::new();
+        for piece in pieces(apps) {
+            let mut select = QueryBuilder::<Sqlite>::new(SELECT_INSTANCES);
+            if let Some(host) = on {
+                select.push(" AND h.id = ").push_bind(host.as_bytes().to_vec());
+            }
+            select.push(" AND a.app IN (");
+            let mut list = select.separated(", ");
+            for app in piece {
+                list.push_bind(app.to_string());
+            }
+            select.push(") ORDER BY a.app, h.name");
+            all.extend(self.instances_of(select).await?);
+        }
+        Ok(all)
+    }
+
+    async fn instances_of(&self, mut select: QueryBuilder<Sqlite>) -> Result<Vec<AppInstance>, StoreError> {
+        let rows = self.rows("reading the apps", select.build()).await?;
         let instance = |row: &SqliteRow| {
             let mut fields = Fields::of(row, "the apps");
             let number: i64 = fields.get()?;

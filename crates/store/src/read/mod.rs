@@ -1,8 +1,13 @@
 //! Reading: each function is one look at the database, through one of a few read-only connections.
 
 mod commands;
+mod host_lists;
 mod hosts;
+mod keyset;
+mod lists;
 mod people;
+#[cfg(test)]
+mod tests;
 
 use fleet::ports::StoreError;
 use sqlx::sqlite::SqliteRow;

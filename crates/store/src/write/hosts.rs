@@ -2,8 +2,9 @@
 
 use fleet::{
     command::CommandEvent,
+    limits::LABELS_PER_HOST_MAX,
     model::{CommandStatus, Host, HostStanding, JoinTokenRecord},
-    ports::{StoreError, Written},
+    ports::{HostEdit, StoreError, Written},
 };
 use ids::{BootId, HostId, RootVersion, Sha256, TokenId, UnixMs};
 use session::frames::ActionRef;
@@ -155,6 +156,55 @@ pub(super) async fn revoke(t: &mut Transaction<'_>, host: HostId, at: UnixMs) ->
         t.run("ending a revoked host's command", update).await?;
     }
     Ok(Written::Done)
+}
+
+pub(super) async fn edit(t: &mut Transaction<'_>, edit: &HostEdit) -> Result<Written, Failure> {
+    let select = sqlx::query("SELECT number, name FROM hosts WHERE id = $1 AND revoked_at IS NULL");
+    let row = t.row("looking for a host", select.bind(&edit.host.as_bytes()[..])).await?;
+    let row = row.ok_or_else(|| Failure::conflict(format!("host {} is not known, or was revoked", edit.was)))?;
+    let mut fields = Fields::of(&row, "the hosts");
+    let (number, name): (i64, &str) = (fields.get()?, fields.get()?);
+    if name != edit.was.as_str() {
+        return Err(Failure::conflict(format!("host {} is called {name} by now", edit.was)));
+    }
+    if let Some(name) = edit.name.as_ref().filter(|name| **name != edit.was) {
+        rename(t, number, edit, name.as_str()).await?;
+    }
+    for (key, value) in &edit.labels {
+        let change = match value {
+            Some(value) => sqlx::query("INSERT OR REPLACE INTO host_labels (host, key, value) VALUES ($1, $2, $3)")
+                .bind(number)
+                .bind(key.as_str())
+                .bind(value.as_str()),
+            None => sqlx::query("DELETE FROM host_labels WHERE host = $1 AND key = $2").bind(number).bind(key.as_str()),
+        };
+        t.run("storing a host's labels", change).await?;
+    }
+    let count = sqlx::query("SELECT count(*) FROM host_labels WHERE host = $1").bind(number);
+    let row = t.row("counting a host's labels", count).await?.ok_or_else(|| unknown("host", edit.host))?;
+    if Fields::of(&row, "the labels").number()? > LABELS_PER_HOST_MAX as u64 {
+        return Err(Failure::conflict(format!(
+            "a host has at most {LABELS_PER_HOST_MAX} labels; take some away first"
+        )));
+    }
+    Ok(Written::Done)
+}
+
+async fn rename(t: &mut Transaction<'_>, number: i64, edit: &HostEdit, name: &str) -> Result<(), Failure> {
+    let taken = sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(name);
+    if t.row("looking for the host's name", taken).await?.is_some() {
+        return Err(name_taken(name));
+    }
+    let update = sqlx::query("UPDATE hosts SET name = $1 WHERE number = $2").bind(name).bind(number);
+    t.run("renaming a host", update).await?;
+    let void = sqlx::query(
+        "UPDATE join_tokens SET expires = $1 WHERE host_name IN ($2, $3) AND spent_by IS NULL AND expires > $1",
+    )
+    .bind(int(edit.at.0)?)
+    .bind(edit.was.as_str())
+    .bind(name);
+    t.run("voiding join tokens", void).await?;
+    Ok(())
 }
 
 pub(super) async fn quarantine(t: &mut Transaction<'_>, host: HostId, why: &str) -> Result<Written, Failure> {

@@ -236,6 +236,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
             operations::command_end(t, *command, from, *status, message, *at).await?
         }
         Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at).await?,
+        Write::HostEdit(edit) => hosts::edit(t, edit).await?,
         Write::HostQuarantine { host, why, .. } => hosts::quarantine(t, *host, why).await?,
         Write::HostSeen { host, actions, agent_version, boots, root_version } => {
             hosts::seen(t, *host, actions, agent_version, boots, *root_version).await?
@@ -275,6 +276,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::UserSessionEnd { audit, .. }
         | Write::UserPasswordSet { audit, .. }
         | Write::Audit(audit) => core::slice::from_ref(audit),
+        Write::HostEdit(edit) => &edit.audit,
         Write::HostSeen { .. } | Write::HostLeft { .. } | Write::AuditHead { .. } => &[],
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")

@@ -38,13 +38,15 @@ pub(super) async fn propose(
     let detail = t.cipher.seal(Place::OPERATION_DETAIL, number, &operation.detail)?;
     let (created_at, queue_for_ms) = (int(operation.created_at.0)?, int(operation.queue_for_ms)?);
     let insert = t.later(
-        "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail) ",
+        "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail, \
+         selector) ",
     );
     insert.push_values([detail], |mut values, detail| {
         values.push_bind(number).push_bind(operation.id.as_bytes().to_vec());
         values.push_bind(operation_kind_word(operation.kind)).push_bind(operation.requested_by.as_str().to_owned());
         values.push_bind(created_at).push_bind(operation.request_sha256.0.to_vec()).push_bind(queue_for_ms);
         values.push_bind(operation.dry_run).push_bind(detail);
+        values.push_bind(operation.selector.clone());
     });
 
     if let Some(stray) = commands.iter().find(|command| command.order.operation != operation.id) {
@@ -149,7 +151,7 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
         let insert = t.later(
             "INSERT INTO commands (number, id, host, operation, status, action, app, sealed_last, fleet, proposed_at, \
              deliver_by, start_within_ms, action_version, schema_sha256, requester, dry_run, parameters, sealed_refs, \
-             sealed_values) ",
+             sealed_values, requested_by) ",
         );
         insert.push_values(rows, |mut values, row| {
             let order = &row.command.order;
@@ -161,6 +163,8 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
             values.push_bind(i64::from(order.action_version)).push_bind(order.schema_sha256.0.to_vec());
             values.push_bind(order.requester.map(|key| key.as_bytes().to_vec())).push_bind(order.dry_run);
             values.push_bind(row.parameters).push_bind(row.sealed_refs).push_bind(row.sealed_values);
+            values.push("(SELECT requested_by FROM operations WHERE number = ");
+            values.push_bind_unseparated(row.operation).push_unseparated(")");
         });
         t.ended("storing commands", piece.len()).await?;
     }

@@ -50,6 +50,7 @@ pub(crate) fn host(name: &str) -> Host {
         id: HostId::from_bytes(fresh()),
         name: name.parse().unwrap(),
         roles: vec![Role::App, Role::Proxy],
+        labels: Default::default(),
         identity_key: PublicKeyBytes([11; 32]),
         sealing_key: SealingKeyBytes([12; 32]),
         host_epoch: HostEpoch(1),
@@ -97,6 +98,7 @@ pub(crate) fn operation(kind: OperationKind) -> Operation {
         detail: b"{\"services\":[]}".to_vec(),
         queue_for_ms: 600_000,
         dry_run: false,
+        selector: None,
     }
 }
 

@@ -1,15 +1,18 @@
 //! Apps and where they are. Only what hosts reported, masked there: never a secret.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use api::{AppDetail, AppInstance as Shown, AppSummary};
+use api::{AppDetail, AppInstance as Shown, AppSummary, Page};
 use axum::{Json, extract::State};
-use fleet::model::AppInstance;
-use ids::AppName;
+use fleet::{list::AppLine, model::AppInstance};
+use ids::{AppName, HostName};
+use serde::Deserialize;
 
 use crate::{
-    input::PathParameter,
+    input::{PathParameter, Query},
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
+    routes::hosts,
     state::Shared,
     view,
 };
@@ -24,12 +27,29 @@ fn instance(instance: &AppInstance) -> Shown {
     }
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<AppSummary>>, ApiError> {
-    let mut apps: BTreeMap<AppName, Vec<Shown>> = BTreeMap::new();
-    for found in shared.store.apps(None).await? {
-        apps.entry(found.app.clone()).or_default().push(instance(&found));
-    }
-    Ok(Json(apps.into_iter().map(|(name, instances)| AppSummary { name, instances }).collect()))
+const LIST: List = List { name: "apps", sorts: &["name"] };
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    host: Option<HostName>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<AppSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let host = match filter.host {
+        None => None,
+        Some(name) => Some(hosts::find(&shared, &name).await?.id),
+    };
+    let listed = shared.store.apps_list(host, sorted.page.clone()).await?;
+    let show = |app: AppLine| AppSummary { name: app.name, instances: app.instances.iter().map(instance).collect() };
+    Ok(Json(sorted.answer(listed, show)))
 }
 
 pub(super) async fn show(

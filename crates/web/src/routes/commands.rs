@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{CancelRequest, CancelResponse, CommandDetail, CommandSummary};
+use api::{CancelRequest, CancelResponse, CommandDetail, CommandSummary, Page, Timestamp};
 use axum::{
     Json,
     extract::State,
@@ -10,24 +10,28 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use fleet::{
-    model::{Command, CommandFilter, CommandStatus, Principal},
+    list::CommandListFilter,
+    model::{Command, CommandStatus, Principal},
     operation::{CancelDecision, CancelOrigin, command_cancel},
     ports::{Event, HostChange, StoreError},
 };
-use ids::{ActionName, AppName, CommandId, HostName, OperationId};
+use ids::{ActionName, AppName, CommandId, HostName, OperationId, UserName};
 use serde::Deserialize;
 
 use crate::{
     access::Actor,
     events::{self, Subject},
     fresh::FreshCommands,
-    input::{JsonBodyMaybe, PathParameter, Query, list_limit},
+    input::{JsonBodyMaybe, PathParameter, Query},
     limits,
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     routes::{hosts, operations},
     state::Shared,
     view,
 };
+
+const LIST: List = List { name: "commands", sorts: &["-proposed_at"] };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,32 +41,35 @@ pub(super) struct Filter {
     operation: Option<OperationId>,
     app: Option<AppName>,
     action: Option<ActionName>,
-    before: Option<CommandId>,
+    requested_by: Option<UserName>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
     limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
 }
 
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Query(filter): Query<Filter>,
-) -> Result<Json<Vec<CommandSummary>>, ApiError> {
-    let limit = list_limit(filter.limit)?;
+) -> Result<Json<Page<CommandSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
     let host = match filter.host {
         None => None,
-        Some(name) => {
-            let host = shared.store.host_by_name(name.clone()).await?;
-            Some(host.ok_or_else(|| hosts::not_found(&name))?.id)
-        }
+        Some(name) => Some(hosts::find(&shared, &name).await?.id),
     };
-    let filter = CommandFilter {
+    let filter = CommandListFilter {
         host,
         operation: filter.operation,
         status: filter.status.map(view::status_read),
         app: filter.app,
         action: filter.action,
-        before: filter.before,
-        limit,
+        requested_by: filter.requested_by,
+        since: filter.since.map(|time| time.0),
+        until: filter.until.map(|time| time.0),
     };
-    Ok(Json(shared.store.commands(filter).await?.iter().map(view::command_summary).collect()))
+    let listed = shared.store.commands_list(filter, sorted.page.clone()).await?;
+    Ok(Json(sorted.answer(listed, view::command_line)))
 }
 
 async fn find(shared: &Shared, id: CommandId) -> Result<Command, ApiError> {

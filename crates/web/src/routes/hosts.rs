@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use api::{HostDetail, HostSummary, JoinTokenRequest, JoinTokenResponse};
+use api::{
+    HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse, Page,
+};
 use axum::{
     Json,
     extract::State,
@@ -12,25 +14,80 @@ use axum::{
 use data_encoding::BASE64;
 use envelope::token::JoinToken;
 use fleet::{
+    list::{HostFilter, HostSort, StandingKind},
     model::{Host, HostStanding, JoinTokenRecord},
-    ports::{Event, HostChange, StoreError, Write},
+    ports::{Event, HostChange, HostEdit, StoreError, Write},
+    selector::{ROLE_WORD, Selector, SelectorError},
 };
-use ids::{DurationMs, HostName, Role, sha256};
+use ids::{AppName, DurationMs, HostName, Role, sha256};
+use serde::Deserialize;
 
 use crate::{
     access::Actor,
     fresh,
-    input::{JsonBody, PathParameter},
+    input::{JsonBody, PathParameter, Query},
     limits,
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     records,
     state::Shared,
     view,
 };
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<HostSummary>>, ApiError> {
-    let (hosts, now) = (shared.store.hosts().await?, shared.now());
-    Ok(Json(hosts.iter().map(|host| view::host_summary(host, &*shared.notifier, now)).collect()))
+const LIST: List = List { name: "hosts", sorts: &["name", "enrolled_at"] };
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    status: Option<HostStatus>,
+    selector: Option<String>,
+    app: Option<AppName>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
+}
+
+/// Who is connected is known here alone, so a page may hold fewer than asked for: what was looked at is
+/// bounded, and `next` goes on behind it.
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<HostSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let sort = if sorted.field == "enrolled_at" { HostSort::EnrolledAt } else { HostSort::Name };
+    let standing = filter.status.map(|status| match status {
+        HostStatus::Connected | HostStatus::Offline => StandingKind::Active,
+        HostStatus::Quarantined => StandingKind::Quarantined,
+        HostStatus::Revoked => StandingKind::Revoked,
+    });
+    let stored = HostFilter { standing, selector: selector(filter.selector.as_deref())?, app: filter.app };
+    let (mut page, mut shown, mut next) = (sorted.page.clone(), Vec::new(), None);
+    for _ in 0..limits::HOST_PAGES_MAX {
+        let listed = shared.store.hosts_list(stored.clone(), sort, page.clone()).await?;
+        let mut left = listed.items.into_iter();
+        for (key, host) in left.by_ref() {
+            let summary = view::host_summary(&host, &*shared.notifier, shared.now());
+            page.after = Some(key);
+            if filter.status.is_none_or(|status| summary.status == status) {
+                shown.push(summary);
+            }
+            if shown.len() == sorted.page.limit as usize {
+                break;
+            }
+        }
+        let more = listed.more || left.next().is_some();
+        next = page.after.as_ref().filter(|_| more).map(|key| sorted.cursor(key));
+        if next.is_none() || shown.len() == sorted.page.limit as usize {
+            break;
+        }
+    }
+    Ok(Json(Page { items: shown, next }))
+}
+
+/// A selector as it was written.
+pub(super) fn selector(text: Option<&str>) -> Result<Option<Selector>, ApiError> {
+    let read = |text: &str| text.parse().map_err(|error: SelectorError| ApiError::field("selector", error.to_string()));
+    text.map(read).transpose()
 }
 
 pub(super) fn not_found(name: &HostName) -> ApiError {
@@ -39,15 +96,63 @@ pub(super) fn not_found(name: &HostName) -> ApiError {
 
 /// The host of that name; of revoked ones, the last that had it.
 pub(super) async fn find(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
-    if let Some(host) = shared.store.host_by_name(name.clone()).await? {
-        return Ok(host);
+    shared.store.host_ever(name.clone()).await?.ok_or_else(|| not_found(name))
+}
+
+/// Asked again it is the same: a host that has the name already is left as it is.
+pub(super) async fn rename(
+    State(shared): State<Arc<Shared>>,
+    Actor(actor): Actor,
+    PathParameter(name): PathParameter<HostName>,
+    JsonBody(request): JsonBody<HostRenameRequest>,
+) -> Result<Json<HostSummary>, ApiError> {
+    let host = living(&shared, &name).await?;
+    let (to, now) = (request.name, shared.now());
+    if to == host.name {
+        return summary(&shared, &host).await;
     }
-    let revoked_at = |host: &Host| match host.standing {
-        HostStanding::Revoked { at } => Some(at),
-        _ => None,
-    };
-    let hosts = shared.store.hosts().await?;
-    hosts.into_iter().filter(|host| host.name == *name).max_by_key(revoked_at).ok_or_else(|| not_found(name))
+    if shared.store.host_by_name(to.clone()).await?.is_some() {
+        let detail = format!("host {to} exists; choose another name, or first `serverflow host revoke {to}`");
+        return Err(ApiError::new(Kind::HostExists, detail));
+    }
+    let audit = vec![records::host_renamed(&host, &to, &actor, now)];
+    let edit = HostEdit { host: host.id, was: host.name.clone(), name: Some(to), labels: Vec::new(), at: now, audit };
+    shared.store.write(Write::HostEdit(Box::new(edit))).await?;
+    shared.notifier.publish(Event::Host { host: host.id });
+    shared.notifier.host_changed(host.id, HostChange::Renamed);
+    summary(&shared, &host).await
+}
+
+/// What is asked for and is so already is no change, and leaves no entry.
+pub(super) async fn label(
+    State(shared): State<Arc<Shared>>,
+    Actor(actor): Actor,
+    PathParameter(name): PathParameter<HostName>,
+    JsonBody(request): JsonBody<HostLabelRequest>,
+) -> Result<Json<HostSummary>, ApiError> {
+    let host = living(&shared, &name).await?;
+    if request.labels.keys().any(|key| key.as_str() == ROLE_WORD) {
+        return Err(ApiError::field("labels.role", "roles are given with the join token; choose another word"));
+    }
+    let labels: Vec<_> =
+        request.labels.into_iter().filter(|(key, value)| host.labels.get(key) != value.as_ref()).collect();
+    if !labels.is_empty() {
+        let now = shared.now();
+        let audit = vec![records::host_labelled(&host, &labels, &actor, now)];
+        let edit = HostEdit { host: host.id, was: host.name.clone(), name: None, labels, at: now, audit };
+        shared.store.write(Write::HostEdit(Box::new(edit))).await?;
+        shared.notifier.publish(Event::Host { host: host.id });
+    }
+    summary(&shared, &host).await
+}
+
+async fn living(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
+    shared.store.host_by_name(name.clone()).await?.ok_or_else(|| not_found(name))
+}
+
+async fn summary(shared: &Shared, host: &Host) -> Result<Json<HostSummary>, ApiError> {
+    let host = shared.store.host(host.id).await?.ok_or_else(|| not_found(&host.name))?;
+    Ok(Json(view::host_summary(&host, &*shared.notifier, shared.now())))
 }
 
 pub(super) async fn show(
@@ -55,7 +160,7 @@ pub(super) async fn show(
     PathParameter(name): PathParameter<HostName>,
 ) -> Result<Json<HostDetail>, ApiError> {
     let host = find(&shared, &name).await?;
-    let apps = shared.store.apps(None).await?;
+    let apps = shared.store.apps_on(host.id).await?;
     Ok(Json(HostDetail {
         summary: view::host_summary(&host, &*shared.notifier, shared.now()),
         enrolled_at: host.enrolled_at.into(),
@@ -72,7 +177,7 @@ pub(super) async fn show(
             _ => None,
         },
         actions: host.actions.iter().map(|action| format!("{}@{}", action.name, action.version)).collect(),
-        apps: apps.iter().filter(|app| app.host == host.id).map(|app| app.app.to_string()).collect(),
+        apps: apps.iter().map(ToString::to_string).collect(),
     }))
 }
 

@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ::actions::{DecodeError, spec::AppSpec};
-use api::{DeployRequest, OperationRequest, OperationResponse, SealedValue as SealedShown, SingleRequest};
+use api::{
+    DeployRequest, OperationRequest, OperationResponse, OperationSummary, Page, SealedValue as SealedShown,
+    SingleRequest, Timestamp,
+};
 use axum::{
     Json,
     extract::State,
@@ -17,20 +20,24 @@ use axum::{
 use data_encoding::BASE64;
 use envelope::messages::SealedValue;
 use fleet::{
-    limits::QUEUE_FOR_DEFAULT,
+    limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
+    list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
     model::{Command, Host, Operation, OperationKind, Principal},
     operation::{OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose},
     ports::{Event, HostChange, StoreError, Write, Written},
+    selector::Selector,
 };
-use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, sha256};
+use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, UserName, sha256};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     access::Actor,
     events::{self, Subject},
     fresh::FreshCommands,
-    input::{OperationBody, PathParameter, from_value},
+    input::{OperationBody, PathParameter, Query, from_value},
     limits,
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     routes::hosts,
     state::Shared,
@@ -42,6 +49,7 @@ struct Wanted {
     id: OperationId,
     work: Work,
     hosts: Vec<HostName>,
+    selector: Option<Selector>,
     sealed: BTreeMap<HostName, Vec<SealedValue>>,
     dry_run: bool,
     queue_for: Option<DurationMs>,
@@ -62,6 +70,7 @@ impl Wanted {
         Ok(Self {
             id: request.operation_id,
             work: Work::Action { action, version: None, parameters },
+            selector: selector(&request.hosts, request.selector.as_deref())?,
             hosts: request.hosts,
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
@@ -75,6 +84,7 @@ impl Wanted {
         Ok(Self {
             id: request.operation_id,
             work: Work::Deploy { spec: view::value(&spec).to_string().into_bytes() },
+            selector: selector(&request.hosts, request.selector.as_deref())?,
             hosts: request.hosts,
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
@@ -107,6 +117,7 @@ impl Wanted {
         operation.requested_by == actor.user_name
             && operation.dry_run == self.dry_run
             && operation.queue_for_ms == self.queue_for.unwrap_or(QUEUE_FOR_DEFAULT).0
+            && operation.selector.as_deref() == self.selector.as_ref().map(Selector::as_str)
             && same_work
             && same_hosts
             && same_sealed
@@ -152,6 +163,7 @@ pub(super) async fn propose(
         targets: targets.iter().map(|host| target(host, &wanted)).collect(),
         queue_for: wanted.queue_for,
         dry_run: wanted.dry_run,
+        selector: wanted.selector.as_ref().map(ToString::to_string),
     };
     let now = shared.now();
     let fleet = shared.root().current().fleet;
@@ -240,6 +252,7 @@ fn target(host: &Host, wanted: &Wanted) -> Target {
 /// The hosts asked for; for an action on an app that names none, those that carry it.
 async fn targets(shared: &Shared, wanted: &Wanted) -> Result<Vec<Host>, ApiError> {
     let hosts = match (&wanted.work, wanted.hosts.as_slice()) {
+        (work, _) if let Some(selector) = &wanted.selector => selected_hosts(shared, work, selector).await?,
         (Work::Action { action, parameters, .. }, []) if action.as_str().starts_with("app.") => {
             app_hosts(shared, parameters).await?
         }
@@ -254,11 +267,47 @@ async fn targets(shared: &Shared, wanted: &Wanted) -> Result<Vec<Host>, ApiError
     Ok(hosts)
 }
 
-async fn app_hosts(shared: &Shared, parameters: &[u8]) -> Result<Vec<Host>, ApiError> {
+/// Hosts that may get orders and that the selector selects; for an action on an app, those of them
+/// that carry it.
+async fn selected_hosts(shared: &Shared, work: &Work, selector: &Selector) -> Result<Vec<Host>, ApiError> {
+    let app = match work {
+        Work::Action { action, parameters, .. } if acts_on_app(action) => Some(app_of(parameters)?),
+        _ => None,
+    };
+    let carrying = app.as_ref().map(|app| format!(" and carries {app}")).unwrap_or_default();
+    let filter = HostFilter { standing: Some(StandingKind::Active), selector: Some(selector.clone()), app };
+    let mut page = ListPage { descending: false, after: None, limit: limits::LIST_MAX };
+    let mut found = Vec::new();
+    loop {
+        let listed = shared.store.hosts_list(filter.clone(), HostSort::Name, page.clone()).await?;
+        page.after = listed.items.last().map(|(key, _)| key.clone());
+        found.extend(listed.items.into_iter().map(|(_, host)| host));
+        if !listed.more || found.len() > TARGETS_MAX {
+            break;
+        }
+    }
+    if found.is_empty() {
+        let message =
+            format!("no host that may get orders is selected by {selector}{carrying}; see `serverflow host list`");
+        return Err(ApiError::field("selector", message));
+    }
+    Ok(found)
+}
+
+/// Whether an action is about an app that is there already. What brings one takes a specification.
+fn acts_on_app(action: &ActionName) -> bool {
+    action.as_str().starts_with("app.") && !["app.plan", "app.deploy"].contains(&action.as_str())
+}
+
+fn app_of(parameters: &[u8]) -> Result<AppName, ApiError> {
     let parameters: Value = view::json(parameters);
     let app = parameters.get("app").and_then(Value::as_str);
     let app = app.ok_or_else(|| ApiError::field("parameters.app", "name the app, or name hosts"))?;
-    let app: AppName = app.parse().map_err(|error| ApiError::field("parameters.app", format!("{error}")))?;
+    app.parse().map_err(|error| ApiError::field("parameters.app", format!("{error}")))
+}
+
+async fn app_hosts(shared: &Shared, parameters: &[u8]) -> Result<Vec<Host>, ApiError> {
+    let app = app_of(parameters)?;
     let instances = shared.store.apps(Some(app.clone())).await?;
     let mut hosts = Vec::new();
     for id in app_targets(&app, None, &instances)? {
@@ -268,23 +317,49 @@ async fn app_hosts(shared: &Shared, parameters: &[u8]) -> Result<Vec<Host>, ApiE
 }
 
 async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, ApiError> {
-    let mut found = Vec::with_capacity(names.len());
-    if names.len() <= limits::HOSTS_ONE_BY_ONE_MAX {
-        for name in names {
-            found.push(hosts::find(shared, name).await?);
-        }
-        return Ok(found);
-    }
-    let all = shared.store.hosts().await?;
+    let stored = shared.store.hosts_named(names.to_vec()).await?;
     let mut by_name: BTreeMap<&HostName, &Host> = BTreeMap::new();
-    for host in &all {
+    for host in &stored {
         // Revoked ones come last and do not take a name from one that is not.
         by_name.entry(&host.name).or_insert(host);
     }
-    for name in names {
-        found.push((*by_name.get(name).ok_or_else(|| hosts::not_found(name))?).clone());
+    let found = names.iter().map(|name| by_name.get(name).copied().cloned().ok_or_else(|| hosts::not_found(name)));
+    found.collect()
+}
+
+/// Either hosts or a selector: with both, nobody could say which of the two is meant.
+fn selector(hosts: &[HostName], text: Option<&str>) -> Result<Option<Selector>, ApiError> {
+    if text.is_some() && !hosts.is_empty() {
+        return Err(ApiError::field("selector", "name hosts or select them, not both"));
     }
-    Ok(found)
+    hosts::selector(text)
+}
+
+const LIST: List = List { name: "operations", sorts: &["-created_at"] };
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    requested_by: Option<UserName>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<OperationSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let filter = OperationFilter {
+        requested_by: filter.requested_by,
+        since: filter.since.map(|time| time.0),
+        until: filter.until.map(|time| time.0),
+    };
+    let listed = shared.store.operations_list(filter, sorted.page.clone()).await?;
+    Ok(Json(sorted.answer(listed, view::operation_line)))
 }
 
 fn not_found(id: OperationId) -> ApiError {

@@ -38,6 +38,7 @@ where
     let filter = match method {
         Method::POST => MethodFilter::POST,
         Method::PUT => MethodFilter::PUT,
+        Method::PATCH => MethodFilter::PATCH,
         Method::DELETE => MethodFilter::DELETE,
         // GET answers HEAD as well.
         _ => MethodFilter::GET,
@@ -54,6 +55,7 @@ const ADMIN: Access = Access::Role(Admin);
 const NO_LEAF: Option<AuditKind> = None;
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
 /// The table.
@@ -85,6 +87,8 @@ fn hosts() -> Vec<Route> {
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),
         route(GET, "/api/v1/hosts/{name}", VIEWER, NO_LEAF, hosts::show),
+        route(POST, "/api/v1/hosts/{name}/rename", ADMIN, Some(AuditKind::HostRenamed), hosts::rename),
+        route(PATCH, "/api/v1/hosts/{name}/labels", ADMIN, Some(AuditKind::HostLabelled), hosts::label),
         route(DELETE, "/api/v1/hosts/{name}", ADMIN, Some(AuditKind::HostRevoked), hosts::revoke),
     ]
 }
@@ -93,6 +97,7 @@ fn work() -> Vec<Route> {
     vec![
         route(GET, "/api/v1/actions", VIEWER, NO_LEAF, actions::list),
         route(GET, "/api/v1/actions/{name}", VIEWER, NO_LEAF, actions::show),
+        route(GET, "/api/v1/operations", VIEWER, NO_LEAF, operations::list),
         route(POST, "/api/v1/operations", VIEWER, Some(AuditKind::Proposal), operations::propose),
         route(GET, "/api/v1/operations/{id}", VIEWER, NO_LEAF, operations::show),
         route(GET, "/api/v1/operations/{id}/events", VIEWER, NO_LEAF, operations::watch),

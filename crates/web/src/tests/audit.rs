@@ -53,7 +53,7 @@ async fn what_is_refused_leaves_no_entry() {
 }
 
 #[tokio::test]
-async fn pages_are_ascending_and_the_last_one_is_the_default() {
+async fn entries_are_newest_first_or_from_a_place_on() {
     let world = World::new().await;
     for n in 0..6 {
         world.host(&format!("host{n}")).await;
@@ -61,17 +61,23 @@ async fn pages_are_ascending_and_the_last_one_is_the_default() {
     let size = world.audit_kinds().await.len() as u64;
     let indexes = async |query: &str| {
         let answer = world.get(&format!("/api/v1/audit{query}")).await;
-        let rows = answer.json.as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+        let rows = answer.json["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
         rows.iter().map(|row| row["index"].as_u64().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(indexes("").await, (0..size).collect::<Vec<_>>());
-    assert_eq!(indexes("?limit=3").await, (size - 3..size).collect::<Vec<_>>());
+    assert_eq!(indexes("").await, (0..size).rev().collect::<Vec<_>>());
+    assert_eq!(indexes("?limit=3").await, (size - 3..size).rev().collect::<Vec<_>>());
+    assert_eq!(indexes("?kind=fleet-created").await, [0]);
+    assert_eq!(indexes("?sort=time&limit=2&actor=test").await, [0, 1]);
+    assert_eq!(indexes("?actor=eve").await, Vec::<u64>::new());
+    for query in ["?kind=x", "?first=1&kind=sign-in", "?first=1&sort=time", "?sort=index&actor=ada"] {
+        assert_eq!(world.get(&format!("/api/v1/audit{query}")).await.problem(), "invalid", "{query}");
+    }
     assert_eq!(indexes("?first=2&limit=3").await, [2, 3, 4]);
     assert_eq!(indexes("?first=1000").await, Vec::<u64>::new());
     assert_eq!(world.get("/api/v1/audit?first=-1").await.problem(), "request-unreadable");
     assert_eq!(world.get(&format!("/api/v1/audit?first={}", u64::MAX)).await.problem(), "invalid");
     let first = world.get("/api/v1/audit?first=0&limit=1").await;
-    assert_eq!(first.json[0]["kind"], "fleet-created");
+    assert_eq!(first.json["items"][0]["kind"], "fleet-created");
 }
 
 #[tokio::test]

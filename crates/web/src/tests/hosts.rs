@@ -57,11 +57,11 @@ async fn hosts_are_listed_with_their_status_and_shown_with_their_keys() {
     let (alpha, beta) = (world.host("alpha").await, world.host("beta").await);
     world.told.connected.lock().unwrap().push(alpha.id);
     let list = world.get("/api/v1/hosts").await;
-    let status = |n: usize| (list.json[n]["name"].clone(), list.json[n]["status"].clone());
+    let status = |n: usize| (list.json["items"][n]["name"].clone(), list.json["items"][n]["status"].clone());
     assert_eq!(status(0), (json!("alpha"), json!("connected")));
     assert_eq!(status(1), (json!("beta"), json!("offline")));
-    assert_eq!(list.json[0]["last_seen"], api::Timestamp(NOW).to_string());
-    assert!(list.json[1]["last_seen"].is_null());
+    assert_eq!(list.json["items"][0]["last_seen"], api::Timestamp(NOW).to_string());
+    assert!(list.json["items"][1]["last_seen"].is_null());
     let shown = world.get("/api/v1/hosts/beta").await;
     let key = data_encoding::BASE64.decode(shown.json["identity_key"].as_str().unwrap().as_bytes()).unwrap();
     assert_eq!(key, beta.identity_key.0);

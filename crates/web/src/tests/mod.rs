@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod denial;
 mod hosts;
+mod lists;
 mod people;
 mod problems;
 mod scenes;

@@ -36,6 +36,14 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
         }
         (&Method::DELETE, "/api/v1/session") => with(route.path, None, "user ada"),
         (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
+        (&Method::POST, "/api/v1/hosts/{name}/rename") => {
+            world.host("alpha").await;
+            with("/api/v1/hosts/alpha/rename", Some(json!({ "name": "omega" })), "is now omega")
+        }
+        (&Method::PATCH, "/api/v1/hosts/{name}/labels") => {
+            world.host("alpha").await;
+            with("/api/v1/hosts/alpha/labels", Some(json!({ "labels": { "env": "prod" } })), "host alpha")
+        }
         (&Method::DELETE, "/api/v1/hosts/{name}") => {
             world.host("alpha").await;
             with("/api/v1/hosts/alpha", None, "host alpha")

@@ -155,7 +155,10 @@ async fn a_deploy_goes_on_until_its_second_stage_has_ended() {
     assert_eq!(world.get(&location).await.json["state"], "succeeded");
 
     let apps = world.get("/api/v1/apps").await;
-    assert_eq!((&apps.json[0]["name"], &apps.json[0]["instances"][0]["verified"]), (&json!("shop"), &json!(true)));
+    assert_eq!(
+        (&apps.json["items"][0]["name"], &apps.json["items"][0]["instances"][0]["verified"]),
+        (&json!("shop"), &json!(true))
+    );
     assert_eq!(world.get("/api/v1/apps/shop").await.json["results"]["alpha"]["release"], "x");
     assert_eq!(world.get("/api/v1/apps/other").await.problem(), "app-not-found");
     assert_eq!(world.get("/api/v1/hosts/alpha").await.json["apps"], json!(["shop"]));
@@ -201,17 +204,30 @@ async fn commands_are_listed_by_filter_page_by_page() {
     let last = command_ids(&second)[0];
     let list = async |query: &str| {
         let answer = world.get(&format!("/api/v1/commands{query}")).await;
-        let ids = answer.json.as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+        let ids = answer.json["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
         ids.into_iter().map(|command| command["command_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let text = |ids: &[ids::CommandId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(list("").await, text(&[last, first[1], first[0]]));
     assert_eq!(list("?host=beta").await, text(&[first[1]]));
     assert_eq!(list("?limit=1").await, text(&[last]));
-    assert_eq!(list(&format!("?before={last}&limit=1")).await, text(&[first[1]]));
+    assert_eq!(list("?sort=proposed_at&limit=2").await, text(&first));
+    assert_eq!(list("?requested_by=ada&action=host.facts").await.len(), 3);
+    assert_eq!(list("?requested_by=eve").await, text(&[]));
+    let now = api::Timestamp(NOW).to_string();
+    assert_eq!((list(&format!("?since={now}")).await.len(), list(&format!("?until={now}")).await.len()), (3, 0));
     assert_eq!(list("?status=running").await, text(&[]));
     assert_eq!(list(&format!("?operation={}", second.json["operation_id"].as_str().unwrap())).await, text(&[last]));
-    for query in ["?limit=0", "?limit=501", "?status=x", "?host=no-such", "?hots=alpha"] {
+    for query in [
+        "?limit=0",
+        "?limit=501",
+        "?status=x",
+        "?host=no-such",
+        "?hots=alpha",
+        "?sort=host",
+        "?after=x",
+        "?since=today",
+    ] {
         let answer = world.get(&format!("/api/v1/commands{query}")).await;
         assert!(answer.status.is_client_error(), "{query}");
         answer.problem();

@@ -57,7 +57,7 @@ pub(super) fn fresh<K: IdKind>() -> Id<K> {
     Id::new_v7(NOW, random)
 }
 
-fn entry(kind: AuditKind) -> AuditEntry {
+pub(super) fn entry(kind: AuditKind) -> AuditEntry {
     AuditEntry {
         time: NOW,
         kind,
@@ -295,6 +295,7 @@ impl World {
             id: fresh(),
             name: name.parse().unwrap(),
             roles: vec![Role::App],
+            labels: Default::default(),
             identity_key: Self::identity(name).public(),
             sealing_key: SealingKeyBytes([8; 32]),
             host_epoch: HostEpoch(0),

@@ -57,6 +57,7 @@ pub(crate) fn host_record() -> Host {
         id: HOST,
         name: "web-1".parse().expect("a host name"),
         roles: Vec::new(),
+        labels: Default::default(),
         identity_key: SigningKey::<role::Agent>::from_seed(&AGENT_SEED).public(),
         sealing_key: SealingKeyBytes([9; 32]),
         host_epoch: HostEpoch(1),

@@ -30,6 +30,7 @@ fn deploy(world: &mut World, dry_run: bool) -> CommandId {
         targets: vec![Target { host: HOST, sealed: Vec::new() }],
         queue_for: None,
         dry_run,
+        selector: None,
     })
 }
 

@@ -133,6 +133,7 @@ impl World {
             targets: vec![Target { host: HOST, sealed: Vec::new() }],
             queue_for: None,
             dry_run: false,
+            selector: None,
         }
     }
 
