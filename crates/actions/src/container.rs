@@ -1,6 +1,8 @@
 //! From a service of the specification to the whole of a container: values opened, careful
 //! defaults set, and a keyed hash over everything, by which "nothing to change" is judged.
 
+mod runtime;
+
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,7 +11,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::{
-    effect::{ContainerHealthcheck, ContainerMount, ContainerSpec},
+    effect::{ContainerHealthcheck, ContainerMount, ContainerRuntime, ContainerSpec},
     port::ActionContext,
     spec::{AppSpec, HealthTest, HealthcheckSpec, MountSpec, SealedText, SecretName, ServiceSpec, Text},
     spec_read,
@@ -18,33 +20,40 @@ use crate::{
 /// Rotation of json-file logs where the app does not say otherwise: without it they fill the disk.
 const LOG_DRIVER_DEFAULT: &str = "json-file";
 const LOG_OPTIONS_DEFAULT: [(&str, &str); 2] = [("max-file", "3"), ("max-size", "10m")];
-/// A process cannot gain privileges by a set-uid program.
-const SECURITY_OPT: &str = "no-new-privileges:true";
 
 type Secrets = BTreeMap<SecretName, Zeroizing<String>>;
 
-/// A value the parameters refer to and that did not come with the order.
+/// Why a container cannot be made from a specification.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the order refers to the secret {} but does not carry it; order the deploy again", .0.0)]
-pub(crate) struct MissingSecret(pub(crate) SecretName);
+pub(crate) enum Unusable {
+    /// A value the parameters refer to and that did not come with the order.
+    #[error("the order refers to the secret {} but does not carry it; order the deploy again", .0.0)]
+    Missing(SecretName),
+    /// The sealed text of a file is not what its encoding says.
+    #[error("the file {target} of service {service} does not hold base64 as it says; seal it again")]
+    NotBase64 { service: ServiceName, target: String },
+    /// A bind relative to a root where there is none.
+    #[error("this host's policy has no root for {source_path}; its owner adds [binds] roots = [\"<root>\"]")]
+    NoRoot { source_path: String },
+}
 
-fn open(text: &Text, secrets: &Secrets) -> Result<Zeroizing<String>, MissingSecret> {
+fn open(text: &Text, secrets: &Secrets) -> Result<Zeroizing<String>, Unusable> {
     match text {
         Text::Plain(plain) => Ok(Zeroizing::new(plain.clone())),
         Text::Sealed(SealedText { sealed }) => {
-            secrets.get(sealed).cloned().ok_or_else(|| MissingSecret(sealed.clone()))
+            secrets.get(sealed).cloned().ok_or_else(|| Unusable::Missing(sealed.clone()))
         }
     }
 }
 
-fn open_all(texts: &[Text], secrets: &Secrets) -> Result<Vec<Zeroizing<String>>, MissingSecret> {
+fn open_all(texts: &[Text], secrets: &Secrets) -> Result<Vec<Zeroizing<String>>, Unusable> {
     texts.iter().map(|text| open(text, secrets)).collect()
 }
 
 fn open_map(
     texts: &BTreeMap<String, Text>,
     secrets: &Secrets,
-) -> Result<BTreeMap<String, Zeroizing<String>>, MissingSecret> {
+) -> Result<BTreeMap<String, Zeroizing<String>>, Unusable> {
     texts.iter().map(|(key, text)| Ok((key.clone(), open(text, secrets)?))).collect()
 }
 
@@ -56,7 +65,7 @@ pub(crate) fn container(
     image: &str,
     release: ReleaseId,
     context: &ActionContext,
-) -> Result<ContainerSpec, MissingSecret> {
+) -> Result<ContainerSpec, Unusable> {
     let secrets = &context.secrets;
     let (log_driver, log_options) = match &service.logging {
         Some(logging) => (logging.driver.clone(), open_map(&logging.options, secrets)?),
@@ -83,7 +92,7 @@ pub(crate) fn container(
         entrypoint: service.entrypoint.as_ref().map(|argv| open_all(argv, secrets)).transpose()?,
         environment: open_map(&service.environment, secrets)?,
         ports: service.ports.clone(),
-        mounts: service.mounts.iter().map(|mount| mount_of(spec, mount)).collect(),
+        mounts: service.mounts.iter().map(|mount| mount_of(spec, mount, context)).collect::<Result<_, _>>()?,
         healthcheck: service.healthcheck.as_ref().map(|health| healthcheck(health, secrets)).transpose()?,
         restart: service.restart,
         labels: open_map(&service.labels, secrets)?,
@@ -104,10 +113,24 @@ pub(crate) fn container(
         network_mode: namespace(&service.network_mode),
         pid: namespace(&service.pid),
         ipc: namespace(&service.ipc),
-        security_opt: vec![SECURITY_OPT.to_owned()],
+        security_opt: runtime::security_opt(service),
+        runtime: runtime::runtime(spec, service),
+        files: runtime::files(name, service, secrets)?,
     };
     container.config = config_hash(&container, &context.fingerprint_key);
+    // After the hash: a container of an earlier release of this program is not replaced only for this.
+    rotate(&mut container);
     Ok(container)
+}
+
+/// Logs that nothing bounds fill the disk, also where the app names the driver and not its size.
+fn rotate(container: &mut ContainerSpec) {
+    let is_bounded = container.log_options.contains_key("max-size");
+    if container.log_driver == LOG_DRIVER_DEFAULT && !is_bounded {
+        for (key, value) in LOG_OPTIONS_DEFAULT {
+            container.log_options.entry(key.to_owned()).or_insert_with(|| Zeroizing::new(value.to_owned()));
+        }
+    }
 }
 
 fn networks(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec) -> BTreeMap<String, Vec<String>> {
@@ -122,21 +145,29 @@ fn networks(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec) -> BTreeM
         .collect()
 }
 
-fn mount_of(spec: &AppSpec, mount: &MountSpec) -> ContainerMount {
-    match mount {
+fn mount_of(spec: &AppSpec, mount: &MountSpec, context: &ActionContext) -> Result<ContainerMount, Unusable> {
+    Ok(match mount {
         MountSpec::Volume { volume, target, read_only } => ContainerMount::Volume {
-            volume: spec_read::volume_name(&spec.app, volume.as_str()),
+            volume: spec_read::volume_engine_name(spec, volume),
             target: target.clone(),
             read_only: *read_only,
         },
-        MountSpec::Bind { .. } => unreachable!("spec_check refuses it"),
+        MountSpec::Bind { source, target, read_only, propagation, .. } => ContainerMount::Bind {
+            source: context
+                .policy
+                .bind_source(&spec.app, source)
+                .ok_or_else(|| Unusable::NoRoot { source_path: source.clone() })?,
+            target: target.clone(),
+            read_only: *read_only,
+            propagation: propagation.clone(),
+        },
         MountSpec::Tmpfs { target, size_bytes, mode } => {
             ContainerMount::Tmpfs { target: target.clone(), size_bytes: *size_bytes, mode: *mode }
         }
-    }
+    })
 }
 
-fn healthcheck(health: &HealthcheckSpec, secrets: &Secrets) -> Result<ContainerHealthcheck, MissingSecret> {
+fn healthcheck(health: &HealthcheckSpec, secrets: &Secrets) -> Result<ContainerHealthcheck, Unusable> {
     let word = |text: &str| Zeroizing::new(text.to_owned());
     let test = match &health.test {
         HealthTest::Disabled => vec![word("NONE")],
@@ -199,6 +230,8 @@ fn config_hash(container: &ContainerSpec, key: &[u8; 32]) -> String {
         pid,
         ipc,
         security_opt,
+        runtime,
+        files,
     } = container;
     let mut hash = FieldHash(keyed(key));
     hash.text("serverflow-container-v1");
@@ -221,6 +254,15 @@ fn config_hash(container: &ContainerSpec, key: &[u8; 32]) -> String {
     hash.text(&format!("{ports:?} {mounts:?} {restart:?} {networks:?} {cap_add:?} {devices:?} {security_opt:?}"));
     hash.text(&format!("{read_only} {init:?} {log_driver:?} {stop_signal:?} {stop_grace_period_ms:?}"));
     hash.text(&format!("{mem_limit_bytes:?} {cpus_milli:?} {privileged} {network_mode:?} {pid:?} {ipc:?}"));
+    // Only where there is any: a container without has the hash that 0.1 gave it.
+    if *runtime != ContainerRuntime::default() {
+        hash.text(&format!("{runtime:?}"));
+    }
+    for file in files {
+        hash.texts([&file.target]);
+        hash.text(&format!("{} {} {:o}", file.uid, file.gid, file.mode));
+        hash.bytes(&file.content);
+    }
     ids::hex(&hash.0.finalize().into_bytes())
 }
 
@@ -236,9 +278,13 @@ impl FieldHash {
         self.0.update(&(n as u64).to_be_bytes());
     }
 
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len());
+        self.0.update(bytes);
+    }
+
     fn text(&mut self, text: &str) {
-        self.number(text.len());
-        self.0.update(text.as_bytes());
+        self.bytes(text.as_bytes());
     }
 
     fn texts<'a>(&mut self, texts: impl IntoIterator<Item = &'a String>) {

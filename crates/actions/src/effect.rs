@@ -1,7 +1,13 @@
 //! Everything an action may do to a host. This list is the security review: an effect that is not
 //! here cannot happen. `host` performs them against Docker; each is idempotent by name and label.
 
-use std::collections::BTreeMap;
+mod foreign;
+mod runtime;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use foreign::{Foreign, ForeignBind};
+pub use runtime::{ContainerFile, ContainerRuntime};
 
 use ids::AppName;
 use serde::{Deserialize, Serialize};
@@ -25,6 +31,9 @@ pub mod label {
     pub const CONFIG: &str = "io.serverflow.config";
     /// Name of a network or volume as the file has it.
     pub const NAME: &str = "io.serverflow.name";
+    /// Name the container was created under. One that was made by hand from an image which carries
+    /// our labels (a `docker commit` of our container) has another name, and is not ours.
+    pub const CONTAINER: &str = "io.serverflow.container";
 }
 
 /// One thing done to, or read from, the host. The performer adds the fleet and host labels, and
@@ -33,8 +42,8 @@ pub mod label {
 pub enum Effect {
     /// Reads what the engine knows of an image.
     ImageInspect { image: String },
-    /// Pulls an image; layers' progress goes to the action's progress.
-    ImagePull { reference: String },
+    /// Pulls an image, for a platform if one is named; layers' progress goes to the action's progress.
+    ImagePull { reference: String, platform: Option<String> },
     /// Gives an image a tag of ours, so that a prune keeps it.
     ImageTag { image: String, repository: String, tag: String },
     /// Takes a tag of ours away; absent is fine, and so is one that somebody's container still needs: it stays.
@@ -53,6 +62,15 @@ pub enum Effect {
         driver_opts: BTreeMap<String, String>,
         labels: BTreeMap<String, String>,
     },
+    /// Judges what an app is to stand on and did not make itself: directories of the host, networks
+    /// and volumes of others, and names of its containers that another app has. Changes nothing, but
+    /// for missing directories when it is told to make them.
+    ForeignCheck(Box<Foreign>),
+    /// Writes the files of one container into a directory of the agent's own; one that is there is whole
+    /// already, because its name is made from what is in it.
+    FilesWrite { app: AppName, directory: String, files: Vec<ContainerFile> },
+    /// Removes every directory of files of the app but these.
+    FilesSweep { app: AppName, keep: BTreeSet<String> },
     /// Creates a container, not started. A container of that name with the same config label is left as it is.
     ContainerCreate(Box<ContainerSpec>),
     /// Starts a container; running is fine.
@@ -113,7 +131,29 @@ pub struct ContainerSpec {
     pub ipc: Option<String>,
     /// `no-new-privileges` and the like.
     pub security_opt: Vec<String>,
+    /// Settings that most containers leave as they are.
+    pub runtime: ContainerRuntime,
+    /// Files mounted into it read-only, from the directory that [`Effect::FilesWrite`] made.
+    pub files: Vec<ContainerFile>,
 }
+
+impl ContainerSpec {
+    /// Where its files lie, below the app's own directory. Made from the configuration, which covers
+    /// their content, so another content is another directory, and a container that is put back finds its own.
+    #[must_use]
+    pub fn files_directory(&self) -> String {
+        files_directory(&self.service, &self.config)
+    }
+}
+
+/// The directory of files of a service's container with that configuration.
+#[must_use]
+pub fn files_directory(service: &str, config: &str) -> String {
+    format!("{service}-{}", config.get(..FILES_DIRECTORY_DIGITS).unwrap_or(config))
+}
+
+/// Digits of the configuration's hash in the name of a directory of files.
+const FILES_DIRECTORY_DIGITS: usize = 32;
 
 impl core::fmt::Debug for ContainerSpec {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -126,6 +166,8 @@ impl core::fmt::Debug for ContainerSpec {
 pub enum ContainerMount {
     /// A named volume.
     Volume { volume: String, target: String, read_only: bool },
+    /// A file or directory of the host, by its absolute path.
+    Bind { source: String, target: String, read_only: bool, propagation: Option<String> },
     /// Memory.
     Tmpfs { target: String, size_bytes: Option<u64>, mode: Option<u32> },
 }
@@ -188,6 +230,9 @@ pub struct ContainerState {
     pub run: RunState,
     pub health: Health,
     pub restart_count: u64,
+    /// Exit code of its last end, while it runs or waits to be restarted; absent when it never ended.
+    #[serde(default)]
+    pub last_exit_code: Option<i64>,
     /// Boot-independent start time as the engine prints it (RFC 3339), empty when never started.
     pub started_at: String,
     /// Engine's words for why it could not start, if any.

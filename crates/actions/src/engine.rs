@@ -9,7 +9,9 @@ use ids::{AppName, BootMs, DurationMs, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
-    effect::{AppState, ContainerState, Effect, EffectError, EffectErrorKind, ImageState, Observation},
+    effect::{
+        AppState, ContainerState, Effect, EffectError, EffectErrorKind, ImageState, Observation, files_directory,
+    },
     limits,
     outcome::Outcome,
     port::ActionPort,
@@ -127,6 +129,14 @@ impl<'p, P: ActionPort> Engine<'p, P> {
             Observation::App(state) => Ok(state),
             other => Err(unexpected("an app", &other)),
         }
+    }
+
+    /// Removes the files of containers that are gone.
+    pub(crate) async fn files_sweep(&mut self, app: &AppName) -> Result<(), EffectError> {
+        let state = self.observe(app).await?;
+        let directory = |container: &ContainerState| files_directory(&container.service, &container.config);
+        let keep = state.containers.iter().map(directory).collect();
+        self.done(Effect::FilesSweep { app: app.clone(), keep }).await
     }
 
     pub(crate) async fn container(&mut self, name: &str) -> Result<Option<ContainerState>, EffectError> {

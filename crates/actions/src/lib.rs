@@ -16,6 +16,7 @@ pub mod spec;
 
 mod container;
 mod engine;
+mod foreign;
 mod lifecycle;
 mod spec_check;
 mod spec_read;

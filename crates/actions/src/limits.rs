@@ -10,6 +10,16 @@ pub const POLICY_BYTES_MAX: usize = 64 * 1024;
 pub const SERVICES_MAX: usize = 64;
 /// Networks in one app, and volumes in one app.
 pub const NETWORKS_MAX: usize = 64;
+/// Entries of one list of a service: files, links, extra hosts, kernel parameters and the like.
+pub const SERVICE_LIST_MAX: usize = 256;
+/// Bytes of a path of the host.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Characters of a kernel parameter's value, and of other short words.
+pub const SYSCTL_VALUE_CHARS_MAX: usize = 256;
+/// Characters of an annotation's key, and of its value.
+pub const ANNOTATION_CHARS_MAX: usize = 4096;
+/// Processes a service may ask for: as many as the kernel can number.
+pub const PIDS_MAX: i64 = 4_194_304;
 /// Characters of an image reference.
 pub const IMAGE_REFERENCE_CHARS_MAX: usize = 512;
 /// Releases kept per app, the current one among them; their images keep a tag of ours.

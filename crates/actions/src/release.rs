@@ -74,6 +74,15 @@ pub(crate) fn is_parked(name: &str) -> bool {
     name.ends_with(PARKED_SUFFIX)
 }
 
+/// Whether that is what a container's name has after it was put aside, any number of times.
+#[must_use]
+pub fn is_parked_suffix(mut rest: &str) -> bool {
+    while let Some(before) = rest.strip_suffix(PARKED_SUFFIX) {
+        rest = before;
+    }
+    rest.is_empty()
+}
+
 /// The name under which a container waits; another suffix follows where that name is taken.
 pub(crate) fn parked_name(name: &str, taken: &[&str]) -> String {
     let mut parked = format!("{name}{PARKED_SUFFIX}");

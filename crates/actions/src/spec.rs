@@ -186,7 +186,7 @@ pub struct ServiceSpec {
     /// Platform to pull and run, `os/architecture[/variant]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
-    /// When the image is pulled; absent means: always for what a registry has, so that a tag's newest digest is pinned.
+    /// When the image is pulled; absent means: when the host has no image of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
     /// Size of `/dev/shm` in bytes.

@@ -1,6 +1,9 @@
 //! Rules of an app specification that types do not carry: names that point somewhere, no circle of
 //! dependencies, bounds. Checked once, at decoding; whatever comes after may rely on them.
 
+mod places;
+mod runtime;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ids::ServiceName;
@@ -9,7 +12,7 @@ use crate::{
     limits,
     policy::image::ImageReference,
     registry::Fault,
-    spec::{AppSpec, HealthTest, MountSpec, SealedText, ServiceSpec, Text},
+    spec::{AppSpec, HealthTest, SealedText, ServiceSpec, Text},
     spec_read,
 };
 
@@ -28,10 +31,16 @@ pub(crate) fn check(spec: &AppSpec) -> Result<(), Fault> {
         service_check(spec, name, service, &at)?;
     }
     for (name, network) in &spec.networks {
-        reserved(network.labels.keys(), &format!("spec.networks.{name}.labels"))?;
+        let at = format!("spec.networks.{name}");
+        reserved(network.labels.keys(), &format!("{at}.labels"))?;
+        let settings = network.internal || !network.labels.is_empty();
+        external_check(network.external.as_ref(), settings, &at)?;
     }
     for (name, volume) in &spec.volumes {
-        reserved(volume.labels.keys(), &format!("spec.volumes.{name}.labels"))?;
+        let at = format!("spec.volumes.{name}");
+        reserved(volume.labels.keys(), &format!("{at}.labels"))?;
+        let settings = !volume.driver_opts.is_empty() || !volume.labels.is_empty();
+        external_check(volume.external.as_ref(), settings, &at)?;
     }
     if let Err(circle) = spec_read::start_order(spec) {
         let names: Vec<String> = circle.iter().map(ToString::to_string).collect();
@@ -92,6 +101,25 @@ fn bound(what: &str, n: usize, max: usize) -> Result<(), Fault> {
     }
 }
 
+/// What somebody else made has that one's settings, and a name as the engine takes it.
+fn external_check(external: Option<&String>, settings: bool, at: &str) -> Result<(), Fault> {
+    let Some(name) = external else { return Ok(()) };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let starts = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    // These are not networks of somebody, but ways to have none or the host's.
+    let modes = ["host", "none", "bridge", "default"];
+    if !starts || name.len() > 255 || !name.bytes().all(plain) || modes.contains(&name.as_str()) {
+        return Err(Fault::new(
+            format!("{at}.external"),
+            format!("{name:?} is not the name of one that somebody made"),
+        ));
+    }
+    if settings {
+        return Err(Fault::new(at, "an external one is used as it is: leave out its other settings"));
+    }
+    Ok(())
+}
+
 fn service_check(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec, at: &str) -> Result<(), Fault> {
     service.image.parse::<ImageReference>().map_err(|e| Fault::new(format!("{at}.image"), e.to_string()))?;
     for (variable, value) in &service.environment {
@@ -112,7 +140,7 @@ fn service_check(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec, at: 
     }
     reserved(service.labels.keys(), &format!("{at}.labels"))?;
     for (index, mount) in service.mounts.iter().enumerate() {
-        mount_check(spec, mount, &format!("{at}.mounts[{index}]"))?;
+        places::mount_check(spec, mount, &format!("{at}.mounts[{index}]"))?;
     }
     for (index, port) in service.ports.iter().enumerate() {
         if port.container_port == 0 || port.host_port == Some(0) {
@@ -133,6 +161,8 @@ fn service_check(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec, at: 
         }
     }
     namespaces_check(spec, service, at)?;
+    places::files_check(service, at)?;
+    runtime::check(spec, service, at)?;
     if let Some(health) = &service.healthcheck
         && matches!(&health.test, HealthTest::Command(argv) if argv.is_empty())
     {
@@ -140,23 +170,6 @@ fn service_check(spec: &AppSpec, name: &ServiceName, service: &ServiceSpec, at: 
     }
     if service.stop_grace_period_ms.is_some_and(|ms| ms > limits::STOP_GRACE_MAX.0) {
         return Err(Fault::new(format!("{at}.stop_grace_period_ms"), format!("at most {}", limits::STOP_GRACE_MAX)));
-    }
-    Ok(())
-}
-
-fn mount_check(spec: &AppSpec, mount: &MountSpec, at: &str) -> Result<(), Fault> {
-    let target = match mount {
-        MountSpec::Volume { volume, target, .. } => {
-            if !spec.volumes.contains_key(volume) {
-                return Err(Fault::new(at, format!("{volume} is not a volume of this app")));
-            }
-            target
-        }
-        MountSpec::Bind { .. } => return Err(Fault::new(at, "files of the host cannot be mounted yet")),
-        MountSpec::Tmpfs { target, .. } => target,
-    };
-    if !target.starts_with('/') || target.contains('\0') || target.split('/').any(|part| part == "..") {
-        return Err(Fault::new(at, format!("{target:?} is not an absolute path inside the container")));
     }
     Ok(())
 }

@@ -53,6 +53,8 @@ fn demands_without_images(spec: &AppSpec) -> Vec<Demand> {
         if service.privileged {
             demands.push(Demand::Privileged { service: name.clone() });
         }
+        demands.extend(runtime_demands(name, service));
+        demands.extend(bind_demands(&spec.app, name, service));
         let namespace = |kind, value: &str| Demand::Namespace { service: name.clone(), kind, value: value.to_owned() };
         if let Some(mode) = service.network_mode.as_deref()
             && mode != "none"
@@ -60,12 +62,15 @@ fn demands_without_images(spec: &AppSpec) -> Vec<Demand> {
         {
             demands.push(namespace(NamespaceKind::Network, mode));
         }
-        if let Some(mode) = service.pid.as_deref() {
+        // Another service of the same app is no more of the host than the service itself.
+        if let Some(mode) = service.pid.as_deref()
+            && !mode.starts_with("service:")
+        {
             demands.push(namespace(NamespaceKind::Pid, mode));
         }
         if let Some(mode) = service.ipc.as_deref()
-            && mode != "private"
-            && mode != "none"
+            && !matches!(mode, "private" | "none" | "shareable")
+            && !mode.starts_with("service:")
         {
             demands.push(namespace(NamespaceKind::Ipc, mode));
         }
@@ -82,8 +87,72 @@ fn demands_without_images(spec: &AppSpec) -> Vec<Demand> {
     }
     for (name, volume) in &spec.volumes {
         demands.extend(volume_demands(&spec.app, name, volume));
+        let external = volume.external.clone();
+        demands.extend(external.map(|external| Demand::ExternalVolume { volume: name.clone(), external }));
+    }
+    for (name, network) in &spec.networks {
+        let external = network.external.clone();
+        demands.extend(external.map(|external| Demand::ExternalNetwork { network: name.clone(), external }));
     }
     demands
+}
+
+/// The option of `security_opt` that takes set-uid programs their power.
+pub(crate) const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
+
+/// Key and value of a security option, which Docker parts by either sign; without one its value is `true`.
+pub(crate) fn security_option(option: &str) -> (&str, &str) {
+    option.split_once(['=', ':']).unwrap_or((option, "true"))
+}
+
+/// The option that takes away the engine's cover over parts of `/proc` and `/sys`; it stands for two settings of the API.
+pub(crate) fn opens_system_paths(option: &str) -> bool {
+    security_option(option) == ("systempaths", "unconfined")
+}
+
+/// What a service demands by version 2's fields, apart from mounts.
+fn runtime_demands(name: &ServiceName, service: &ServiceSpec) -> Vec<Demand> {
+    let service_name = || name.clone();
+    let mut demands = Vec::new();
+    for option in &service.security_opt {
+        if security_option(option) != (NO_NEW_PRIVILEGES, "true") {
+            demands.push(Demand::SecurityOption { service: service_name(), option: option.clone() });
+        }
+    }
+    if service.userns_mode.is_some() {
+        let (kind, value) = (NamespaceKind::User, "host".to_owned());
+        demands.push(Demand::Namespace { service: service_name(), kind, value });
+    }
+    if service.uts.is_some() {
+        let (kind, value) = (NamespaceKind::Uts, "host".to_owned());
+        demands.push(Demand::Namespace { service: service_name(), kind, value });
+    }
+    if let Some(score) = service.oom_score_adj.filter(|score| *score < 0) {
+        demands.push(Demand::OomScore { service: service_name(), score });
+    }
+    let rules = service.device_cgroup_rules.iter().cloned();
+    demands.extend(rules.map(|rule| Demand::DeviceRule { service: service_name(), rule }));
+    demands
+}
+
+/// Paths that lead to Docker's socket on every usual host; what they resolve to is judged again on the host.
+const DOCKER_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
+
+fn bind_demands(app: &AppName, name: &ServiceName, service: &ServiceSpec) -> Vec<Demand> {
+    let of = |mount: &MountSpec| match mount {
+        MountSpec::Bind { source, .. } if DOCKER_SOCKETS.contains(&source.as_str()) => {
+            vec![Demand::DockerSocket { owner: format!("service {name}") }]
+        }
+        MountSpec::Bind { source, propagation, .. } => {
+            let owner = format!("service {name}");
+            let shares = propagation.as_deref().filter(|how| matches!(*how, "shared" | "rshared"));
+            let back = shares.map(|how| Demand::Propagation { service: name.clone(), propagation: how.to_owned() });
+            let bind = Demand::Bind { owner, app: app.to_string(), source: source.clone() };
+            core::iter::once(bind).chain(back).collect()
+        }
+        MountSpec::Volume { .. } | MountSpec::Tmpfs { .. } => Vec::new(),
+    };
+    service.mounts.iter().flat_map(of).collect()
 }
 
 /// Driver options, and what they mount if they are a bind mount in disguise.
@@ -192,6 +261,9 @@ pub(crate) fn container_name(app: &AppName, service: &str) -> String {
 /// The engine's name of a network. An engine's network cannot be altered, so one with settings of
 /// its own carries their hash: other settings are another network, and the way back stays open.
 pub(crate) fn network_name(app: &AppName, file_name: &str, network: &NetworkSpec) -> String {
+    if let Some(external) = &network.external {
+        return external.clone();
+    }
     if *network == NetworkSpec::default() {
         return format!("{app}_{file_name}");
     }
@@ -202,6 +274,12 @@ pub(crate) fn network_name(app: &AppName, file_name: &str, network: &NetworkSpec
 /// The engine's name of a volume.
 pub(crate) fn volume_name(app: &AppName, file_name: &str) -> String {
     format!("{app}_{file_name}")
+}
+
+/// The engine's name of a volume of this specification, whoever made it.
+pub(crate) fn volume_engine_name(spec: &AppSpec, file_name: &ServiceName) -> String {
+    let external = spec.volumes.get(file_name).and_then(|volume| volume.external.clone());
+    external.unwrap_or_else(|| volume_name(&spec.app, file_name.as_str()))
 }
 
 /// The settings of a network, by its name in the file.
@@ -220,11 +298,12 @@ pub(crate) fn service_networks(service: &ServiceSpec) -> BTreeMap<String, Vec<St
     service.networks.iter().map(|(name, aliases)| (name.to_string(), aliases.clone())).collect()
 }
 
-/// Networks that some service joins: name in the file → name on the engine.
+/// Networks of the app's own that some service joins: name in the file → name on the engine.
 pub(crate) fn networks_used(spec: &AppSpec) -> BTreeMap<String, String> {
     spec.services
         .values()
         .flat_map(|service| service_networks(service).into_keys())
+        .filter(|file_name| network_spec(spec, file_name).external.is_none())
         .map(|file_name| {
             let engine_name = network_name(&spec.app, &file_name, &network_spec(spec, &file_name));
             (file_name, engine_name)
@@ -232,7 +311,7 @@ pub(crate) fn networks_used(spec: &AppSpec) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Volumes that some service mounts: name in the file → name on the engine.
+/// Volumes of the app's own that some service mounts: name in the file → name on the engine.
 pub(crate) fn volumes_used(spec: &AppSpec) -> BTreeMap<ServiceName, String> {
     spec.services
         .values()
@@ -241,5 +320,6 @@ pub(crate) fn volumes_used(spec: &AppSpec) -> BTreeMap<ServiceName, String> {
             MountSpec::Volume { volume, .. } => Some((volume.clone(), volume_name(&spec.app, volume.as_str()))),
             MountSpec::Bind { .. } | MountSpec::Tmpfs { .. } => None,
         })
+        .filter(|(volume, _)| spec.volumes.get(volume).is_none_or(|volume| volume.external.is_none()))
         .collect()
 }

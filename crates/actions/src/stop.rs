@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    container::MissingSecret,
+    container::Unusable,
     effect::{EffectError, EffectErrorKind},
     outcome::Outcome,
     policy::Refusal,
@@ -82,9 +82,9 @@ impl From<EffectError> for Stop {
     }
 }
 
-impl From<MissingSecret> for Stop {
-    fn from(missing: MissingSecret) -> Self {
-        Self::fault(missing.to_string())
+impl From<Unusable> for Stop {
+    fn from(why: Unusable) -> Self {
+        Self::fault(why.to_string())
     }
 }
 

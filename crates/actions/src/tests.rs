@@ -10,3 +10,4 @@ mod reads;
 mod removal;
 mod scene;
 mod schema;
+mod version2;

@@ -106,6 +106,12 @@ impl StateDir {
         self.root.join("enrolment.lock")
     }
 
+    /// Files of containers, which the engine mounts: absolute, because it runs elsewhere.
+    pub(crate) fn files(&self) -> PathBuf {
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        root.join("files")
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal.db")
     }

@@ -10,6 +10,7 @@ mod container;
 mod credentials;
 mod engine;
 mod failure;
+mod foreign;
 mod image;
 mod logs;
 mod network;

@@ -11,9 +11,11 @@
 //! included, to the `log` crate at debug level. The program must not carry `log` records into its own
 //! log (`tracing-subscriber` without its `tracing-log` feature does not).
 
+mod bind;
 pub mod clock;
 mod docker;
 pub mod facts;
+mod files;
 pub mod limits;
 pub mod service;
 

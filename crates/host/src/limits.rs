@@ -12,6 +12,8 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(180);
 pub const STOP_MARGIN: Duration = Duration::from_secs(30);
 /// Longest grace period, in milliseconds; a longer one is cut to it.
 pub const STOP_GRACE_MS_MAX: u64 = 60 * 60 * 1000;
+/// Pulls at the same time; further ones wait. Plans read, so many may run at once, and each may pull.
+pub const PULLS_MAX: usize = 3;
 /// A whole pull.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// A pull in which nothing is heard from the engine.

@@ -150,6 +150,7 @@ async fn clean_up<P: ActionPort>(
         engine.progress(format!("removing {}", container.name));
         engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;
     }
+    engine.files_sweep(&app).await?;
     let networks = spec_read::networks_used(&current.spec);
     for name in state.networks.iter().filter(|name| !networks.values().any(|used| used == *name)) {
         engine.network_drop(name).await?;

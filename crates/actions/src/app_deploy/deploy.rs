@@ -20,7 +20,7 @@ use crate::{
     app_plan::{Change, PlanResult, decide, resolve},
     effect::ContainerSpec,
     engine::Engine,
-    limits,
+    foreign, limits,
     mask::Masker,
     outcome::{Outcome, OutcomeStatus},
     port::{ActionContext, ActionPort},
@@ -222,6 +222,7 @@ async fn survey<'a, P: ActionPort>(
     context.policy.judge_demands(&crate::spec_read::demands_resolved(&order.spec, &order.images))?;
     let desired = resolve::desired(&order.spec, &order.images, context)?;
     let image_states = images_present(order, engine).await?;
+    foreign::check(&order.spec, &context.policy, engine).await?;
     let seen = match &book.record.pending {
         Some(Pending::Deploy(pending)) => Seen {
             before: pending.before.clone(),
@@ -265,7 +266,8 @@ async fn images_present<P: ActionPort>(
         let mut state = engine.image(&image.pinned).await?;
         if state.is_none() && !image.local {
             engine.progress(format!("{name}: pulling {}", image.reference));
-            resolve::pull(name, &image.pinned, engine).await?;
+            let platform = order.spec.services.get(name).and_then(|service| service.platform.as_deref());
+            resolve::pull(name, &image.pinned, platform, engine).await?;
             state = engine.image(&image.pinned).await?;
         }
         let state = state.ok_or_else(|| {

@@ -50,7 +50,10 @@ pub(crate) fn judge(state: &ContainerState, promise: Promise) -> Verdict {
         RunState::Paused => Verdict::Waiting("paused"),
         RunState::Dead => Verdict::Bad("could not be taken down by Docker".to_owned()),
         RunState::Restarting if promise.may_retry => Verdict::Waiting("being tried again"),
-        RunState::Restarting => Verdict::Bad("ended and is being restarted over and over".to_owned()),
+        RunState::Restarting => {
+            let code = state.last_exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+            Verdict::Bad(format!("ended{code} and is being restarted over and over"))
+        }
         RunState::Exited { code: 0 } if promise.one_shot => Verdict::Completed,
         RunState::Exited { code: 0 } => Verdict::Bad("ended (exit code 0) though it should keep running".to_owned()),
         RunState::Exited { code } if state.error.is_empty() => Verdict::Bad(format!("ended with exit code {code}")),
@@ -58,7 +61,8 @@ pub(crate) fn judge(state: &ContainerState, promise: Promise) -> Verdict {
         RunState::Running if state.restart_count > 0 && !promise.may_retry => {
             let times =
                 if state.restart_count == 1 { "once".to_owned() } else { format!("{} times", state.restart_count) };
-            Verdict::Bad(format!("ended and was restarted {times}"))
+            let code = state.last_exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+            Verdict::Bad(format!("ended{code} and was restarted {times}"))
         }
         RunState::Running => match state.health {
             Probe::None => Verdict::Running,

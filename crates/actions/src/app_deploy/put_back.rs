@@ -114,6 +114,7 @@ async fn restore<P: ActionPort>(
     for name in state.networks.iter().filter(|name| !pending.networks_before.contains(name)) {
         engine.network_drop(name).await?;
     }
+    engine.files_sweep(app).await?;
     if !book.keeps(pending.to) {
         for tag in &pending.tags {
             let effect = Effect::ImageUntag { repository: tag.repository.clone(), tag: tag.tag.clone() };

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     app_plan::Change,
-    effect::{AppState, Effect, EffectError, EffectErrorKind, RunState},
+    effect::{AppState, ContainerSpec, Effect, EffectError, EffectErrorKind, RunState},
     engine::Engine,
-    limits,
+    foreign, limits,
     port::ActionPort,
     release::{Before, Book, Pending, PendingDeploy, ReleaseRecord, parked_name},
     spec::RestartPolicy,
@@ -73,10 +73,10 @@ async fn service_switch<P: ActionPort>(
             park(deploy, before, old, engine).await?;
         }
         engine.progress(format!("{name}: creating {}", container.name));
-        engine
-            .done(Effect::ContainerCreate(Box::new(container.clone())))
-            .await
-            .map_err(|error| refused(name, &container.name, "could not be created", error))?;
+        create(deploy, name, container, engine).await?;
+    }
+    if change == Change::Restart {
+        foreign::check_service(&deploy.order.spec, name, false, &deploy.context.policy, engine).await?;
     }
     if change == Change::Restart && book.record.stopped.contains(name) {
         let effect = Effect::ContainerRestartPolicy { name: container.name.clone(), restart: container.restart };
@@ -89,6 +89,30 @@ async fn service_switch<P: ActionPort>(
         .map_err(|error| refused(name, &container.name, "could not be started", error))?;
     watch.started(name.clone());
     Ok(())
+}
+
+/// Makes a container with what it stands on judged right before, and once more right after: what was
+/// judged is resolved anew when it starts.
+async fn create<P: ActionPort>(
+    deploy: &Deploy<'_>,
+    name: &ServiceName,
+    container: &ContainerSpec,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
+    let (spec, policy) = (&deploy.order.spec, &deploy.context.policy);
+    foreign::check_service(spec, name, true, policy, engine).await?;
+    if !container.files.is_empty() {
+        let (directory, files) = (container.files_directory(), container.files.clone());
+        engine
+            .done(Effect::FilesWrite { app: spec.app.clone(), directory, files })
+            .await
+            .map_err(|error| Stop::from(error).context(&format!("the files of service {name} could not be written")))?;
+    }
+    engine
+        .done(Effect::ContainerCreate(Box::new(container.clone())))
+        .await
+        .map_err(|error| refused(name, &container.name, "could not be created", error))?;
+    foreign::check_service(spec, name, false, policy, engine).await
 }
 
 pub(crate) fn refused(service: &ServiceName, container: &str, what: &str, error: EffectError) -> Stop {

@@ -7,7 +7,7 @@ use ids::ServiceName;
 use super::decide::Known;
 use crate::{
     release::ReleaseRecord,
-    spec::{SecretName, ServiceSpec, Text},
+    spec::{FileSpec, SecretName, ServiceSpec, Text},
 };
 
 pub(super) fn reasons(known: &Known<'_>, name: &ServiceName) -> Vec<String> {
@@ -60,6 +60,16 @@ impl Values<'_> {
             }
             _ => false,
         }
+    }
+
+    /// The same places, and the same content in each.
+    fn same_files(&self, old: &ServiceSpec, new: &ServiceSpec) -> bool {
+        let same = |(old, new): (&FileSpec, &FileSpec)| {
+            let (before, now) = (Text::Sealed(old.content.clone()), Text::Sealed(new.content.clone()));
+            let place = |file: &FileSpec| (file.target.clone(), file.encoding, file.uid, file.gid, file.mode);
+            place(old) == place(new) && self.same(&before, &now)
+        };
+        old.files.len() == new.files.len() && old.files.iter().zip(&new.files).all(same)
     }
 
     fn same_option(&self, old: Option<&Text>, new: Option<&Text>) -> bool {
@@ -116,11 +126,47 @@ fn fields(reasons: &mut Vec<String>, old: &ServiceSpec, new: &ServiceSpec, value
         ("pid", old.pid == new.pid),
         ("ipc", old.ipc == new.ipc),
     ];
-    for (field, same) in sealable.into_iter().chain(plain) {
+    let later = later(old, new, values);
+    for (field, same) in sealable.into_iter().chain(plain).chain(later) {
         if !same {
             reasons.push(format!("{field} changed"));
         }
     }
+}
+
+/// The fields that came with version 2.
+fn later(old: &ServiceSpec, new: &ServiceSpec, values: &Values<'_>) -> [(&'static str, bool); 29] {
+    [
+        ("cap_drop", old.cap_drop == new.cap_drop),
+        ("security_opt", old.security_opt == new.security_opt),
+        ("sysctls", old.sysctls == new.sysctls),
+        ("ulimits", old.ulimits == new.ulimits),
+        ("pids_limit", old.pids_limit == new.pids_limit),
+        ("extra_hosts", old.extra_hosts == new.extra_hosts),
+        ("hostname", old.hostname == new.hostname),
+        ("domainname", old.domainname == new.domainname),
+        ("dns", old.dns == new.dns),
+        ("dns_search", old.dns_search == new.dns_search),
+        ("dns_opt", old.dns_opt == new.dns_opt),
+        ("expose", old.expose == new.expose),
+        ("links", old.links == new.links),
+        ("platform", old.platform == new.platform),
+        ("shm_size", old.shm_size_bytes == new.shm_size_bytes),
+        ("userns_mode", old.userns_mode == new.userns_mode),
+        ("uts", old.uts == new.uts),
+        ("mem_reservation", old.mem_reservation_bytes == new.mem_reservation_bytes),
+        ("memswap_limit", old.memswap_limit_bytes == new.memswap_limit_bytes),
+        ("mem_swappiness", old.mem_swappiness == new.mem_swappiness),
+        ("oom_score_adj", old.oom_score_adj == new.oom_score_adj),
+        ("cpu_shares", old.cpu_shares == new.cpu_shares),
+        ("cpuset", old.cpuset == new.cpuset),
+        ("group_add", old.group_add == new.group_add),
+        ("stdin_open", old.stdin_open == new.stdin_open),
+        ("tty", old.tty == new.tty),
+        ("device_cgroup_rules", old.device_cgroup_rules == new.device_cgroup_rules),
+        ("annotations", old.annotations == new.annotations),
+        ("files", values.same_files(old, new)),
+    ]
 }
 
 fn network_settings_differ(known: &Known<'_>, from: &ReleaseRecord, new: &ServiceSpec) -> bool {

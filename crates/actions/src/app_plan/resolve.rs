@@ -9,10 +9,11 @@ use crate::{
     container::{container, fingerprint},
     effect::{ContainerSpec, Effect, EffectErrorKind, ImageState},
     engine::Engine,
+    foreign,
     policy::image::ImageReference,
     port::{ActionContext, ActionPort},
     release::{Before, Book, release_of},
-    spec::{AppSpec, PinnedImage, SecretName},
+    spec::{AppSpec, PinnedImage, PullPolicy, SecretName, ServiceSpec},
     spec_read,
     stop::Stop,
 };
@@ -32,7 +33,7 @@ pub(super) async fn plan<P: ActionPort>(
         if engine.is_cancelled() {
             return Err(Stop::Cancelled);
         }
-        if let Some((image, state)) = resolve(name, &service.image, context, engine).await? {
+        if let Some((image, state)) = resolve(name, service, context, engine).await? {
             context.policy.judge_demands(&[spec_read::image_demand(name, &image)])?;
             pinned.insert(name.clone(), image);
             states.insert(name.clone(), state);
@@ -53,6 +54,7 @@ pub(crate) async fn plan_pinned<P: ActionPort>(
     let state = engine.observe(&spec.app).await?;
     let before: Vec<Before> = state.containers.iter().map(Before::of).collect();
     let (pinned, image_states) = images;
+    foreign::check(spec, &context.policy, engine).await?;
     let decision = decide::decide(&decide::Known {
         spec,
         images: &pinned,
@@ -97,13 +99,23 @@ pub(crate) fn fingerprints(context: &ActionContext) -> BTreeMap<SecretName, Stri
 /// Pins one image; pulls it if it is not here. `None` only in a dry run, which does not pull.
 async fn resolve<P: ActionPort>(
     service: &ServiceName,
-    reference: &str,
+    spec: &ServiceSpec,
     context: &ActionContext,
     engine: &mut Engine<'_, P>,
 ) -> Result<Option<(PinnedImage, ImageState)>, Stop> {
+    let reference = spec.image.as_str();
     let parsed: ImageReference = reference.parse().map_err(|e| Stop::fault(format!("service {service}: {e}")))?;
-    if let Some(state) = engine.image(reference).await? {
-        return Ok(Some((pin(reference, &parsed, &state), state)));
+    let here = engine.image(reference).await?.filter(|state| is_platform(spec.platform.as_deref(), state));
+    let always = spec.pull_policy == Some(PullPolicy::Always) && !context.dry_run;
+    match here {
+        Some(state) if !always => return Ok(Some((pin(reference, &parsed, &state), state))),
+        None if spec.pull_policy == Some(PullPolicy::Never) => {
+            let platform = spec.platform.as_ref().map(|platform| format!(" for {platform}")).unwrap_or_default();
+            return Err(Stop::fault(format!(
+                "image {reference} of service {service} is not on this host{platform}, and its pull_policy is never; build or load it there, or leave pull_policy out"
+            )));
+        }
+        _ => {}
     }
     if context.dry_run {
         return Ok(None);
@@ -111,8 +123,13 @@ async fn resolve<P: ActionPort>(
     let from_registry = PinnedImage { reference: reference.to_owned(), pinned: parsed.to_string(), local: false };
     context.policy.judge_demands(&[spec_read::image_demand(service, &from_registry)])?;
     engine.progress(format!("{service}: pulling {reference}"));
-    pull(service, reference, engine).await?;
+    pull(service, reference, spec.platform.as_deref(), engine).await?;
     match engine.image(reference).await? {
+        Some(state) if !is_platform(spec.platform.as_deref(), &state) => Err(Stop::fault(format!(
+            "image {reference} of service {service} is for {}, not for {}; name another image, or leave platform out",
+            state.platform,
+            spec.platform.as_deref().unwrap_or_default()
+        ))),
         Some(state) => Ok(Some((pin(reference, &parsed, &state), state))),
         None => Err(Stop::fault(format!(
             "image {reference} of service {service} is gone right after it was pulled; plan again"
@@ -124,9 +141,11 @@ async fn resolve<P: ActionPort>(
 pub(crate) async fn pull<P: ActionPort>(
     service: &ServiceName,
     reference: &str,
+    platform: Option<&str>,
     engine: &mut Engine<'_, P>,
 ) -> Result<(), Stop> {
-    match engine.done(Effect::ImagePull { reference: reference.to_owned() }).await {
+    let platform = platform.map(str::to_owned);
+    match engine.done(Effect::ImagePull { reference: reference.to_owned(), platform }).await {
         Ok(()) => Ok(()),
         Err(error) if error.kind == EffectErrorKind::ImageNotFound => Err(Stop::fault(format!(
             "image {reference} of service {service} does not exist, or this host may not read it: {}. Check its name and tag; for a private registry run `docker login` on the host",
@@ -134,6 +153,12 @@ pub(crate) async fn pull<P: ActionPort>(
         ))),
         Err(error) => Err(Stop::from(error).context(&format!("image {reference} of service {service} was not pulled"))),
     }
+}
+
+/// Whether an image is for that platform: system and processor; its variant is the registry's to choose.
+fn is_platform(wanted: Option<&str>, state: &ImageState) -> bool {
+    let of = |text: &str| text.split('/').take(2).map(str::to_owned).collect::<Vec<String>>();
+    wanted.is_none_or(|wanted| of(wanted) == of(&state.platform))
 }
 
 /// The digest under which the reference's own repository knows the image; otherwise its local id.

@@ -177,6 +177,7 @@ pub(crate) async fn remove_pending<P: ActionPort>(
         engine.done(Effect::ContainerStop { name: container.name.clone(), grace_ms: grace }).await?;
         engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;
     }
+    engine.files_sweep(&app).await?;
     let mut networks_left = Vec::new();
     for network in core::mem::take(&mut state.networks) {
         let is_gone = engine.network_drop(&network).await?;

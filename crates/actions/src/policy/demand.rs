@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use ids::ServiceName;
 
 use super::{Policy, Refusal, image::ImageReference, pattern::Bracketed};
-use crate::spec::PortProtocol;
+use crate::{spec::PortProtocol, spec_read::security_option};
 
 /// The name of the pseudo-registry of images that are only on this host.
 const LOCAL: &str = "local";
@@ -42,6 +42,18 @@ pub enum Demand {
     LogDriver { service: ServiceName, driver: String },
     /// Options of a volume's driver.
     DriverOpts { volume: ServiceName, options: Vec<String> },
+    /// A security option that may loosen what holds a container.
+    SecurityOption { service: ServiceName, option: String },
+    /// Being killed later than the host's own processes when memory runs out.
+    OomScore { service: ServiceName, score: i32 },
+    /// A rule that opens devices.
+    DeviceRule { service: ServiceName, rule: String },
+    /// A bind whose mounts made inside of the container show on the host.
+    Propagation { service: ServiceName, propagation: String },
+    /// A network that somebody else made.
+    ExternalNetwork { network: ServiceName, external: String },
+    /// A volume that somebody else made.
+    ExternalVolume { volume: ServiceName, external: String },
 }
 
 /// Where an image came from.
@@ -62,6 +74,10 @@ pub enum NamespaceKind {
     Pid,
     /// Shared memory and the like.
     Ipc,
+    /// Users.
+    User,
+    /// Host name.
+    Uts,
 }
 
 impl NamespaceKind {
@@ -70,6 +86,8 @@ impl NamespaceKind {
             Self::Network => "network",
             Self::Pid => "pid",
             Self::Ipc => "ipc",
+            Self::User => "user",
+            Self::Uts => "uts",
         }
     }
 }
@@ -86,11 +104,17 @@ impl Policy {
             Demand::Publish { host_ip, host_port, .. } => {
                 self.publish.iter().any(|pattern| pattern.covers(*host_ip, *host_port))
             }
+            // A path that is relative lies below the first root by itself.
+            Demand::Bind { source, .. } if !source.starts_with('/') => {
+                !self.bind_roots.is_empty() && !source.split('/').any(|part| part == "..")
+            }
             Demand::Bind { app, source, .. } => self.bind_roots.iter().any(|root| is_below(source, root, app)),
             Demand::Privileged { .. } => self.privileged,
             Demand::Namespace { kind: NamespaceKind::Network, .. } => self.host_network,
             Demand::Namespace { kind: NamespaceKind::Pid, .. } => self.host_pid,
             Demand::Namespace { kind: NamespaceKind::Ipc, .. } => self.host_ipc,
+            Demand::Namespace { kind: NamespaceKind::User, .. } => self.host_user,
+            Demand::Namespace { kind: NamespaceKind::Uts, .. } => self.host_uts,
             Demand::DockerSocket { .. } => self.docker_socket,
             Demand::Capability { name, .. } => {
                 self.capabilities.iter().any(|allowed| capability_word(allowed) == capability_word(name))
@@ -98,6 +122,16 @@ impl Policy {
             Demand::Device { device, .. } => self.devices.iter().any(|allowed| allowed == device_path(device)),
             Demand::LogDriver { driver, .. } => self.log_drivers.iter().any(|allowed| allowed == driver),
             Demand::DriverOpts { .. } => self.driver_opts,
+            Demand::SecurityOption { option, .. } => {
+                self.security_opt.iter().any(|allowed| security_option(allowed) == security_option(option))
+            }
+            Demand::OomScore { .. } => self.oom_score_negative,
+            Demand::DeviceRule { rule, .. } => self.device_cgroup_rules.iter().any(|allowed| allowed == rule),
+            Demand::Propagation { .. } => self.shared_binds,
+            Demand::ExternalNetwork { external, .. } => {
+                self.external_networks.iter().any(|allowed| allowed == external)
+            }
+            Demand::ExternalVolume { external, .. } => self.external_volumes.iter().any(|allowed| allowed == external),
         }
     }
 }
@@ -127,7 +161,22 @@ fn device_path(device: &str) -> &str {
 impl Demand {
     /// What to tell a person when the policy says no.
     pub(super) fn refusal(&self) -> Refusal {
-        let (owner, what, line, advice) = match self {
+        let (owner, what, line, advice) = self.words();
+        let kind = match self {
+            Self::DriverOpts { .. } | Self::ExternalVolume { .. } => "volume",
+            Self::ExternalNetwork { .. } => "network",
+            _ => "service",
+        };
+        let what = match self {
+            Self::Bind { .. } | Self::DockerSocket { .. } => format!("{owner} {what}"),
+            _ => format!("{kind} {owner} {what}"),
+        };
+        let service = (kind == "service").then_some(owner);
+        Refusal { what, service, line, advice }
+    }
+
+    fn words(&self) -> Words {
+        match self {
             Self::Image { service, reference } => image_words(service, reference, &image_registry(reference)),
             Self::ResolvedImage { service, reference, origin } => {
                 let registry = match origin {
@@ -184,14 +233,52 @@ impl Demand {
                 "[volumes] driver_opts = true".to_owned(),
                 Some("A plain named volume needs no permission".to_owned()),
             ),
-        };
-        let kind = if matches!(self, Self::DriverOpts { .. }) { "volume" } else { "service" };
-        let what = match self {
-            Self::Bind { .. } | Self::DockerSocket { .. } => format!("{owner} {what}"),
-            _ => format!("{kind} {owner} {what}"),
-        };
-        let service = (kind == "service").then_some(owner);
-        Refusal { what, service, line, advice }
+            later => later_words(later),
+        }
+    }
+}
+
+/// The words for what came with version 2 of a specification.
+fn later_words(demand: &Demand) -> Words {
+    match demand {
+        Demand::SecurityOption { service, option } => (
+            service.to_string(),
+            format!("sets the security option {option:?}, which may loosen what holds the container"),
+            format!("[containers] security_opt = [{option:?}]"),
+            None,
+        ),
+        Demand::OomScore { service, score } => (
+            service.to_string(),
+            format!("wants to be killed later than others when memory runs out (oom_score_adj {score})"),
+            "[containers] oom_score_negative = true".to_owned(),
+            Some("A score from 0 on needs no permission".to_owned()),
+        ),
+        Demand::DeviceRule { service, rule } => (
+            service.to_string(),
+            format!("opens devices by the rule {rule:?}"),
+            format!("[containers] device_cgroup_rules = [{rule:?}]"),
+            None,
+        ),
+        Demand::Propagation { service, propagation } => (
+            service.to_string(),
+            format!("mounts with the propagation {propagation}, by which its mounts show on the host"),
+            "[binds] shared = true".to_owned(),
+            Some("rprivate and rslave need no permission".to_owned()),
+        ),
+        Demand::ExternalNetwork { network, external } => (
+            network.to_string(),
+            format!("is {external:?} of this host, which this app did not make"),
+            format!("[networks] external = [{external:?}]"),
+            None,
+        ),
+        Demand::ExternalVolume { volume, external } => (
+            volume.to_string(),
+            format!("is {external:?} of this host, which this app did not make"),
+            format!("[volumes] external = [{external:?}]"),
+            None,
+        ),
+        // The caller has words for the others.
+        _ => (String::new(), String::new(), String::new(), None),
     }
 }
 

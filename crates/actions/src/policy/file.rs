@@ -26,6 +26,7 @@ struct File {
     ports: Ports,
     binds: Binds,
     containers: Containers,
+    networks: Networks,
     volumes: Volumes,
 }
 
@@ -45,6 +46,7 @@ struct Ports {
 #[serde(deny_unknown_fields, default)]
 struct Binds {
     roots: Vec<BindRoot>,
+    shared: bool,
 }
 
 #[derive(Deserialize)]
@@ -75,12 +77,24 @@ struct Containers {
     capabilities: Vec<String>,
     devices: Vec<String>,
     log_drivers: Vec<String>,
+    host_user: bool,
+    host_uts: bool,
+    oom_score_negative: bool,
+    security_opt: Vec<String>,
+    device_cgroup_rules: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Networks {
+    external: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Volumes {
     driver_opts: bool,
+    external: Vec<String>,
 }
 
 pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
@@ -106,5 +120,13 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         devices: file.containers.devices,
         log_drivers: file.containers.log_drivers,
         driver_opts: file.volumes.driver_opts,
+        host_user: file.containers.host_user,
+        host_uts: file.containers.host_uts,
+        shared_binds: file.binds.shared,
+        oom_score_negative: file.containers.oom_score_negative,
+        security_opt: file.containers.security_opt,
+        device_cgroup_rules: file.containers.device_cgroup_rules,
+        external_networks: file.networks.external,
+        external_volumes: file.volumes.external,
     })
 }

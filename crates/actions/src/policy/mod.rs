@@ -40,6 +40,14 @@ pub struct Policy {
     pub(crate) devices: Vec<String>,
     pub(crate) log_drivers: Vec<String>,
     pub(crate) driver_opts: bool,
+    pub(crate) host_user: bool,
+    pub(crate) host_uts: bool,
+    pub(crate) shared_binds: bool,
+    pub(crate) oom_score_negative: bool,
+    pub(crate) security_opt: Vec<String>,
+    pub(crate) device_cgroup_rules: Vec<String>,
+    pub(crate) external_networks: Vec<String>,
+    pub(crate) external_volumes: Vec<String>,
 }
 
 /// What was demanded, by whom, and what would allow it.
@@ -75,6 +83,31 @@ impl Policy {
     #[must_use]
     pub fn refuse_all() -> Self {
         Self::default()
+    }
+
+    /// Allowed roots of binds.
+    #[must_use]
+    pub fn bind_roots(&self) -> &[String] {
+        &self.bind_roots
+    }
+
+    /// Whether Docker's socket may be mounted.
+    #[must_use]
+    pub const fn docker_socket(&self) -> bool {
+        self.docker_socket
+    }
+
+    /// The absolute path that a bind's source means for an app: as it is, or, beginning with `.`, below
+    /// the app's directory in the first root. Without `.` parts and doubled slashes. `None` when there is no root.
+    #[must_use]
+    pub fn bind_source(&self, app: &ids::AppName, source: &str) -> Option<String> {
+        let whole = if source.starts_with('/') {
+            source.to_owned()
+        } else {
+            format!("{}/{app}/{source}", self.bind_roots.first()?)
+        };
+        let parts: Vec<&str> = whole.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        Some(format!("/{}", parts.join("/")))
     }
 
     /// Whether this host does that action at all.

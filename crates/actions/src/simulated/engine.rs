@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ids::{AppName, BootMs};
 use serde_json::json;
 
+use super::SimulatedPlaces;
 use crate::{
     effect::{
         AppState, ContainerMount, ContainerSpec, ContainerState, Effect, EffectError, EffectErrorKind, Health,
@@ -97,6 +98,9 @@ pub struct SimulatedEngine {
     volumes: BTreeMap<String, AppName>,
     containers_made: u64,
     effects_seen: u64,
+    files: BTreeSet<(AppName, String)>,
+    /// Directories of the host, and networks and volumes that somebody else made.
+    pub places: SimulatedPlaces,
     /// Names of containers that are not ours.
     pub foreign_names: BTreeSet<String>,
     /// Networks that containers which are not ours have joined.
@@ -150,6 +154,12 @@ impl SimulatedEngine {
         self.volumes.keys().cloned().collect()
     }
 
+    /// Every directory of files, as `app/directory`.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        self.files.iter().map(|(app, directory)| format!("{app}/{directory}")).collect()
+    }
+
     /// Every tag of ours, as `repository:tag`.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
@@ -194,7 +204,7 @@ impl SimulatedEngine {
             Effect::ImageInspect { image } => {
                 return Ok(Observation::Image(self.image(image).map(|image| image.state.clone())));
             }
-            Effect::ImagePull { reference } => self.pull(reference)?,
+            Effect::ImagePull { reference, .. } => self.pull(reference)?,
             Effect::ImageTag { image, repository, tag } => {
                 let id = self.image(image).map(|image| image.state.id.clone());
                 let id = id.ok_or_else(|| refuse(EffectErrorKind::ImageNotFound, format!("no image {image}")))?;
@@ -207,6 +217,11 @@ impl SimulatedEngine {
             Effect::NetworkCreate { app, name, .. } => own(&mut self.networks, app, name)?,
             Effect::VolumeCreate { app, name, .. } => own(&mut self.volumes, app, name)?,
             Effect::NetworkRemove { name } => self.network_remove(name, now)?,
+            Effect::ForeignCheck(foreign) => self.places.check(foreign, &self.networks, &self.volumes)?,
+            Effect::FilesWrite { app, directory, .. } => {
+                self.files.insert((app.clone(), directory.clone()));
+            }
+            Effect::FilesSweep { app, keep } => self.files.retain(|(owner, name)| owner != app || keep.contains(name)),
             Effect::ContainerCreate(spec) => self.create(spec)?,
             Effect::ContainerStart { name } => self.start(name, now)?,
             Effect::ContainerStop { name, .. } => {
@@ -305,16 +320,24 @@ impl SimulatedEngine {
         if self.image(&spec.image).is_none() {
             return Err(refuse(EffectErrorKind::ImageNotFound, format!("no image {}", spec.image)));
         }
-        if let Some(missing) = spec.networks.keys().find(|name| !self.networks.contains_key(*name)) {
+        let external = |name: &&String| spec.runtime.external_networks.contains(*name);
+        if let Some(missing) =
+            spec.networks.keys().filter(|name| !external(name)).find(|name| !self.networks.contains_key(*name))
+        {
             return Err(refuse(EffectErrorKind::NotFound, format!("no network {missing}")));
         }
         for mount in &spec.mounts {
             if let ContainerMount::Volume { volume, .. } = mount
+                && !spec.runtime.external_volumes.contains(volume)
                 && !self.volumes.contains_key(volume)
             {
                 return Err(refuse(EffectErrorKind::NotFound, format!("no volume {volume}")));
             }
         }
+        if !spec.files.is_empty() && !self.files.contains(&(spec.app.clone(), spec.files_directory())) {
+            return Err(refuse(EffectErrorKind::NotFound, format!("no files of {}", spec.name)));
+        }
+        self.places.swap_after_create();
         self.containers_made += 1;
         self.containers.push(Container {
             id: format!("c{:04}", self.containers_made),
@@ -391,6 +414,10 @@ impl SimulatedEngine {
     }
 
     fn state(&self, container: &Container, now: BootMs) -> ContainerState {
+        let last_exit_code = match self.behaviour(container) {
+            Behaviour::Exits { code, .. } => Some(code),
+            _ => None,
+        };
         let (run, health, restart_count, oom_killed) = match container.started {
             None => (RunState::Created, Health::None, 0, false),
             Some(_) if container.stopped => {
@@ -409,6 +436,7 @@ impl SimulatedEngine {
             run,
             health,
             restart_count,
+            last_exit_code,
             started_at: container.started.map(|at| at.0.to_string()).unwrap_or_default(),
             error: container.error.clone(),
             oom_killed,

@@ -6,7 +6,9 @@
 //! "process" that uses them, as a real engine and a real disk do.
 
 mod engine;
+mod places;
 mod port;
 
 pub use engine::{Behaviour, SimulatedEngine, SimulatedImage};
+pub use places::SimulatedPlaces;
 pub use port::{Death, Point, SimulatedPort, SimulatedWorld, drive};

@@ -140,13 +140,16 @@ impl ActionPort for SimulatedPort<'_> {
 fn short(effect: &Effect) -> String {
     match effect {
         Effect::ImageInspect { image } => format!("image inspect {image}"),
-        Effect::ImagePull { reference } => format!("image pull {reference}"),
+        Effect::ImagePull { reference, .. } => format!("image pull {reference}"),
         Effect::ImageTag { repository, tag, .. } => format!("image tag {repository}:{tag}"),
         Effect::ImageUntag { repository, tag } => format!("image untag {repository}:{tag}"),
         Effect::AppObserve { app } => format!("app observe {app}"),
         Effect::NetworkCreate { name, .. } => format!("network create {name}"),
         Effect::NetworkRemove { name } => format!("network remove {name}"),
         Effect::VolumeCreate { name, .. } => format!("volume create {name}"),
+        Effect::ForeignCheck(foreign) => format!("foreign check {}", foreign.app),
+        Effect::FilesWrite { app, directory, .. } => format!("files write {app}/{directory}"),
+        Effect::FilesSweep { app, keep } => format!("files sweep {app} ({} kept)", keep.len()),
         Effect::ContainerCreate(spec) => format!("container create {}", spec.name),
         Effect::ContainerStart { name } => format!("container start {name}"),
         Effect::ContainerStop { name, grace_ms } => format!("container stop {name} ({grace_ms} ms)"),

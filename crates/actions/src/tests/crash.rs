@@ -164,6 +164,36 @@ fn deploy_that_drops_a_service() {
     enumerate(&Case { prepared: first_release, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
 }
 
+fn on_the_host() -> SimulatedWorld {
+    let mut world = super::scene::world_with_places();
+    ends(&mut world, &deploy(super::scene::shop_on_the_host("web:1")), 1, OutcomeStatus::Succeeded);
+    world
+}
+
+#[test]
+fn first_deploy_with_files_and_binds() {
+    let order = deploy(super::scene::shop_on_the_host("web:1"));
+    let prepared = super::scene::world_with_places;
+    enumerate(&Case { prepared, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn second_deploy_with_files_and_binds() {
+    let order = deploy(super::scene::shop_on_the_host("web:2"));
+    enumerate(&Case { prepared: on_the_host, order, end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
+#[test]
+fn deploy_with_files_and_binds_that_is_rolled_back() {
+    let order = deploy(super::scene::shop_on_the_host("web:sick"));
+    enumerate(&Case { prepared: on_the_host, order, end: OutcomeStatus::RolledBack, end_backwards: BACK });
+}
+
+#[test]
+fn removal_with_files_and_binds() {
+    enumerate(&Case { prepared: on_the_host, order: remove(), end: OutcomeStatus::Succeeded, end_backwards: BACK });
+}
+
 #[test]
 fn removal() {
     let order = remove();

@@ -19,6 +19,18 @@ fn refused(change: impl FnOnce(&mut Value)) -> Option<String> {
 #[test]
 fn a_plain_app_demands_nothing_special() {
     assert_eq!(refused(|_| {}), None);
+    // Another service of the same app is no way out; nor is what only tightens or shapes the container.
+    for (field, value) in [
+        ("pid", json!("service:db")),
+        ("ipc", json!("service:db")),
+        ("ipc", json!("shareable")),
+        ("security_opt", json!(["no-new-privileges:true"])),
+        ("cap_drop", json!(["ALL"])),
+        ("oom_score_adj", json!(500)),
+        ("sysctls", json!({ "net.core.somaxconn": "1024" })),
+    ] {
+        assert_eq!(refused(|spec| spec["services"]["web"][field] = value.clone()), None, "{field}");
+    }
     for driver in ["json-file", "local", "none"] {
         assert_eq!(refused(|spec| spec["services"]["web"]["logging"] = json!({ "driver": driver })), None);
     }
@@ -57,6 +69,50 @@ fn ways_out_of_a_container_are_refused_by_their_line() {
         (|s| s["volumes"]["data"]["driver_opts"] = json!({ "type": "tmpfs" }), "[volumes] driver_opts = true"),
         // A volume that nobody mounts is judged as well.
         (|s| s["volumes"]["idle"] = json!({ "driver_opts": { "device": "/etc" } }), "[volumes] driver_opts = true"),
+    ];
+    for (change, line) in cases {
+        assert_eq!(refused(change).as_deref(), Some(line));
+    }
+}
+
+#[test]
+fn ways_out_that_came_with_version_2_are_refused_by_their_line() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 13] = [
+        (
+            |s| s["services"]["web"]["mounts"] = json!([{ "type": "bind", "source": "./a", "target": "/a" }]),
+            "[binds] roots = [\"<root>\"] with the directory at <root>/shop/",
+        ),
+        (
+            |s| s["services"]["web"]["mounts"] = json!([{ "type": "bind", "source": "/etc", "target": "/a" }]),
+            "[binds] roots = [\"<root>\"] with the directory at <root>/shop/",
+        ),
+        (
+            |s| {
+                s["services"]["web"]["mounts"] =
+                    json!([{ "type": "bind", "source": "/var/run/docker.sock", "target": "/a" }]);
+            },
+            "[containers] docker_socket = true",
+        ),
+        (|s| s["networks"]["n"] = json!({ "external": "proxy" }), "[networks] external = [\"proxy\"]"),
+        (|s| s["volumes"]["v"] = json!({ "external": "shared" }), "[volumes] external = [\"shared\"]"),
+        (
+            |s| s["services"]["web"]["security_opt"] = json!(["seccomp=unconfined"]),
+            "[containers] security_opt = [\"seccomp=unconfined\"]",
+        ),
+        (
+            |s| s["services"]["web"]["security_opt"] = json!(["no-new-privileges:false"]),
+            "[containers] security_opt = [\"no-new-privileges:false\"]",
+        ),
+        (|s| s["services"]["web"]["userns_mode"] = json!("host"), "[containers] host_user = true"),
+        (|s| s["services"]["web"]["uts"] = json!("host"), "[containers] host_uts = true"),
+        (|s| s["services"]["web"]["oom_score_adj"] = json!(-1), "[containers] oom_score_negative = true"),
+        (
+            |s| s["services"]["web"]["device_cgroup_rules"] = json!(["c 1:3 r"]),
+            "[containers] device_cgroup_rules = [\"c 1:3 r\"]",
+        ),
+        (|s| s["services"]["web"]["pid"] = json!("container:other"), "[containers] host_pid = true"),
+        (|s| s["services"]["web"]["ipc"] = json!("container:other"), "[containers] host_ipc = true"),
     ];
     for (change, line) in cases {
         assert_eq!(refused(change).as_deref(), Some(line));

@@ -33,6 +33,7 @@ fn first_deploy_comes_up_in_order_and_is_verified() {
             "container create shop-web-1",
             "container start shop-web-1",
             "write app/shop",
+            "files sweep shop (2 kept)",
             "write app/shop",
         ]
     "#]]
@@ -146,7 +147,7 @@ fn other_ends_of_a_container_go_back_with_words() {
     expect![[r#"
         [
             "not healthy within 2 min: web (not healthy yet). See the last log lines; allow more time with timeout_ms if the app needs it. shop was put back as it was, and verified",
-            "service web: container shop-web-1 ended and is being restarted over and over. shop was put back as it was, and verified",
+            "service web: container shop-web-1 ended with exit code 3 and is being restarted over and over. shop was put back as it was, and verified",
             "service web: container shop-web-1 was killed because it used more memory than it may (out of memory). shop was put back as it was, and verified",
             "service web: container shop-web-1 could not be started: cannot start shop-web-1: exec format error. shop was put back as it was, and verified",
         ]

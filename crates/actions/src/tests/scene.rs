@@ -75,6 +75,30 @@ pub(super) fn shop_with(web: &str) -> Value {
     }))
 }
 
+/// The shop with files that travel with the order, a directory of the host, and a network and a volume
+/// that somebody else made.
+pub(super) fn shop_on_the_host(web: &str) -> Value {
+    let mut spec = shop_with(web);
+    spec["networks"]["front"] = json!({ "external": "proxy" });
+    spec["volumes"]["media"] = json!({ "external": "shared" });
+    let web = &mut spec["services"]["web"];
+    web["networks"] = json!({ "default": [], "front": [] });
+    web["files"] = json!([{ "target": "/run/secrets/key", "content": { "sealed": "db/environment/PASSWORD" } }]);
+    web["mounts"] = json!([
+        { "type": "bind", "source": "./html", "target": "/html", "create": true },
+        { "type": "volume", "volume": "media", "target": "/media" },
+    ]);
+    spec
+}
+
+/// A host that has what [`shop_on_the_host`] stands on.
+pub(super) fn world_with_places() -> SimulatedWorld {
+    let mut world = world();
+    world.engine.places.networks.insert("proxy".to_owned());
+    world.engine.places.volumes.insert("shared".to_owned());
+    world
+}
+
 /// Pins every service's image to its local id.
 pub(super) fn deploy_parameters(spec: Value) -> Value {
     let mut images = serde_json::Map::new();
@@ -124,8 +148,14 @@ pub(super) fn context(n: u8) -> ActionContext {
         resumed: false,
         backwards_only: false,
         dry_run: false,
-        policy: Policy::parse(Policy::default_text()).unwrap(),
+        policy: policy(),
     }
+}
+
+/// The default policy, with a root for binds and some things that others made.
+pub(super) fn policy() -> Policy {
+    let text = Policy::default_text().replace("roots = []", "roots = [\"/srv/apps\", \"/data\"]");
+    Policy::parse(&text.replace("external = []", "external = [\"proxy\", \"shared\"]")).unwrap()
 }
 
 pub(super) fn run(world: &mut SimulatedWorld, request: &Request, context: &ActionContext) -> Outcome {
@@ -160,6 +190,7 @@ pub(super) fn picture(world: &SimulatedWorld) -> String {
     lines.extend(world.engine.networks().into_iter().map(|name| format!("network {name}")));
     lines.extend(world.engine.volumes().into_iter().map(|name| format!("volume {name}")));
     lines.extend(world.engine.tags().into_iter().map(|name| format!("tag {name}")));
+    lines.extend(world.engine.files().into_iter().map(|name| format!("files {name}")));
     lines.extend(world.records.keys().map(|key| format!("record {key}")));
     lines.sort();
     lines.into_iter().map(|line| line + "\n").collect()

@@ -65,6 +65,7 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let fingerprint_key = keyfile::read_symmetric(&state.fingerprint_key())?;
     let boot = clock::boot_id().map_err(RunError::Boot)?;
     let engine = Engine::new(EngineConfig { socket: None, fleet: enrolment.fleet, host: enrolment.host })?;
+    let engine = engine.with_files(state.files());
     let policy = policy.or_else(|| enrolment.policy.clone()).unwrap_or_else(|| state.policy());
     let admission = HostAdmission { policy: PolicyFile::new(policy) };
 

@@ -4,7 +4,9 @@
 //! Only what every API version since 1.41 knows is used; in particular one network is joined at
 //! creation and the others are connected afterwards, because 1.41 refuses more than one.
 
-use std::{collections::HashMap, time::Duration};
+mod runtime;
+
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use actions::{
     effect::{ContainerHealthcheck, ContainerMount, ContainerSpec, label},
@@ -19,8 +21,8 @@ use zeroize::Zeroizing;
 use super::ownership::Owner;
 use crate::limits;
 
-/// The request that creates `spec`'s container.
-pub(super) fn create_body(spec: &ContainerSpec, owner: Owner) -> ContainerCreateBody {
+/// The request that creates `spec`'s container, with its files below `files`.
+pub(super) fn create_body(spec: &ContainerSpec, owner: Owner, files: &Path) -> ContainerCreateBody {
     let extra = spec.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let labels = owner.labels(
         extra,
@@ -29,10 +31,12 @@ pub(super) fn create_body(spec: &ContainerSpec, owner: Owner) -> ContainerCreate
             (label::SERVICE, spec.service.clone()),
             (label::RELEASE, spec.release.clone()),
             (label::CONFIG, spec.config.clone()),
+            (label::CONTAINER, spec.name.clone()),
         ],
     );
-    let exposed: Vec<String> = spec.ports.iter().map(port_key).collect();
-    ContainerCreateBody {
+    let mut exposed: Vec<String> = spec.ports.iter().map(port_key).collect();
+    exposed.extend(spec.runtime.expose.iter().map(|port| key(port.port, port.protocol)));
+    let body = ContainerCreateBody {
         image: Some(spec.image.clone()),
         cmd: spec.command.as_deref().map(opened),
         entrypoint: spec.entrypoint.as_deref().map(opened),
@@ -44,17 +48,19 @@ pub(super) fn create_body(spec: &ContainerSpec, owner: Owner) -> ContainerCreate
         working_dir: spec.working_dir.as_ref().map(|dir| dir.as_str().to_owned()),
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_grace_period_ms.map(|ms| i64::from(grace_seconds(ms))),
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(spec, files)),
         networking_config: first_network(spec),
         ..ContainerCreateBody::default()
-    }
+    };
+    runtime::of_container(body, &spec.runtime)
 }
 
-fn host_config(spec: &ContainerSpec) -> HostConfig {
+fn host_config(spec: &ContainerSpec, files: &Path) -> HostConfig {
     let options = spec.log_options.iter().map(|(key, value)| (key.clone(), value.as_str().to_owned())).collect();
-    HostConfig {
+    let mounts: Vec<Mount> = spec.mounts.iter().map(mount).chain(runtime::file_mounts(spec, files)).collect();
+    let config = HostConfig {
         port_bindings: (!spec.ports.is_empty()).then(|| port_bindings(&spec.ports)),
-        mounts: (!spec.mounts.is_empty()).then(|| spec.mounts.iter().map(mount).collect()),
+        mounts: (!mounts.is_empty()).then_some(mounts),
         restart_policy: Some(restart_policy(spec.restart)),
         readonly_rootfs: Some(spec.read_only),
         init: spec.init,
@@ -70,7 +76,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         ipc_mode: spec.ipc.clone(),
         security_opt: (!spec.security_opt.is_empty()).then(|| spec.security_opt.clone()),
         ..HostConfig::default()
-    }
+    };
+    runtime::of_host(config, &spec.runtime)
 }
 
 fn first_network(spec: &ContainerSpec) -> Option<NetworkingConfig> {
@@ -78,12 +85,17 @@ fn first_network(spec: &ContainerSpec) -> Option<NetworkingConfig> {
         return None;
     }
     let (name, aliases) = spec.networks.iter().next()?;
-    Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.clone(), endpoint(aliases))])) })
+    Some(NetworkingConfig { endpoints_config: Some(HashMap::from([(name.clone(), endpoint(aliases, spec))])) })
 }
 
-/// A container's place in one network.
-pub(super) fn endpoint(aliases: &[String]) -> EndpointSettings {
-    EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() }
+/// A container's place in one network, and what it calls others there.
+pub(super) fn endpoint(aliases: &[String], spec: &ContainerSpec) -> EndpointSettings {
+    let links: Vec<String> = spec.runtime.links.iter().map(|(alias, name)| format!("{name}:{alias}")).collect();
+    EndpointSettings {
+        aliases: Some(aliases.to_vec()),
+        links: (!links.is_empty()).then_some(links),
+        ..EndpointSettings::default()
+    }
 }
 
 fn opened(words: &[Zeroizing<String>]) -> Vec<String> {
@@ -112,11 +124,15 @@ fn health_config(check: &ContainerHealthcheck) -> HealthConfig {
 }
 
 fn port_key(port: &PortSpec) -> String {
-    let protocol = match port.protocol {
+    key(port.container_port, port.protocol)
+}
+
+fn key(port: u16, protocol: PortProtocol) -> String {
+    let protocol = match protocol {
         PortProtocol::Tcp => "tcp",
         PortProtocol::Udp => "udp",
     };
-    format!("{}/{protocol}", port.container_port)
+    format!("{port}/{protocol}")
 }
 
 fn port_bindings(ports: &[PortSpec]) -> PortMap {
@@ -141,6 +157,9 @@ fn mount(mount: &ContainerMount) -> Mount {
             read_only: Some(*read_only),
             ..Mount::default()
         },
+        ContainerMount::Bind { source, target, read_only, propagation } => {
+            runtime::bind(source, target, *read_only, propagation.as_deref())
+        }
         ContainerMount::Tmpfs { target, size_bytes, mode } => Mount {
             typ: Some(MountType::TMPFS),
             target: Some(target.clone()),
@@ -181,7 +200,10 @@ fn device(text: &str) -> DeviceMapping {
 mod tests {
     use std::collections::BTreeMap;
 
-    use actions::spec::{HealthTest, HealthcheckSpec};
+    use actions::{
+        effect::{ContainerFile, ContainerRuntime},
+        spec::{ExposedPort, HealthTest, HealthcheckSpec, UlimitSpec},
+    };
     use expect_test::expect_file;
     use ids::{FleetId, HostId};
 
@@ -233,6 +255,8 @@ mod tests {
             pid: None,
             ipc: None,
             security_opt: Vec::new(),
+            runtime: ContainerRuntime::default(),
+            files: Vec::new(),
         }
     }
 
@@ -254,6 +278,12 @@ mod tests {
                 ContainerMount::Volume { volume: "blog_data".to_owned(), target: "/data".to_owned(), read_only: true },
                 ContainerMount::Tmpfs { target: "/tmp".to_owned(), size_bytes: Some(1024), mode: Some(0o1777) },
                 ContainerMount::Tmpfs { target: "/run".to_owned(), size_bytes: None, mode: None },
+                ContainerMount::Bind {
+                    source: "/srv/blog/html".to_owned(),
+                    target: "/html".to_owned(),
+                    read_only: true,
+                    propagation: Some("rslave".to_owned()),
+                },
             ],
             healthcheck: Some(ContainerHealthcheck {
                 test: vec![secret("CMD"), secret("/probe")],
@@ -286,13 +316,58 @@ mod tests {
             pid: Some("host".to_owned()),
             ipc: Some("private".to_owned()),
             security_opt: vec!["no-new-privileges".to_owned()],
+            runtime: all_settings(),
+            files: vec![ContainerFile {
+                target: "/run/secrets/key".to_owned(),
+                content: Zeroizing::new(b"not in the request".to_vec()),
+                uid: 0,
+                gid: 0,
+                mode: 0o400,
+            }],
             ..least()
+        }
+    }
+
+    fn all_settings() -> ContainerRuntime {
+        let words = |text: &str| vec![text.to_owned()];
+        let pair = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        ContainerRuntime {
+            cap_drop: words("ALL"),
+            sysctls: pair("net.core.somaxconn", "1024"),
+            ulimits: BTreeMap::from([("nofile".to_owned(), UlimitSpec { soft: 1024, hard: -1 })]),
+            pids_limit: Some(100),
+            extra_hosts: BTreeMap::from([("db".to_owned(), vec!["10.0.0.1".to_owned(), "host-gateway".to_owned()])]),
+            hostname: Some("box".to_owned()),
+            domainname: Some("example".to_owned()),
+            dns: vec!["10.0.0.53".parse().expect("an address")],
+            dns_search: words("example"),
+            dns_opt: words("ndots:2"),
+            expose: vec![ExposedPort { port: 9000, protocol: PortProtocol::Udp }],
+            links: pair("database", "blog-db-1"),
+            platform: Some("linux/amd64".to_owned()),
+            shm_size_bytes: Some(1 << 20),
+            userns_mode: Some("host".to_owned()),
+            uts: Some("host".to_owned()),
+            mem_reservation_bytes: Some(1 << 22),
+            memswap_limit_bytes: Some(-1),
+            mem_swappiness: Some(10),
+            oom_score_adj: Some(-5),
+            cpu_shares: Some(512),
+            cpuset: Some("0".to_owned()),
+            group_add: words("audio"),
+            stdin_open: true,
+            tty: true,
+            device_cgroup_rules: words("c 1:3 r"),
+            annotations: pair("a", "b"),
+            system_paths_open: true,
+            external_networks: std::collections::BTreeSet::new(),
+            external_volumes: std::collections::BTreeSet::new(),
         }
     }
 
     fn shown(spec: &ContainerSpec) -> String {
         // Through a value, because its keys are sorted.
-        let value = serde_json::to_value(create_body(spec, owner())).expect("a request");
+        let value = serde_json::to_value(create_body(spec, owner(), Path::new("/state/files"))).expect("a request");
         format!("{value:#}\n")
     }
 
@@ -308,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_network_mode_excludes_networks() {
-        let body = create_body(&ContainerSpec { network_mode: Some("none".to_owned()), ..full() }, owner());
+        let body =
+            create_body(&ContainerSpec { network_mode: Some("none".to_owned()), ..full() }, owner(), Path::new("/"));
         assert_eq!(body.networking_config, None);
         assert_eq!(body.host_config.and_then(|host| host.network_mode).as_deref(), Some("none"));
     }

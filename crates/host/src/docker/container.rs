@@ -21,6 +21,9 @@ use tokio::time::Instant;
 use super::{body, engine::Session, failure, ownership};
 use crate::limits;
 
+/// First API with annotations of containers: Docker 24.0.
+const ANNOTATIONS_API: (usize, usize) = (1, 43);
+
 /// A container of ours, judged.
 pub(super) struct Own {
     pub(super) id: String,
@@ -51,15 +54,33 @@ impl Session {
     /// The container of this name if it is ours; refuses one that is not.
     pub(super) async fn container_own(&self, name: &str) -> Result<Option<Own>, EffectError> {
         let Some(found) = self.container_find(name).await? else { return Ok(None) };
-        let labels = found.config.as_ref().and_then(|config| config.labels.as_ref());
-        self.owner.demand("container", name, labels)?;
+        if !self.is_own(&found).await? {
+            self.owner.demand("container", name, None)?;
+        }
         let id = found.id.clone().unwrap_or_else(|| name.to_owned());
         Ok(Some(Own { id, found }))
+    }
+
+    /// Whether it carries our labels, and got them from us and not from an image that has them.
+    pub(super) async fn is_own(&self, found: &ContainerInspectResponse) -> Result<bool, EffectError> {
+        let Some(labels) = found.config.as_ref().and_then(|config| config.labels.as_ref()) else { return Ok(false) };
+        if !self.owner.owns(labels) {
+            return Ok(false);
+        }
+        let name = found.name.as_deref().unwrap_or_default().trim_start_matches('/');
+        if ownership::is_named_by(name, labels) {
+            return Ok(true);
+        }
+        // Somebody renamed it, or made it from an image of one of ours: the image tells.
+        let Some(image) = found.image.as_deref() else { return Ok(false) };
+        let inherited = self.image_labels(image).await?;
+        Ok(!self.owner.owns(&inherited))
     }
 
     pub(super) async fn container_create(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
         let name = spec.name.as_str();
         ownership::check_image(&spec.image)?;
+        self.annotations_known(spec)?;
         self.container_needs(spec).await?;
         let joined: Vec<String> = match self.container_own(name).await? {
             Some(own) => {
@@ -68,8 +89,13 @@ impl Session {
                 networks.map(|networks| networks.into_keys().collect()).unwrap_or_default()
             }
             None => {
-                let options = CreateContainerOptionsBuilder::default().name(name).build();
-                let call = self.docker.create_container(Some(options), body::create_body(spec, self.owner));
+                let options = CreateContainerOptionsBuilder::default().name(name);
+                let options = match &spec.runtime.platform {
+                    Some(platform) => options.platform(platform),
+                    None => options,
+                };
+                let body = body::create_body(spec, self.owner, &self.files);
+                let call = self.docker.create_container(Some(options.build()), body);
                 let created = self.call(&format!("create container {name:?}"), limits::CHANGE_TIMEOUT, call).await;
                 created.map_err(|failed| naming_image(failed, &spec.image))?;
                 spec.networks.keys().take(1).cloned().collect()
@@ -84,15 +110,35 @@ impl Session {
     async fn container_needs(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
         for mount in &spec.mounts {
             if let ContainerMount::Volume { volume, .. } = mount {
-                self.volume_needed(volume, &spec.app).await?;
+                if spec.runtime.external_volumes.contains(volume) {
+                    self.volume_external(volume).await?;
+                } else {
+                    self.volume_needed(volume, &spec.app).await?;
+                }
             }
         }
         if spec.network_mode.is_none() {
             for network in spec.networks.keys() {
-                self.network_needed(network, &spec.app).await?;
+                if spec.runtime.external_networks.contains(network) {
+                    self.network_external(network).await?;
+                } else {
+                    self.network_needed(network, &spec.app).await?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Older engines drop annotations without a word.
+    fn annotations_known(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
+        if spec.runtime.annotations.is_empty() || self.speaks(ANNOTATIONS_API) {
+            return Ok(());
+        }
+        Err(failure::error(
+            EffectErrorKind::Refused,
+            "This Docker does not know annotations of containers (24.0 and newer do): update it, or leave them out."
+                .to_owned(),
+        ))
     }
 
     async fn container_join(&self, spec: &ContainerSpec, joined: &[String]) -> Result<(), EffectError> {
@@ -100,8 +146,10 @@ impl Session {
             return Ok(());
         }
         for (network, aliases) in spec.networks.iter().filter(|(network, _)| !joined.contains(network)) {
-            let request =
-                NetworkConnectRequest { container: spec.name.clone(), endpoint_config: Some(body::endpoint(aliases)) };
+            let request = NetworkConnectRequest {
+                container: spec.name.clone(),
+                endpoint_config: Some(body::endpoint(aliases, spec)),
+            };
             let doing = format!("connect container {:?} to network {network:?}", spec.name);
             self.call(&doing, limits::CHANGE_TIMEOUT, self.docker.connect_network(network, request)).await?;
         }

@@ -17,11 +17,15 @@ use bollard::{API_DEFAULT_VERSION, Docker, models::SystemInfo};
 use ids::{FleetId, HostId};
 use serde_json::json;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::{credentials, failure, ownership::Owner};
-use crate::{facts, limits};
+use crate::{facts, files, limits};
 
 /// Where the engine listens when nothing else is said.
 const SOCKET_DEFAULT: &str = "/var/run/docker.sock";
+/// Where the files of containers lie when nothing else is said.
+const FILES_DEFAULT: &str = "/var/lib/serverflow-agent/files";
 /// Oldest API this room speaks: Docker 20.10.
 const API_MIN: (usize, usize) = (1, 41);
 
@@ -86,6 +90,8 @@ struct Inner {
     socket: PathBuf,
     owner: Owner,
     credentials: Option<PathBuf>,
+    files: PathBuf,
+    pulls: Arc<Semaphore>,
     connected: Mutex<Option<Connected>>,
 }
 
@@ -111,16 +117,26 @@ impl Engine {
             return Err(EngineError::NotAbsolute { path: socket });
         }
         let owner = Owner { fleet: config.fleet, host: config.host };
-        let inner = Inner { socket, owner, credentials: credentials::default_path(), connected: Mutex::new(None) };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::of(socket, owner, credentials::default_path(), PathBuf::from(FILES_DEFAULT)))
+    }
+
+    fn of(socket: PathBuf, owner: Owner, credentials: Option<PathBuf>, files: PathBuf) -> Self {
+        let pulls = Arc::new(Semaphore::new(limits::PULLS_MAX));
+        Self { inner: Arc::new(Inner { socket, owner, credentials, files, pulls, connected: Mutex::new(None) }) }
     }
 
     /// The same engine, with registry credentials read from another file of Docker's `config.json` form.
     #[must_use]
     pub fn with_credentials(&self, path: PathBuf) -> Self {
-        let (socket, owner) = (self.inner.socket.clone(), self.inner.owner);
-        let inner = Inner { socket, owner, credentials: Some(path), connected: Mutex::new(None) };
-        Self { inner: Arc::new(inner) }
+        Self::of(self.inner.socket.clone(), self.inner.owner, Some(path), self.inner.files.clone())
+    }
+
+    /// The same engine, with the files of containers below another directory. It must be absolute, on
+    /// a disk that outlives a reboot, and be called the same where the engine runs. The directory that
+    /// holds it is the agent's own: no app can mount it.
+    #[must_use]
+    pub fn with_files(&self, path: PathBuf) -> Self {
+        Self::of(self.inner.socket.clone(), self.inner.owner, self.inner.credentials.clone(), path)
     }
 
     /// Socket by which the engine is reached.
@@ -140,9 +156,14 @@ impl Engine {
         effect: Effect,
         progress: &mut (dyn FnMut(String) + Send),
     ) -> Result<Observation, EffectError> {
-        if matches!(effect, Effect::HostFacts) {
-            return Ok(self.host_facts().await);
-        }
+        let effect = match effect {
+            Effect::HostFacts => return Ok(self.host_facts().await),
+            Effect::FilesWrite { app, directory, files } => {
+                return self.on_disk(move |root| files::write(root, &app, &directory, &files)).await;
+            }
+            Effect::FilesSweep { app, keep } => return self.on_disk(move |root| files::sweep(root, &app, &keep)).await,
+            effect => effect,
+        };
         let session = self.session().await?;
         self.noticing(session.perform(effect, progress).await)
     }
@@ -156,6 +177,20 @@ impl Engine {
         let info =
             self.noticing(session.call("ask Docker who it is", limits::READ_TIMEOUT, session.docker.info()).await)?;
         Ok(session.version(info))
+    }
+
+    async fn on_disk(
+        &self,
+        work: impl FnOnce(&Path) -> Result<(), EffectError> + Send + 'static,
+    ) -> Result<Observation, EffectError> {
+        let root = self.inner.files.clone();
+        match tokio::task::spawn_blocking(move || work(&root)).await {
+            Ok(done) => done.map(|()| Observation::Done),
+            Err(_) => Err(failure::error(
+                EffectErrorKind::Refused,
+                "The work on the agent's files was cut off. Try again.".to_owned(),
+            )),
+        }
     }
 
     async fn host_facts(&self) -> Observation {
@@ -203,6 +238,8 @@ impl Engine {
             owner: self.inner.owner,
             socket: self.inner.socket.clone(),
             credentials: self.inner.credentials.clone(),
+            files: self.inner.files.clone(),
+            pulls: Arc::clone(&self.inner.pulls),
             version: connected.version,
             api_version: connected.api_version,
         })
@@ -287,6 +324,9 @@ pub(super) struct Session {
     pub(super) owner: Owner,
     pub(super) socket: PathBuf,
     pub(super) credentials: Option<PathBuf>,
+    /// Below it lie the files of containers.
+    pub(super) files: PathBuf,
+    pulls: Arc<Semaphore>,
     version: String,
     api_version: String,
 }
@@ -300,6 +340,23 @@ impl Session {
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EffectError> {
         limited(doing, limit, &self.socket, call).await
+    }
+
+    /// Whether the engine speaks at least this version.
+    pub(super) fn speaks(&self, least: (usize, usize)) -> bool {
+        parse_api(&self.api_version).is_some_and(|ours| ours >= least)
+    }
+
+    /// Waits for one of the places in which pulls run; `None` never happens, because they are never closed.
+    pub(super) async fn pull_turn(
+        &self,
+        reference: &str,
+        progress: &mut (dyn FnMut(String) + Send),
+    ) -> Option<OwnedSemaphorePermit> {
+        if self.pulls.available_permits() == 0 {
+            progress(format!("{reference}: waiting for other pulls of this host"));
+        }
+        Arc::clone(&self.pulls).acquire_owned().await.ok()
     }
 
     /// Like [`Session::call`], for which "there is no such thing" is an answer.
@@ -326,7 +383,9 @@ impl Session {
     ) -> Result<Observation, EffectError> {
         match effect {
             Effect::ImageInspect { image } => Ok(Observation::Image(self.image_inspect(&image).await?)),
-            Effect::ImagePull { reference } => self.image_pull(&reference, progress).await.map(done),
+            Effect::ImagePull { reference, platform } => {
+                self.image_pull(&reference, platform.as_deref(), progress).await.map(done)
+            }
             Effect::ImageTag { image, repository, tag } => self.image_tag(&image, &repository, &tag).await.map(done),
             Effect::ImageUntag { repository, tag } => self.image_untag(&repository, &tag).await.map(done),
             Effect::AppObserve { app } => Ok(Observation::App(self.app_observe(&app).await?)),
@@ -337,6 +396,7 @@ impl Session {
             Effect::VolumeCreate { app, name, file_name, driver_opts, labels } => {
                 self.volume_create(&app, &name, &file_name, &driver_opts, &labels).await.map(done)
             }
+            Effect::ForeignCheck(foreign) => self.foreign_check(*foreign).await.map(done),
             Effect::ContainerCreate(spec) => self.container_create(&spec).await.map(done),
             Effect::ContainerStart { name } => self.container_start(&name).await.map(done),
             Effect::ContainerStop { name, grace_ms } => self.container_stop(&name, grace_ms).await.map(done),
@@ -349,6 +409,7 @@ impl Session {
             Effect::ContainerLogs { name, tail } => Ok(Observation::Logs(self.container_logs(&name, tail).await?)),
             Effect::ContainersList => Ok(Observation::Json(self.containers_list(progress).await?)),
             // Answered above, without a connection.
+            Effect::FilesWrite { .. } | Effect::FilesSweep { .. } => Ok(Observation::Done),
             Effect::HostFacts => Ok(Observation::Json(facts::read(Path::new(facts::DOCKER_ROOT_DEFAULT)))),
         }
     }

@@ -1,5 +1,7 @@
 //! Images: inspect, pull, and the tags of ours that keep them from a prune.
 
+use std::collections::HashMap;
+
 use actions::effect::{EffectError, EffectErrorKind, ImageState};
 use bollard::{
     models::{HealthConfig, ImageInspect},
@@ -19,9 +21,18 @@ impl Session {
         Ok(found.map(image_state))
     }
 
+    /// The labels of an image, by its id; none when it is gone.
+    pub(super) async fn image_labels(&self, id: &str) -> Result<HashMap<String, String>, EffectError> {
+        ownership::check_image(id)?;
+        let call = self.docker.inspect_image(id);
+        let found = self.find(&format!("read image {id:?}"), limits::READ_TIMEOUT, call).await?;
+        Ok(found.and_then(|image| image.config).and_then(|config| config.labels).unwrap_or_default())
+    }
+
     pub(super) async fn image_pull(
         &self,
         reference: &str,
+        platform: Option<&str>,
         progress: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), EffectError> {
         ownership::check_image(reference)?;
@@ -39,7 +50,12 @@ impl Session {
             Some(path) => credentials::find(path, reference)?,
             None => None,
         };
-        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
+        let _turn = self.pull_turn(reference, progress).await;
+        let options = CreateImageOptionsBuilder::default().from_image(reference);
+        let options = match platform {
+            Some(platform) => options.platform(platform).build(),
+            None => options.build(),
+        };
         let stream = self.docker.create_image(Some(options), None, login);
         pin_mut!(stream);
         let deadline = Instant::now() + limits::PULL_TIMEOUT;

@@ -36,6 +36,19 @@ impl Session {
         }
     }
 
+    /// A network that somebody else made: it must be there, whoever made it.
+    pub(super) async fn network_external(&self, name: &str) -> Result<(), EffectError> {
+        if self.network_find(name).await?.is_some() {
+            return Ok(());
+        }
+        Err(failure::error(
+            EffectErrorKind::NotFound,
+            format!(
+                "The external network {name:?} is not on this host. Make it there (`docker network create {name}`)."
+            ),
+        ))
+    }
+
     pub(super) async fn network_create(
         &self,
         app: &AppName,

@@ -8,7 +8,11 @@ use bollard::{
 use ids::AppName;
 use serde_json::{Value, json};
 
-use super::{engine::Session, failure, ownership::Owner};
+use super::{
+    engine::Session,
+    failure,
+    ownership::{self, Owner},
+};
 use crate::limits;
 
 /// What the engine prints for a moment that has not been.
@@ -20,7 +24,10 @@ impl Session {
     /// A container if it exists and is ours.
     pub(super) async fn container_observe(&self, name: &str) -> Result<Option<ContainerState>, EffectError> {
         let found = self.container_find(name).await?;
-        Ok(found.as_ref().filter(|found| is_own(self.owner, found)).map(state_of))
+        match found {
+            Some(found) if self.is_own(&found).await? => Ok(Some(state_of(&found))),
+            _ => Ok(None),
+        }
     }
 
     pub(super) async fn app_observe(&self, app: &AppName) -> Result<AppState, EffectError> {
@@ -84,12 +91,8 @@ fn bounded(doing: &str, count: usize) -> Result<(), EffectError> {
     ))
 }
 
-fn is_own(owner: Owner, found: &ContainerInspectResponse) -> bool {
-    found.config.as_ref().and_then(|config| config.labels.as_ref()).is_some_and(|labels| owner.owns(labels))
-}
-
 /// A container's own name among those that other containers' links gave it (`/a/b`).
-fn own_name(container: &ContainerSummary) -> Option<String> {
+pub(super) fn own_name(container: &ContainerSummary) -> Option<String> {
     let names = container.names.as_ref()?;
     names.iter().map(|name| name.trim_start_matches('/')).find(|name| !name.contains('/')).map(str::to_owned)
 }
@@ -109,11 +112,19 @@ pub(super) fn state_of(found: &ContainerInspectResponse) -> ContainerState {
         image: config.and_then(|config| config.image.clone()).unwrap_or_default(),
         run: run_state(state.and_then(|state| state.status), state.and_then(|state| state.exit_code)),
         health: health(state.and_then(|state| state.health.as_ref()).and_then(|health| health.status)),
+        last_exit_code: last_exit_code(state),
         restart_count: found.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
         started_at: started_at.unwrap_or_default(),
         error: failure::clip(state.and_then(|state| state.error.as_deref()).unwrap_or_default()),
         oom_killed: state.and_then(|state| state.oom_killed).unwrap_or(false),
     }
+}
+
+/// The code of the last end: of one that ended and is to run again, or does so already.
+fn last_exit_code(state: Option<&bollard::models::ContainerState>) -> Option<i64> {
+    let state = state?;
+    let has_ended = state.finished_at.as_deref().is_some_and(|at| at != NEVER && !at.is_empty());
+    state.exit_code.filter(|_| has_ended && state.status != Some(ContainerStateStatusEnum::RUNNING))
 }
 
 fn run_state(status: Option<ContainerStateStatusEnum>, exit_code: Option<i64>) -> RunState {
@@ -141,14 +152,15 @@ fn health(status: Option<HealthStatusEnum>) -> Health {
 /// One row of `docker.containers`. No environment, and of the labels only ours: both may hold secrets
 /// of people who do not know of this agent.
 fn summary(owner: Owner, container: &ContainerSummary) -> Value {
-    let labels = container.labels.as_ref().filter(|labels| owner.owns(labels));
+    let name = own_name(container).unwrap_or_default();
+    let labels = container.labels.as_ref().filter(|labels| owner.owns(labels) && ownership::is_named_by(&name, labels));
     let label = |key: &str| labels.and_then(|labels| labels.get(key));
     let id: String = container.id.as_deref().unwrap_or_default().chars().take(SHORT_ID_LENGTH).collect();
     let mut ports: Vec<String> = container.ports.iter().flatten().map(port).collect();
     ports.sort();
     json!({
         "id": id,
-        "name": own_name(container).unwrap_or_default(),
+        "name": name,
         "image": container.image,
         "state": container.state.map(|state| state.to_string()),
         "status": container.status,

@@ -96,6 +96,20 @@ impl Owner {
     }
 }
 
+/// Whether these labels were given to a container of this name, or of this name before it was put
+/// aside. Labels pass from a container to an image made of it (`docker commit`), and from there to
+/// what anybody runs from that image: such a container has another name.
+pub(super) fn is_named_by(name: &str, labels: &HashMap<String, String>) -> bool {
+    let label = |key: &str| labels.get(key).map(String::as_str);
+    let given = match (label(label::CONTAINER), label(label::APP), label(label::SERVICE)) {
+        (Some(given), _, _) => given.to_owned(),
+        // Made by 0.1, which had one way to name them.
+        (None, Some(app), Some(service)) => format!("{app}-{service}-1"),
+        _ => return false,
+    };
+    name.strip_prefix(&given).is_some_and(actions::release::is_parked_suffix)
+}
+
 /// Text pairs of a map, for [`Owner::labels`].
 pub(super) fn pairs(map: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     map.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -155,6 +169,24 @@ mod tests {
         assert!(owner(1, 2).owns(&labels));
         assert_eq!(labels[label::APP], "blog");
         assert_eq!(labels["a"], "b");
+    }
+
+    #[test]
+    fn a_copy_by_hand_has_another_name() {
+        let labels = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let of_0_1 = labels(&[(label::APP, "shop"), (label::SERVICE, "web")]);
+        let now = labels(&[(label::CONTAINER, "shop-web-1"), (label::APP, "x"), (label::SERVICE, "y")]);
+        for labels in [&of_0_1, &now] {
+            for name in ["shop-web-1", "shop-web-1.previous", "shop-web-1.previous.previous"] {
+                assert!(is_named_by(name, labels), "{name}");
+            }
+            for name in ["shop-web-2", "shop-web-1-copy", "quirky_turing", "shop-web-1.previous2", ""] {
+                assert!(!is_named_by(name, labels), "{name}");
+            }
+        }
+        assert!(!is_named_by("shop-web-1", &HashMap::new()));
     }
 
     #[test]

@@ -31,6 +31,17 @@ impl Session {
         }
     }
 
+    /// A volume that somebody else made: it must be there, whoever made it.
+    pub(super) async fn volume_external(&self, name: &str) -> Result<(), EffectError> {
+        if self.volume_find(name).await?.is_some() {
+            return Ok(());
+        }
+        Err(failure::error(
+            EffectErrorKind::NotFound,
+            format!("The external volume {name:?} is not on this host. Make it there (`docker volume create {name}`)."),
+        ))
+    }
+
     pub(super) async fn volume_create(
         &self,
         app: &AppName,

@@ -423,11 +423,12 @@ async fn a_tag_that_a_foreign_container_needs_stays_and_is_no_failure() {
 async fn a_pull_that_cannot_work_says_why() {
     let agent = Agent::new();
     // Port 1 of the host itself: nothing listens there.
-    let result = agent.perform(Effect::ImagePull { reference: "localhost:1/nothing:1".to_owned() }).await;
+    let result =
+        agent.perform(Effect::ImagePull { reference: "localhost:1/nothing:1".to_owned(), platform: None }).await;
     refused(result, EffectErrorKind::Refused, &["localhost:1/nothing:1", "registry could not be reached"]);
-    let result = agent.perform(Effect::ImagePull { reference: "localhost:1/nothing".to_owned() }).await;
+    let result = agent.perform(Effect::ImagePull { reference: "localhost:1/nothing".to_owned(), platform: None }).await;
     refused(result, EffectErrorKind::Refused, &["neither a tag nor a digest"]);
-    let result = agent.perform(Effect::ImagePull { reference: "../containers/x:1".to_owned() }).await;
+    let result = agent.perform(Effect::ImagePull { reference: "../containers/x:1".to_owned(), platform: None }).await;
     refused(result, EffectErrorKind::Refused, &["not an image reference"]);
 }
 

@@ -5,3 +5,4 @@ mod effects;
 mod engine;
 mod registry;
 mod support;
+mod version2;

@@ -133,7 +133,7 @@ async fn an_image_is_pulled_with_the_hosts_credentials() {
         let reference = format!("{registry}/{repository}:1");
         for last in [format!("Pulled {reference}"), format!("{reference} is up to date")] {
             let mut lines = Vec::new();
-            let pull = Effect::ImagePull { reference: reference.clone() };
+            let pull = Effect::ImagePull { reference: reference.clone(), platform: None };
             let pulled = engine.perform(pull, &mut |line| lines.push(line)).await;
             assert!(matches!(pulled, Ok(Observation::Done)), "{pulled:?}");
             assert_eq!(lines.last(), Some(&last));
@@ -143,7 +143,7 @@ async fn an_image_is_pulled_with_the_hosts_credentials() {
         };
         let pinned = found.repo_digests.iter().find(|it| it.starts_with(&format!("{registry}/{repository}@sha256:")));
         let pinned = pinned.unwrap_or_else(|| panic!("{found:?}")).clone();
-        let pulled = engine.perform(Effect::ImagePull { reference: pinned.clone() }, &mut |_| ()).await;
+        let pulled = engine.perform(Effect::ImagePull { reference: pinned.clone(), platform: None }, &mut |_| ()).await;
         assert!(matches!(pulled, Ok(Observation::Done)), "{pulled:?}");
         // The digest goes with the last tag of its repository.
         docker(&["rmi", &format!("{registry}/{repository}:1")]);
@@ -156,7 +156,7 @@ async fn a_private_or_absent_image_is_explained() {
     let registry = registry();
     let dir = tempfile::tempdir().expect("a directory");
     let anonymous = agent.engine.with_credentials(dir.path().join("none.json"));
-    let pull = |repository: &str| Effect::ImagePull { reference: format!("{registry}/{repository}") };
+    let pull = |repository: &str| Effect::ImagePull { reference: format!("{registry}/{repository}"), platform: None };
     let result = anonymous.perform(pull("private/app:1"), &mut |_| ()).await;
     refused(result, EffectErrorKind::ImageNotFound, &["private/app:1", "docker login"]);
     let known = agent.engine.with_credentials(config_file(dir.path(), &registry));

@@ -14,7 +14,8 @@ use std::{
 
 use actions::{
     effect::{
-        ContainerHealthcheck, ContainerSpec, ContainerState, Effect, EffectError, EffectErrorKind, Observation, label,
+        ContainerHealthcheck, ContainerRuntime, ContainerSpec, ContainerState, Effect, EffectError, EffectErrorKind,
+        Observation, label,
     },
     spec::{HealthTest, HealthcheckSpec, RestartPolicy},
 };
@@ -117,6 +118,8 @@ impl Agent {
             pid: None,
             ipc: None,
             security_opt: vec!["no-new-privileges".to_owned()],
+            runtime: ContainerRuntime::default(),
+            files: Vec::new(),
         }
     }
 
