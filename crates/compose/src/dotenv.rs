@@ -13,6 +13,14 @@ use crate::{
 
 const FILE: &str = ".env";
 
+/// What a file of variables says.
+pub(crate) struct Variables {
+    /// Names with their values.
+    pub(crate) variables: BTreeMap<String, String>,
+    /// Names without one: they stand for themselves in the environment.
+    pub(crate) bare: Vec<String>,
+}
+
 /// Reads a `.env` file. Variables in its values are looked up in the file itself, upwards.
 ///
 /// # Errors
@@ -27,21 +35,65 @@ pub fn dotenv(text: &str) -> Result<BTreeMap<String, String>, Problem> {
 /// # Errors
 /// The first line that is not understood.
 pub fn dotenv_over(text: &str, environment: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
-    if text.len() > FILE_BYTES_MAX {
-        let message = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", text.len());
-        return Err(Problem::new(FILE, Place::default(), "", message));
-    }
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { text, at: 0, variables: BTreeMap::new(), environment, bytes: 0 };
-    while reader.line()? {}
-    Ok(reader.variables)
+    read(FILE, text, &|name| environment.get(name).map(String::as_str)).map(|read| read.variables)
 }
 
-struct Reader<'t> {
+/// Reads the file at `path`; variables in its values are looked up by `environment`, then in the file itself.
+pub(crate) fn file<'e>(
+    path: &str,
+    bytes: &[u8],
+    environment: &dyn Fn(&str) -> Option<&'e str>,
+) -> Result<Variables, Problem> {
+    read(path, text(path, bytes)?, environment)
+}
+
+/// Reads the file at `path` as plain `NAME=value` lines: nothing is quoted, nothing is put in.
+pub(crate) fn raw_file(path: &str, bytes: &[u8]) -> Result<Variables, Problem> {
+    let mut read = Variables { variables: BTreeMap::new(), bare: Vec::new() };
+    for (index, line) in text(path, bytes)?.lines().enumerate() {
+        let line = line.trim_end_matches('\r');
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
+        let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(known) || line.contains('\0') {
+            let at = Place { source: 0, line: u32::try_from(index + 1).unwrap_or(u32::MAX), column: 1 };
+            let problem = Problem::new(path, at, "", "the line is not NAME=value");
+            return Err(problem.with_hint("with `format: raw` each line is NAME=value as it is, one variable a line"));
+        }
+        match value {
+            Some(value) => drop(read.variables.insert(name.to_owned(), value.to_owned())),
+            None => read.bare.push(name.to_owned()),
+        }
+    }
+    Ok(read)
+}
+
+fn text<'b>(path: &str, bytes: &'b [u8]) -> Result<&'b str, Problem> {
+    core::str::from_utf8(bytes).map_err(|_| {
+        Problem::new(path, Place::default(), "", "the file is not UTF-8 text").with_hint("save it as UTF-8")
+    })
+}
+
+fn read<'e>(path: &str, text: &str, environment: &dyn Fn(&str) -> Option<&'e str>) -> Result<Variables, Problem> {
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes, more than {FILE_BYTES_MAX}", text.len());
+        return Err(Problem::new(path, Place::default(), "", message));
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let read = Variables { variables: BTreeMap::new(), bare: Vec::new() };
+    let mut reader = Reader { path, text, at: 0, read, environment, bytes: 0 };
+    while reader.line()? {}
+    Ok(reader.read)
+}
+
+struct Reader<'t, 'e> {
+    path: &'t str,
     text: &'t str,
     at: usize,
-    variables: BTreeMap<String, String>,
-    environment: &'t BTreeMap<String, String>,
+    read: Variables,
+    environment: &'t dyn Fn(&str) -> Option<&'e str>,
     /// Of all values so far: each may repeat the ones before it.
     bytes: usize,
 }
@@ -52,7 +104,7 @@ enum Quote {
     Double,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> Reader<'t, '_> {
     fn rest(&self) -> &'t str {
         &self.text[self.at..]
     }
@@ -61,7 +113,12 @@ impl<'t> Reader<'t> {
         let before = &self.text[..at];
         let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX);
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Problem::new(FILE, Place { line, column: u32::try_from(column).unwrap_or(u32::MAX) }, key, message)
+        Problem::new(
+            self.path,
+            Place { source: 0, line, column: u32::try_from(column).unwrap_or(u32::MAX) },
+            key,
+            message,
+        )
     }
 
     fn skip(&mut self, which: impl Fn(char) -> bool) {
@@ -94,6 +151,7 @@ impl<'t> Reader<'t> {
             Some('=' | ':') => self.at += 1,
             // A bare name stands for itself in the environment, which the caller has anyway.
             None | Some('\n' | '\r' | '#') => {
+                self.read.bare.push(name);
                 self.skip_line();
                 return Ok(true);
             }
@@ -110,7 +168,7 @@ impl<'t> Reader<'t> {
             let message = format!("the values of the file have more than {EXPANDED_BYTES_MAX} bytes together");
             return Err(self.problem(at, &name, message));
         }
-        self.variables.insert(name, value);
+        self.read.variables.insert(name, value);
         Ok(true)
     }
 
@@ -189,7 +247,8 @@ impl<'t> Reader<'t> {
     }
 
     fn resolved(&self, at: usize, name: &str, raw: &str) -> Result<String, Problem> {
-        let lookup = |name: &str| self.environment.get(name).or_else(|| self.variables.get(name)).map(String::as_str);
+        let own = |name: &str| self.read.variables.get(name).map(String::as_str);
+        let lookup = |name: &str| (self.environment)(name).or_else(|| own(name));
         let resolved = Template::parse(raw).and_then(|template| template.resolve(&lookup, &mut Vec::new()));
         match resolved {
             Ok(value) => Ok(value.to_string()),

@@ -7,9 +7,8 @@ use crate::{
     units,
 };
 
-const KEYS: &[&str] = &["test", "interval", "timeout", "retries", "start_period", "disable"];
-const LATER: &[(&str, &str)] =
-    &[("start_interval", "`interval` holds during the start period as well; shorten it if that is too slow")];
+pub(crate) const KEYS: &[&str] =
+    &["test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"];
 
 pub(crate) fn read(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) -> Option<HealthcheckSpec> {
     let mut check = HealthcheckSpec {
@@ -26,6 +25,11 @@ pub(crate) fn read(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) 
             "interval" => check.interval_ms = reading.parsed(&entry, positive_ms),
             "timeout" => check.timeout_ms = reading.parsed(&entry, positive_ms),
             "start_period" => check.start_period_ms = reading.parsed(&entry, units::duration_ms),
+            "start_interval" => {
+                reading.parsed(&entry, positive_ms);
+                let hint = "shorten `interval` if that is too slow";
+                reading.note(&entry, "`interval` holds during the start period as well", hint);
+            }
             "retries" => {
                 check.retries = reading.parsed(&entry, |text| match units::whole(text)? {
                     0 => Err("at least 1 probe must have failed"),
@@ -34,7 +38,7 @@ pub(crate) fn read(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) 
             }
             "disable" => disabled = reading.parsed(&entry, units::switch)?,
             key if is_extension(key) => {}
-            _ => reading.unknown_key(&entry, "a health check", KEYS, LATER),
+            _ => reading.unknown_key(&entry, "a health check", KEYS, &[]),
         }
     }
     if disabled && test.as_ref().is_some_and(|test| *test != HealthTest::Disabled) {

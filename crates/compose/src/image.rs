@@ -46,6 +46,23 @@ pub(crate) fn check(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Checks a platform: `os/architecture[/variant]`.
+///
+/// # Errors
+/// With a reason when it is none.
+pub(crate) fn platform(text: &str) -> Result<String, &'static str> {
+    let part = |part: &str| {
+        (1..=32).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.'))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    if (2..=3).contains(&parts.len()) && parts.into_iter().all(part) {
+        Ok(text.to_owned())
+    } else {
+        Err("a platform is written os/architecture, such as linux/amd64 or linux/arm/v7")
+    }
+}
+
 fn is_digest(digest: &str) -> bool {
     let hex = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
     digest.strip_prefix("sha256:").is_some_and(|digits| digits.len() == 64 && digits.bytes().all(hex))
@@ -86,6 +103,16 @@ fn is_component(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn platforms() {
+        for good in ["linux/amd64", "linux/arm/v7", "linux/arm64/v8"] {
+            assert!(platform(good).is_ok(), "{good}");
+        }
+        for bad in ["", "linux", "linux/", "Linux/amd64", "a/b/c/d", "linux/amd 64"] {
+            assert!(platform(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn references() {

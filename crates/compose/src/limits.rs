@@ -3,6 +3,17 @@
 
 /// Largest Compose file, in bytes. Far above any file a person writes; keeps parsing below a second.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Most files of one app that are read, and most readings of them: a file that is included twice counts
+/// twice.
+pub const BUNDLE_FILES_MAX: usize = 128;
+/// Most bytes of all files of one app together, each as often as it is read.
+pub const BUNDLE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often a caller is asked for more files: each round may find one more level of files that name files.
+pub const BUNDLE_ROUNDS_MAX: usize = 16;
+/// Deepest nesting of `include` in `include`.
+pub const INCLUDE_DEPTH_MAX: usize = 8;
+/// Longest chain of services that extend each other.
+pub const EXTENDS_DEPTH_MAX: usize = 16;
 /// Deepest nesting of lists and mappings, after aliases are put in.
 pub const DEPTH_MAX: usize = 64;
 /// Most lists, mappings and texts in one file, after aliases are put in.
@@ -43,3 +54,7 @@ pub const SPEC_BYTES_MAX: usize = 224 * 1024;
 pub const SECRETS_BYTES_MAX: usize = 1024 * 1024;
 /// Longest excerpt of a file's own text in a message, in characters.
 pub const EXCERPT_CHARS_MAX: usize = 80;
+/// Most sealed texts of one app: what one order takes.
+pub const SEALED_COUNT_MAX: usize = 512;
+/// Longest name of a sealed text, in bytes.
+pub const SEALED_NAME_BYTES_MAX: usize = 256;

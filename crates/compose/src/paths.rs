@@ -1,4 +1,4 @@
-//! Absolute paths inside a container.
+//! Paths: absolute ones inside a container, and those of files, judged by their text alone.
 
 use crate::limits::PATH_BYTES_MAX;
 
@@ -31,9 +31,110 @@ pub(crate) fn mount_target(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// The plain form of a file's path: no `.` parts and doubled slashes, `..` only at the beginning of a
+/// relative one. Empty stands for the folder everything starts from.
+pub(crate) fn plain(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if path.starts_with('/') => {}
+            part => parts.push(part),
+        }
+    }
+    let plain = parts.join("/");
+    if path.starts_with('/') { format!("/{plain}") } else { plain }
+}
+
+/// `path` as seen from `folder`, both plain.
+///
+/// # Errors
+/// It is none, or begins in a home folder, which is another one for everybody.
+pub(crate) fn joined(folder: &str, path: &str) -> Result<String, &'static str> {
+    if path.is_empty() {
+        return Err("the path is empty");
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err("the path is longer than 4095 bytes");
+    }
+    if path.chars().any(char::is_control) || path.contains('\\') {
+        return Err("the path has a backslash or a control character");
+    }
+    if path.starts_with('~') {
+        return Err("`~` is another folder for everybody: write the path from the Compose file's folder");
+    }
+    if path.contains("://") || path.starts_with("git@") {
+        return Err("it is an address, and only files of the app's folder are read");
+    }
+    Ok(if path.starts_with('/') || folder.is_empty() { plain(path) } else { plain(&format!("{folder}/{path}")) })
+}
+
+/// The folder a file lies in; empty for one that has none.
+pub(crate) fn folder(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((folder, _)) => folder,
+        None => "",
+    }
+}
+
+/// Whether a plain path lies below a plain folder, by their texts.
+pub(crate) fn is_below(path: &str, folder: &str) -> bool {
+    relative(path, folder).is_some()
+}
+
+/// A plain path as seen from a plain folder that it lies below.
+pub(crate) fn relative<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = match folder {
+        "" if path.starts_with('/') => return None,
+        "" => path,
+        "/" => path.strip_prefix('/')?,
+        folder => path.strip_prefix(folder)?.strip_prefix('/')?,
+    };
+    let leaves = rest.is_empty() || rest == ".." || rest.starts_with("../");
+    (!leaves).then_some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_files_are_judged_by_their_text() {
+        for (folder, path, expected) in [
+            ("", "./a//b", "a/b"),
+            ("", "../x", "../x"),
+            ("shop", "../x", "x"),
+            ("shop", "../../x", "../x"),
+            ("shop", "a/../../b/c", "b/c"),
+            ("..", "../x", "../../x"),
+            ("/srv/shop", "../x", "/srv/x"),
+            ("/", "../../x", "/x"),
+            ("shop", "/etc/passwd", "/etc/passwd"),
+            ("", "/a/../../etc", "/etc"),
+        ] {
+            assert_eq!(joined(folder, path).as_deref(), Ok(expected), "{folder} {path}");
+        }
+        for path in ["", "~/x", "a\nb", "C:\\x", "https://example.org/x", "oci://example.org/x", "git@example.org:x"] {
+            assert!(joined("", path).is_err(), "{path}");
+        }
+        for (path, folder) in [("a", ""), ("shop/a", "shop"), ("../a", ".."), ("/srv/a", "/srv"), ("/a", "/")] {
+            assert!(is_below(path, folder), "{path} {folder}");
+        }
+        for (path, folder) in [
+            ("../a", ""),
+            ("/a", ""),
+            ("", ""),
+            ("shopping/a", "shop"),
+            ("../../a", ".."),
+            ("x", "shop"),
+            ("/a", "/srv"),
+        ] {
+            assert!(!is_below(path, folder), "{path} {folder}");
+        }
+        assert_eq!((folder("a"), folder("a/b/c"), folder("/a")), ("", "a/b", "/"));
+    }
 
     #[test]
     fn paths_are_absolute_and_plain() {

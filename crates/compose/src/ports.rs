@@ -8,7 +8,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use actions::spec::{PortProtocol, PortSpec};
+use actions::spec::{ExposedPort, PortProtocol, PortSpec};
 
 use crate::{
     limits::{PORT_RANGE_MAX, PORTS_MAX},
@@ -115,6 +115,37 @@ pub(crate) fn short(text: &str) -> Result<Vec<PortSpec>, &'static str> {
     joined(host_ip.unwrap_or(ANY), host, container, protocol)
 }
 
+/// Reads `expose`: ports and ranges of the container, without any of the host.
+pub(crate) fn exposed(reading: &mut Reading<'_>, field: &Field<'_>) -> Vec<ExposedPort> {
+    let mut ports = Vec::new();
+    for item in reading.list(field).unwrap_or_default() {
+        for port in reading.parsed(&item, exposed_short).unwrap_or_default() {
+            if !ports.contains(&port) && ports.len() < PORTS_MAX {
+                ports.push(port);
+            }
+        }
+    }
+    ports
+}
+
+fn exposed_short(text: &str) -> Result<Vec<ExposedPort>, &'static str> {
+    let (numbers, protocol) = match text.split_once('/') {
+        Some((numbers, name)) => (numbers, protocol(name)?),
+        None => (text, PortProtocol::Tcp),
+    };
+    if numbers.contains(':') {
+        return Err("an exposed port is one of the container alone; ports of the host stand in `ports`");
+    }
+    Ok(range(numbers)?.map(|port| ExposedPort { port, protocol }).collect())
+}
+
+/// What makes a port the same as another: all its parts.
+pub(crate) fn identity(port: &PortSpec) -> String {
+    let published = port.host_port.map(|port| port.to_string()).unwrap_or_default();
+    let protocol = if port.protocol == PortProtocol::Udp { "udp" } else { "tcp" };
+    format!("{}:{published}:{}/{protocol}", port.host_ip, port.container_port)
+}
+
 fn long(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<Vec<PortSpec>> {
     let (mut target, mut published, mut host_ip, mut transport) = (None, None, ANY, PortProtocol::Tcp);
     for entry in reading.mapping(field)? {
@@ -180,6 +211,16 @@ mod tests {
         check("127.0.0.1::5000", &["127.0.0.1 ?>5000 tcp"]);
         check("[::1]:6060:6060", &["::1 6060>6060 tcp"]);
         check("[::1]::53/udp", &["::1 ?>53 udp"]);
+    }
+
+    #[test]
+    fn exposed_ports_are_of_the_container_alone() {
+        let port = |port, protocol| ExposedPort { port, protocol };
+        assert_eq!(exposed_short("80"), Ok(vec![port(80, PortProtocol::Tcp)]));
+        assert_eq!(exposed_short("53-54/udp"), Ok(vec![port(53, PortProtocol::Udp), port(54, PortProtocol::Udp)]));
+        for bad in ["", "8080:80", "80/sctp", "web"] {
+            assert!(exposed_short(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::limits::{EXCERPT_CHARS_MAX, PROBLEMS_MAX};
 /// A place in a file; lines and columns count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
+    /// Which file, by its number in [`crate::sources::Sources`].
+    pub(crate) source: u16,
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
@@ -49,6 +51,13 @@ impl Problem {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl Problem {
+    /// The same, told of another place: where its own must not be named.
+    pub(crate) fn moved(self, file: &str, at: Place) -> Self {
+        Self { file: file.to_owned(), line: at.line, column: at.column, ..self }
     }
 }
 
@@ -124,6 +133,11 @@ impl Collected {
         }
     }
 
+    /// Counts one that is told no more.
+    pub(crate) fn count(&mut self) {
+        self.omitted += 1;
+    }
+
     /// Whether further problems are only counted, so that no work need go into their words.
     pub(crate) fn is_full(&self) -> bool {
         self.list.len() >= PROBLEMS_MAX
@@ -157,8 +171,8 @@ mod tests {
     fn display_leaves_out_what_is_not_known() {
         let whole = Problem::new("a.yaml", Place::default(), "", "is empty");
         assert_eq!(whole.to_string(), "a.yaml: is empty");
-        let placed =
-            Problem::new("a.yaml", Place { line: 3, column: 5 }, "services.web", "has no image").with_hint("x");
+        let placed = Problem::new("a.yaml", Place { source: 0, line: 3, column: 5 }, "services.web", "has no image")
+            .with_hint("x");
         assert_eq!(placed.to_string(), "a.yaml:3:5: services.web: has no image (x)");
     }
 
@@ -167,7 +181,7 @@ mod tests {
         let mut collected = Collected::default();
         for line in (1..=PROBLEMS_MAX + 3).rev() {
             let line = u32::try_from(line).unwrap();
-            collected.add(Problem::new("a", Place { line, column: 1 }, "", "wrong"));
+            collected.add(Problem::new("a", Place { source: 0, line, column: 1 }, "", "wrong"));
         }
         let problems = collected.into_problems();
         assert_eq!((problems.list.len(), problems.omitted), (PROBLEMS_MAX, 3));

@@ -1,46 +1,31 @@
-//! The file as a whole: its top-level keys, and what must hold between services, networks and
+//! The files as a whole: the keys at the top, and what must hold between services, networks and
 //! volumes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use actions::spec::{AppSpec, DependencyCondition, HealthTest, NetworkSpec, RestartPolicy, VolumeSpec};
+use actions::spec::{AppSpec, DependencyCondition, HealthTest, NetworkSpec, RestartPolicy};
 use ids::{AppName, ServiceName};
 
 use crate::{
     Options,
+    files::Offered,
+    profiles::Profiles,
     reading::{Field, Reading, is_extension},
-    relations, service,
+    relations,
+    resources::{self, DEFAULT_NETWORK},
+    service,
     service::Draft,
-    units,
 };
 
-const KEYS: &[&str] = &["name", "services", "volumes", "networks", "version"];
-const LATER: &[(&str, &str)] = &[
-    ("configs", "put settings into `environment` or into the image"),
-    ("include", "put everything into one file"),
-    ("models", "leave it out"),
-    ("secrets", "put secrets into `environment`: its values are sealed to the host"),
-];
-const NETWORK_KEYS: &[&str] = &["driver", "internal", "labels", "external"];
-const NETWORK_LATER: &[(&str, &str)] = &[
-    ("attachable", "leave it out: it serves swarms only"),
-    ("driver_opts", "leave it out"),
-    ("enable_ipv4", "leave it out"),
-    ("enable_ipv6", "leave it out; the engine's default holds"),
-    ("ipam", "leave it out: the engine chooses free addresses"),
-    ("name", "leave it out: networks are named after the app"),
-];
-const VOLUME_KEYS: &[&str] = &["driver", "driver_opts", "labels", "external"];
-const VOLUME_LATER: &[(&str, &str)] = &[("name", "leave it out: volumes are named after the app")];
-/// The network of services that name none.
-const DEFAULT_NETWORK: &str = "default";
+pub(crate) const KEYS: &[&str] =
+    &["name", "services", "volumes", "networks", "configs", "secrets", "include", "version"];
+const LATER: &[(&str, &str)] = &[("models", "leave it out, and run the model as a service of its own")];
 
 /// Reads the file. The result counts only if `reading` holds no problem afterwards.
 pub(crate) fn read(reading: &mut Reading<'_>, root: &Field<'_>, options: &Options<'_>) -> Option<AppSpec> {
     let entries = reading.mapping(root)?;
-    let find = |key: &str| entries.iter().find(|entry| entry.key == key);
-    let app = app_name(reading, root, find("name"), options);
-    reading.project_name = app.as_ref().map(|app| app.as_str().to_owned());
+    let app = app_name(reading, root, root.find("name").as_ref(), options);
+    reading.sources.project_name = app.as_ref().map(|app| app.as_str().to_owned());
     for entry in &entries {
         match entry.key {
             "version" => reading.note(entry, "`version` is obsolete and has no effect", "remove it"),
@@ -52,14 +37,22 @@ pub(crate) fn read(reading: &mut Reading<'_>, root: &Field<'_>, options: &Option
             _ => reading.unknown_key(entry, "a Compose file", KEYS, LATER),
         }
     }
-    let mut networks = find("networks").map(|field| read_named(reading, field, network)).unwrap_or_default();
-    let volumes = find("volumes").map(|field| read_named(reading, field, volume)).unwrap_or_default();
-    let mut drafts = BTreeMap::new();
-    match find("services") {
+    let mut networks = resources::networks(reading, root, app.as_ref());
+    let volumes = resources::volumes(reading, root, app.as_ref());
+    let offered = Offered::read(reading, root);
+    let mut profiles = Profiles::new(reading, options);
+    let (mut drafts, mut left_out) = (BTreeMap::new(), BTreeSet::new());
+    match root.find("services") {
         Some(field) => {
-            drafts = read_named(reading, field, service::read);
+            services(reading, &field, &mut profiles, &offered, &mut drafts, &mut left_out);
+            profiles.tell_unknown(reading, root);
             if drafts.is_empty() && reading.problems.is_empty() {
-                reading.refuse_with(field, "no service stands here", "an app has at least one service with an image");
+                let (message, hint) = if left_out.is_empty() {
+                    ("no service stands here", "an app has at least one service with an image")
+                } else {
+                    ("every service is left out", "pass `--profile NAME` for those that are wanted")
+                };
+                reading.refuse_with(&field, message, hint);
             }
         }
         None => {
@@ -67,7 +60,8 @@ pub(crate) fn read(reading: &mut Reading<'_>, root: &Field<'_>, options: &Option
         }
     }
     join_default_network(&mut drafts, &mut networks);
-    relations::check(reading, &drafts, &networks, &volumes);
+    relations::forget_optional(reading, &mut drafts);
+    relations::check(reading, &drafts, &left_out, &networks, &volumes);
     let services = finished(reading, drafts);
     Some(AppSpec { app: app?, services, networks, volumes })
 }
@@ -102,73 +96,24 @@ fn app_name(
     name
 }
 
-/// Reads `name: …` entries, each by `read`.
-fn read_named<'n, 'a, T>(
-    reading: &mut Reading<'a>,
+/// Reads the services that take part, and names those that do not.
+fn services<'n>(
+    reading: &mut Reading<'_>,
     field: &Field<'n>,
-    read: fn(&mut Reading<'a>, &Field<'n>) -> T,
-) -> BTreeMap<ServiceName, T> {
-    let mut named = BTreeMap::new();
+    profiles: &mut Profiles,
+    offered: &Offered<'n>,
+    drafts: &mut BTreeMap<ServiceName, Draft<'n>>,
+    left_out: &mut BTreeSet<ServiceName>,
+) {
     for entry in reading.named_entries(field) {
-        let read = read(reading, &entry);
+        if !profiles.take(reading, &entry) {
+            left_out.extend(reading.key_name(&entry));
+            continue;
+        }
+        let draft = service::read(reading, &entry, offered);
         if let Some(name) = reading.key_name(&entry) {
-            named.insert(name, read);
+            drafts.insert(name, draft);
         }
-    }
-    named
-}
-
-fn network(reading: &mut Reading<'_>, field: &Field<'_>) -> NetworkSpec {
-    let mut network = NetworkSpec::default();
-    for entry in reading.mapping(field).unwrap_or_default() {
-        match entry.key {
-            "driver" => {
-                reading.parsed(&entry, |driver| match driver {
-                    "bridge" => Ok(()),
-                    _ => Err("only the driver bridge is supported by this version"),
-                });
-            }
-            "internal" => network.internal = reading.parsed(&entry, units::switch).unwrap_or_default(),
-            "labels" => network.labels = service::plain_labels(reading, &entry),
-            "external" => external(reading, &entry, "network"),
-            key if is_extension(key) => {}
-            _ => reading.unknown_key(&entry, "a network", NETWORK_KEYS, NETWORK_LATER),
-        }
-    }
-    network
-}
-
-fn volume(reading: &mut Reading<'_>, field: &Field<'_>) -> VolumeSpec {
-    const READABLE: &str = "driver options travel readable, and the host's policy judges them";
-    let mut volume = VolumeSpec::default();
-    for entry in reading.mapping(field).unwrap_or_default() {
-        match entry.key {
-            "driver" => {
-                reading.parsed(&entry, |driver| match driver {
-                    "local" => Ok(()),
-                    _ => Err("only the driver local is supported by this version"),
-                });
-            }
-            "driver_opts" => {
-                for option in reading.mapping(&entry).unwrap_or_default() {
-                    if let Some(text) = reading.plain_text(&option, READABLE) {
-                        volume.driver_opts.insert(option.key.to_owned(), text);
-                    }
-                }
-            }
-            "labels" => volume.labels = service::plain_labels(reading, &entry),
-            "external" => external(reading, &entry, "volume"),
-            key if is_extension(key) => {}
-            _ => reading.unknown_key(&entry, "a volume", VOLUME_KEYS, VOLUME_LATER),
-        }
-    }
-    volume
-}
-
-fn external(reading: &mut Reading<'_>, field: &Field<'_>, what: &str) {
-    if field.is_mapping() || reading.parsed(field, units::switch) == Some(true) {
-        let message = format!("an external {what}, made outside the app, is not supported by this version");
-        reading.refuse_with(field, message, format!("remove `external`: the app then makes its own {what}"));
     }
 }
 
@@ -197,8 +142,8 @@ fn finished(
     let completed: BTreeSet<ServiceName> = drafts
         .values()
         .flat_map(|draft| &draft.dependencies)
-        .filter(|(_, condition, _)| *condition == DependencyCondition::ServiceCompletedSuccessfully)
-        .map(|(name, ..)| name.clone())
+        .filter(|wait| wait.condition == DependencyCondition::ServiceCompletedSuccessfully)
+        .map(|wait| wait.service.clone())
         .collect();
     let unprobed: BTreeSet<ServiceName> = drafts
         .iter()
@@ -208,15 +153,20 @@ fn finished(
     let mut services = BTreeMap::new();
     for (name, draft) in drafts {
         let mut spec = draft.spec;
+        if let Some(alias) = draft.container_name {
+            for aliases in spec.networks.values_mut().filter(|aliases| !aliases.contains(&alias)) {
+                aliases.push(alias.clone());
+            }
+        }
         for (shared, _) in draft.shared {
             spec.depends_on.insert(shared, DependencyCondition::ServiceStarted);
         }
-        for (dependency, condition, field) in draft.dependencies {
-            if condition == DependencyCondition::ServiceHealthy && unprobed.contains(&dependency) {
-                let message = format!("`{dependency}` can never become healthy: its health check is switched off");
-                reading.refuse_with(&field, message, "give it a health check, or wait for service_started");
+        for wait in draft.dependencies {
+            if wait.condition == DependencyCondition::ServiceHealthy && unprobed.contains(&wait.service) {
+                let message = format!("`{}` can never become healthy: its health check is switched off", wait.service);
+                reading.refuse_with(&wait.field, message, "give it a health check, or wait for service_started");
             }
-            spec.depends_on.insert(dependency, condition);
+            spec.depends_on.insert(wait.service, wait.condition);
         }
         if completed.contains(&name) {
             match (&draft.restart, spec.restart) {

@@ -8,9 +8,11 @@ use ids::ServiceName;
 use zeroize::Zeroizing;
 
 use crate::{
+    assemble::not_found_words,
     interpolate::Template,
     limits::{ENTRIES_MAX, LIST_ITEMS_MAX, SECRETS_BYTES_MAX},
     problem::{Collected, Place, Problem, excerpt},
+    sources::{Found, Sources},
     suggest::nearest,
     yaml::{Entry, Kind, Node, path_key},
 };
@@ -40,6 +42,11 @@ impl<'n> Field<'n> {
         Self { node, key: "", at: node.at, path: format!("{}[{index}]", self.path) }
     }
 
+    /// The entry of that key, if this is a mapping that has it.
+    pub(crate) fn find(&self, key: &str) -> Option<Self> {
+        self.node.entries().iter().find(|entry| entry.key == key).map(|entry| self.entry(entry))
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.node.kind, Kind::Null)
     }
@@ -50,6 +57,11 @@ impl<'n> Field<'n> {
 
     pub(crate) fn is_mapping(&self) -> bool {
         matches!(self.node.kind, Kind::Mapping(_))
+    }
+
+    /// A key of a section at the top.
+    pub(crate) fn at_entry(entry: &'n Entry, section: &str) -> Self {
+        Self { node: &entry.value, key: &entry.key, at: entry.key_at, path: path_key(section, &entry.key) }
     }
 
     /// The text as the file has it, before variables.
@@ -76,12 +88,9 @@ impl Value {
     }
 }
 
-/// The state of reading one file.
+/// The state of reading one app.
 pub(crate) struct Reading<'a> {
-    file: &'a str,
-    variables: &'a BTreeMap<String, String>,
-    /// The app's name once known: `${COMPOSE_PROJECT_NAME}`, as for Compose.
-    pub(crate) project_name: Option<String>,
+    pub(crate) sources: Sources<'a>,
     pub(crate) problems: Collected,
     pub(crate) notes: Collected,
     noted_unset: BTreeSet<String>,
@@ -95,12 +104,10 @@ pub(crate) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(crate) fn new(file: &'a str, variables: &'a BTreeMap<String, String>, problems: Collected) -> Self {
+    pub(crate) fn new(sources: Sources<'a>) -> Self {
         Self {
-            file,
-            variables,
-            project_name: None,
-            problems,
+            sources,
+            problems: Collected::default(),
             notes: Collected::default(),
             noted_unset: BTreeSet::new(),
             hidden_names: BTreeSet::new(),
@@ -110,15 +117,20 @@ impl<'a> Reading<'a> {
     }
 
     pub(crate) fn refuse(&mut self, field: &Field<'_>, message: impl Into<String>) {
-        self.problems.add(Problem::new(self.file, field.at, &field.path, message));
+        self.problems.add(Problem::new(self.sources.file(field.at), field.at, &field.path, message));
     }
 
     pub(crate) fn refuse_with(&mut self, field: &Field<'_>, message: impl Into<String>, hint: impl Into<String>) {
-        self.problems.add(Problem::new(self.file, field.at, &field.path, message).with_hint(hint));
+        self.problems.add(Problem::new(self.sources.file(field.at), field.at, &field.path, message).with_hint(hint));
     }
 
     pub(crate) fn note(&mut self, field: &Field<'_>, message: impl Into<String>, hint: impl Into<String>) {
-        self.notes.add(Problem::new(self.file, field.at, &field.path, message).with_hint(hint));
+        self.notes.add(Problem::new(self.sources.file(field.at), field.at, &field.path, message).with_hint(hint));
+    }
+
+    /// As [`Self::note`], where nothing need be done.
+    pub(crate) fn note_plain(&mut self, field: &Field<'_>, message: impl Into<String>) {
+        self.notes.add(Problem::new(self.sources.file(field.at), field.at, &field.path, message));
     }
 
     /// Refuses a value for a reason; prints the value only where that is safe.
@@ -126,18 +138,26 @@ impl<'a> Reading<'a> {
         self.refuse(field, format!("{} is refused: {reason}", value.shown()));
     }
 
-    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
-        if name == "COMPOSE_PROJECT_NAME" && self.project_name.is_some() {
-            return self.project_name.as_deref();
+    /// Refuses a file that cannot be read; says nothing of one that is only needed still.
+    pub(crate) fn refuse_file(&mut self, field: &Field<'_>, path: &str, hidden: bool, found: &Found<'_>) {
+        if matches!(found, Found::Here(_) | Found::Needed) {
+            return;
         }
-        self.variables.get(name).map(String::as_str)
+        let shown = if hidden { "the file (hidden: a variable reached its path)".to_owned() } else { excerpt(path) };
+        let (message, hint) = not_found_words(&shown, found);
+        self.refuse_with(field, message, hint);
+    }
+
+    /// A variable as the file of `field` sees it.
+    pub(crate) fn variable(&self, field: &Field<'_>, name: &str) -> Option<&str> {
+        self.sources.variable(self.sources.scope(field.node.at), name)
     }
 
     /// Puts variables into `raw`, which stands at `field`.
     pub(crate) fn interpolate(&mut self, field: &Field<'_>, raw: &str) -> Option<Value> {
         let mut unset = Vec::new();
         let resolved = Template::parse(raw).and_then(|template| {
-            let text = template.resolve(&|name| self.variable(name), &mut unset)?;
+            let text = template.resolve(&|name| self.variable(field, name), &mut unset)?;
             Ok(Value { text, reached: template.has_variables() })
         });
         for name in unset {
@@ -149,7 +169,7 @@ impl<'a> Reading<'a> {
         match resolved {
             Ok(value) => Some(value),
             Err(error) => {
-                let problem = Problem::new(self.file, field.at, &field.path, error.to_string());
+                let problem = Problem::new(self.sources.file(field.at), field.at, &field.path, error.to_string());
                 self.problems.add(match error.hint() {
                     Some(hint) => problem.with_hint(hint),
                     None => problem,
@@ -229,6 +249,10 @@ impl<'a> Reading<'a> {
     /// Sealed whole as `name`.
     pub(crate) fn sealed(&mut self, name: String, text: Zeroizing<String>) -> Text {
         let name = SecretName(name);
+        if self.secrets.contains_key(&name) {
+            // One file that is granted twice travels once.
+            return Text::Sealed(SealedText { sealed: name });
+        }
         self.secret_bytes = self.secret_bytes.saturating_add(text.len());
         let text = if self.secret_bytes > SECRETS_BYTES_MAX { Zeroizing::default() } else { text };
         self.secrets.insert(name.clone(), text);
@@ -257,6 +281,11 @@ impl<'a> Reading<'a> {
         entries
     }
 
+    /// The items of a list, or the one value that stands for a list of one.
+    pub(crate) fn one_or_more<'n>(&mut self, field: &Field<'n>) -> Vec<Field<'n>> {
+        if field.raw().is_some() { vec![field.clone()] } else { self.list(field).unwrap_or_default() }
+    }
+
     /// The items of a list. Nothing at all counts as an empty one.
     pub(crate) fn list<'n>(&mut self, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
         match &field.node.kind {
@@ -282,9 +311,12 @@ impl<'a> Reading<'a> {
 
     /// Refuses a key that `whole` (such as "a service") does not have here.
     pub(crate) fn unknown_key(&mut self, field: &Field<'_>, whole: &str, known: &[&str], later: &[(&str, &str)]) {
+        if self.problems.is_full() {
+            return self.problems.count();
+        }
         let shown = excerpt(field.key);
         if let Some((_, hint)) = later.iter().find(|(key, _)| *key == field.key) {
-            return self.refuse_with(field, format!("the key {shown} is not supported by this version"), *hint);
+            return self.refuse_with(field, format!("the key {shown} is not supported here"), *hint);
         }
         let message = format!("{whole} has no key {shown}");
         let all: Vec<&str> = known.iter().copied().chain(later.iter().map(|(key, _)| *key)).collect();
@@ -307,7 +339,8 @@ mod tests {
     #[test]
     fn what_is_sealed_takes_no_more_memory_than_may_be_sealed() {
         let variables = BTreeMap::new();
-        let mut reading = Reading::new("compose.yaml", &variables, Collected::default());
+        let bundle = crate::Bundle { files: BTreeMap::new(), order: vec!["compose.yaml".to_owned()], complete: true };
+        let mut reading = Reading::new(Sources::new(&bundle, &variables));
         let text = "x".repeat(100_000);
         for n in 0..50 {
             reading.sealed(format!("web/environment/{n}"), text.clone().into());

@@ -17,24 +17,29 @@ use crate::{
 pub(crate) fn check(
     reading: &mut Reading<'_>,
     drafts: &BTreeMap<ServiceName, Draft<'_>>,
+    left_out: &BTreeSet<ServiceName>,
     networks: &BTreeMap<ServiceName, NetworkSpec>,
     volumes: &BTreeMap<ServiceName, VolumeSpec>,
 ) {
     for draft in drafts.values() {
-        let waits = draft.dependencies.iter().map(|(name, _, field)| (name, field));
+        let waits = draft.dependencies.iter().map(|wait| (&wait.service, &wait.field));
         for (name, field) in waits.chain(draft.shared.iter().map(|(name, field)| (name, field))) {
-            if !drafts.contains_key(name) {
-                unknown(reading, field, "service", name, drafts.keys());
+            if left_out.contains(name) {
+                let message = "the service it needs is left out, for none of its profiles is asked for";
+                let hint = "pass `--profile` for it, give both the same profile, or write `required: false`";
+                reading.refuse_with(field, message, hint);
+            } else if !drafts.contains_key(name) {
+                unknown(reading, field, "service", name, &names(drafts.keys()));
             }
         }
         for (name, field) in &draft.networks {
             if !networks.contains_key(name) {
-                unknown(reading, field, "network", name, networks.keys());
+                unknown(reading, field, "network", name, &names(networks.keys()));
             }
         }
         for (name, field) in &draft.volumes {
             if !volumes.contains_key(name) {
-                unknown(reading, field, "volume", name, volumes.keys());
+                unknown(reading, field, "volume", name, &names(volumes.keys()));
             }
         }
     }
@@ -42,19 +47,28 @@ pub(crate) fn check(
     ports(reading, drafts);
 }
 
-fn unknown<'k>(
-    reading: &mut Reading<'_>,
-    field: &Field<'_>,
-    what: &str,
-    name: &ServiceName,
-    known: impl Iterator<Item = &'k ServiceName>,
-) {
+/// Drops dependencies with `required: false` on services that are left out or do not exist.
+pub(crate) fn forget_optional(reading: &mut Reading<'_>, drafts: &mut BTreeMap<ServiceName, Draft<'_>>) {
+    let here: BTreeSet<ServiceName> = drafts.keys().cloned().collect();
+    for draft in drafts.values_mut() {
+        draft.dependencies.retain(|wait| wait.required || here.contains(&wait.service));
+        for wait in draft.dependencies.iter().filter(|wait| !wait.required) {
+            reading.note_plain(&wait.field, "it takes part in this deploy, so it is waited for as if it were required");
+        }
+    }
+}
+
+fn names<'k>(names: impl Iterator<Item = &'k ServiceName>) -> Vec<&'k str> {
+    names.map(ServiceName::as_str).collect()
+}
+
+/// Refuses a name that nothing has.
+pub(crate) fn unknown(reading: &mut Reading<'_>, field: &Field<'_>, what: &str, name: &ServiceName, known: &[&str]) {
     let Some(shown) = reading.shown_name(name) else {
         return reading.refuse(field, format!("no {what} has this name (hidden: a variable reached it)"));
     };
-    let known: Vec<&str> = known.map(ServiceName::as_str).collect();
     let message = format!("no {what} is called `{shown}`");
-    match (reading.nearest(shown, &known), what) {
+    match (reading.nearest(shown, known), what) {
         (Some(meant), _) => reading.refuse_with(field, message, format!("did you mean `{meant}`?")),
         (None, "service") => reading.refuse(field, message),
         (None, _) => reading.refuse_with(field, message, format!("declare it at the top: `{what}s: {{{shown}: }}`")),
@@ -65,7 +79,7 @@ fn unknown<'k>(
 fn cycles(reading: &mut Reading<'_>, drafts: &BTreeMap<ServiceName, Draft<'_>>) {
     let mut edges: BTreeMap<&ServiceName, BTreeMap<&ServiceName, &Field<'_>>> = BTreeMap::new();
     for (name, draft) in drafts {
-        let waits = draft.dependencies.iter().map(|(to, _, field)| (to, field));
+        let waits = draft.dependencies.iter().map(|wait| (&wait.service, &wait.field));
         let shares = draft.shared.iter().map(|(to, field)| (to, field));
         edges.insert(name, shares.chain(waits).filter(|(to, _)| drafts.contains_key(*to)).collect());
     }

@@ -15,17 +15,18 @@ fn decimal(text: &str) -> Option<(u128, u128, u128)> {
     Some((value(whole)?, value(fraction)?, 10u128.pow(u32::try_from(fraction.len()).ok()?)))
 }
 
-/// `512m`, `1.5gb`, `64KiB`, `1048576`: bytes. Units are powers of 1024, as for Docker.
+/// `512m`, `1.5gb`, `64KiB`, `64ki`, `1048576`: bytes. Units are powers of 1024, as for Docker.
 pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
-    const FORM: &str = "a size is a number with b, k, m, g or t, such as 512m";
+    const FORM: &str = "a size is a number with b, k, m, g, t or p, such as 512m";
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let factor: u128 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
+        "k" | "ki" | "kb" | "kib" => 1 << 10,
+        "m" | "mi" | "mb" | "mib" => 1 << 20,
+        "g" | "gi" | "gb" | "gib" => 1 << 30,
+        "t" | "ti" | "tb" | "tib" => 1 << 40,
+        "p" | "pi" | "pb" | "pib" => 1 << 50,
         _ => return Err(FORM),
     };
     let number = number.strip_suffix(' ').unwrap_or(number);
@@ -34,41 +35,48 @@ pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
     i64::try_from(total).ok().and_then(|n| u64::try_from(n).ok()).ok_or("the size is too large")
 }
 
-/// `1m30s`, `500ms`, `1.5h`: milliseconds. Units are h, m, s, ms, us.
+/// `1m30s`, `500ms`, `1.5h`, `1d12h`: milliseconds. Units are w, d, h, m, s, ms, us (µs), ns.
 pub(crate) fn duration_ms(text: &str) -> Result<u64, &'static str> {
-    const FORM: &str = "a span of time is numbers with h, m, s, ms or us, such as 1m30s or 500ms";
+    const FORM: &str = "a span of time is numbers with w, d, h, m, s, ms, us or ns, such as 1m30s or 500ms";
     if text == "0" {
         return Ok(0);
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return Err("the unit is missing: write 30s for seconds, 500ms for milliseconds");
     }
-    let (mut rest, mut total_us) = (text, 0u128);
+    if text.is_empty() {
+        return Err(FORM);
+    }
+    let (mut rest, mut total_ns) = (text, 0u128);
     while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| c.is_ascii_alphabetic()).ok_or(FORM)?;
+        let letter = |c: char| c.is_ascii_alphabetic() || matches!(c, 'µ' | 'μ');
+        let unit_at = rest.find(letter).ok_or(FORM)?;
         let (number, after) = rest.split_at(unit_at);
-        let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let unit_end = after.find(|c: char| !letter(c)).unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_end);
         let factor: u128 = match unit {
-            "us" => 1,
-            "ms" => 1_000,
-            "s" => 1_000_000,
-            "m" => 60_000_000,
-            "h" => 3_600_000_000,
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60 * 1_000_000_000,
+            "h" => 3_600 * 1_000_000_000,
+            "d" => 24 * 3_600 * 1_000_000_000,
+            "w" => 7 * 24 * 3_600 * 1_000_000_000,
             _ => return Err(FORM),
         };
         let (whole, fraction, scale) = decimal(number).ok_or(FORM)?;
         if !(fraction * factor).is_multiple_of(scale) {
-            return Err("the span of time is finer than a microsecond");
+            return Err("the span of time is finer than a nanosecond");
         }
-        // At most TEXT_BYTES_MAX / 2 parts of 10^18 * 3.6 * 10^9 each: far below 2^128.
-        total_us += whole * factor + fraction * factor / scale;
+        // At most TEXT_BYTES_MAX / 2 parts of 10^18 * 6.1 * 10^14 each, which is below 2^128 together.
+        total_ns += whole * factor + fraction * factor / scale;
         rest = next;
     }
-    if !total_us.is_multiple_of(1_000) {
+    if !total_ns.is_multiple_of(1_000_000) {
         return Err("the span of time is finer than a millisecond");
     }
-    let total = u64::try_from(total_us / 1_000).ok().filter(|&ms| ms <= DURATION_MS_MAX);
+    let total = u64::try_from(total_ns / 1_000_000).ok().filter(|&ms| ms <= DURATION_MS_MAX);
     total.ok_or("the span of time is longer than 30 days")
 }
 
@@ -101,6 +109,16 @@ pub(crate) fn mode(text: &str) -> Result<u32, &'static str> {
 pub(crate) fn whole(text: &str) -> Result<u32, &'static str> {
     const FORM: &str = "expected a whole number";
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(FORM);
+    }
+    text.parse().map_err(|_| "the number is too large")
+}
+
+/// A whole number that may have a sign.
+pub(crate) fn signed(text: &str) -> Result<i64, &'static str> {
+    const FORM: &str = "expected a whole number";
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(FORM);
     }
     text.parse().map_err(|_| "the number is too large")
@@ -146,6 +164,9 @@ mod tests {
             ("64 KiB", 64 << 10),
             ("10b", 10),
             (".5k", 512),
+            ("64ki", 64 << 10),
+            ("2Gi", 2 << 30),
+            ("1p", 1 << 50),
         ];
         let bad = ["", "m", "-1m", "1x", "1 0", "1mm", "0x10", "1e3", "9999999t", "99999999999999999999", "1.2.3", "∞"];
         check(bytes, &good, &bad);
@@ -162,8 +183,13 @@ mod tests {
             ("0s", 0),
             ("2000us", 2),
             ("1h30m15s10ms", 5_415_010),
+            ("1d12h", 129_600_000),
+            ("2w", 1_209_600_000),
+            ("5000µs", 5),
+            ("1000000ns", 1),
         ];
-        let bad = ["", "30", "1d", "-1s", "s", "1m30", "1500us", "0.1us", "1s ", "721h", "1µs", "1.s.", "1 s"];
+        let bad =
+            ["", "30", "1y", "-1s", "s", "1m30", "1500us", "0.1ns", "1s ", "721h", "5w", "1µs", "1ns", "1.s.", "1 s"];
         check(duration_ms, &good, &bad);
     }
 
@@ -181,6 +207,15 @@ mod tests {
         );
         check(whole, &[("0", 0), ("65535", 65535)], &["", "-1", "+1", "1.0", "4294967296", "0x1"]);
         check(switch, &[("true", true), ("FALSE", false)], &["yes", "no", "on", "1", "", "tRUE"]);
+    }
+
+    #[test]
+    fn numbers_with_a_sign() {
+        check(
+            signed,
+            &[("-1", -1), ("0", 0), ("65536", 65_536)],
+            &["", "-", "+1", "1.5", "99999999999999999999", "--1"],
+        );
     }
 
     proptest! {

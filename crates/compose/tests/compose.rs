@@ -1,44 +1,21 @@
-//! Whole files through the public door: realistic ones against golden specifications, wrong ones
-//! against golden messages; `hostile.rs` and `secrets.rs` hold the rest.
+//! Whole files through the public door: realistic projects against golden specifications, wrong ones
+//! against golden messages; `merging.rs`, `hostile.rs` and `secrets.rs` hold the rest.
 //!
-//! `tests/corpus/NAME.yaml` (variables in `NAME.env`) becomes `NAME.json`; `tests/refused/NAME.yaml`
-//! becomes `NAME.txt`. `UPDATE_EXPECT=1` blesses both.
-#![allow(clippy::disallowed_methods, reason = "the room itself has no disk; its tests read their corpus")]
+//! `tests/corpus/NAME/` and `tests/refused/NAME/` hold a project each; `case.json` says how it is read
+//! (`order`, `profiles`, `variables`), and `golden.json` or `golden.txt` what comes of it.
+//! `UPDATE_EXPECT=1` blesses both.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+mod common;
+
+use std::collections::BTreeMap;
 
 use actions::spec::{AppSpec, RestartPolicy};
-use compose::{Bundle, Composed, Options, Problems, dotenv, read};
+use common::{Project, projects, read_with};
+use compose::{Bundle, Composed, Options, Refused, read};
 use expect_test::expect_file;
 
-fn read_with(file: &str, yaml: &[u8], variables: &BTreeMap<String, String>) -> Result<Composed, Problems> {
-    let bundle = Bundle { files: BTreeMap::from([(file.to_owned(), yaml)]), main: file };
-    read(&bundle, &Options { variables, app_name: None, fallback_name: Some("Sample App") })
-}
-
-fn read_plain(yaml: &str) -> Result<Composed, Problems> {
+fn read_plain(yaml: &str) -> Result<Composed, Refused> {
     read_with("compose.yaml", yaml.as_bytes(), &BTreeMap::new())
-}
-
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
-}
-
-fn files(name: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder(name))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .collect();
-    files.sort();
-    files
-}
-
-fn variables_beside(path: &Path) -> BTreeMap<String, String> {
-    std::fs::read_to_string(path.with_extension("env")).map(|text| dotenv(&text).unwrap()).unwrap_or_default()
 }
 
 fn shown(composed: &Composed) -> String {
@@ -50,16 +27,15 @@ fn shown(composed: &Composed) -> String {
 }
 
 #[test]
-fn realistic_files_become_golden_specifications() {
-    let files = files("corpus");
-    assert!(files.len() >= 10, "the corpus has shrunk to {}", files.len());
-    for path in files {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let yaml = std::fs::read(&path).unwrap();
-        let variables = variables_beside(&path);
-        let composed = read_with(name, &yaml, &variables).unwrap_or_else(|problems| panic!("{problems}"));
-        expect_file![path.with_extension("json")].assert_eq(&shown(&composed));
-        let again = read_with(name, &yaml, &variables).unwrap();
+fn realistic_projects_become_golden_specifications() {
+    let projects = projects("corpus");
+    assert!(projects.len() >= 10, "the corpus has shrunk to {}", projects.len());
+    for path in projects {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let project = Project::open(&path);
+        let composed = project.read().unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        expect_file![path.join("golden.json")].assert_eq(&shown(&composed));
+        let again = project.read().unwrap();
         assert_eq!(shown(&again), shown(&composed), "{name} is read differently the second time");
         let json = serde_json::to_string(&composed.spec).unwrap();
         assert_eq!(serde_json::from_str::<AppSpec>(&json).unwrap(), composed.spec, "{name} does not round-trip");
@@ -67,14 +43,12 @@ fn realistic_files_become_golden_specifications() {
 }
 
 #[test]
-fn wrong_files_are_refused_with_golden_messages() {
-    let files = files("refused");
-    assert!(files.len() >= 8, "only {} wrong files", files.len());
-    for path in files {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let yaml = std::fs::read(&path).unwrap();
-        let problems = read_with(name, &yaml, &variables_beside(&path)).expect_err(name);
-        expect_file![path.with_extension("txt")].assert_eq(&format!("{problems}\n"));
+fn wrong_projects_are_refused_with_golden_messages() {
+    let projects = projects("refused");
+    assert!(projects.len() >= 8, "only {} wrong projects", projects.len());
+    for path in projects {
+        let problems = Project::open(&path).read().expect_err(&path.display().to_string());
+        expect_file![path.join("golden.txt")].assert_eq(&format!("{problems}\n"));
     }
 }
 
@@ -140,6 +114,65 @@ fn values_of_one_service() {
         r#""network_mode":"host","pid":"host","ipc":"shareable""#,
     );
     check_service("x-anything: {goes: [here]}\ninit: true", r#""init":true"#);
+    check_service(
+        "volumes: [\"./html:/srv:ro\", \"/srv/data:/data\", \"./app.conf:/etc/app.conf\", \".:/all\"]",
+        r#""mounts":[{"type":"bind","source":"./html","target":"/srv","read_only":true,"create":true},{"type":"bind","source":"/srv/data","target":"/data","create":true},{"type":"bind","source":"./app.conf","target":"/etc/app.conf"},{"type":"bind","source":"./","target":"/all","create":true}]"#,
+    );
+    check_service(
+        "volumes: [{type: bind, source: /srv/x, target: /x, bind: {create_host_path: false, propagation: rslave}}]",
+        r#"{"type":"bind","source":"/srv/x","target":"/x","propagation":"rslave"}"#,
+    );
+    check_service("tmpfs: /run:size=64m", r#"{"type":"tmpfs","target":"/run","size_bytes":67108864}"#);
+    check_service("tmpfs: [/run, /tmp]", r#"{"type":"tmpfs","target":"/run"},{"type":"tmpfs","target":"/tmp"}"#);
+    check_service("cap_drop: [all]\ncap_add: [NET_BIND_SERVICE]", r#""cap_drop":["ALL"]"#);
+    check_service("security_opt: [\"no-new-privileges:true\"]", r#""security_opt":["no-new-privileges=true"]"#);
+    check_service("sysctls: [net.core.somaxconn=1024]", r#""sysctls":{"net.core.somaxconn":"1024"}"#);
+    check_service("sysctls: {net.core.somaxconn: 1024}", r#""sysctls":{"net.core.somaxconn":"1024"}"#);
+    check_service(
+        "ulimits: {nproc: 65535, nofile: {soft: 20000, hard: 40000}}",
+        r#""ulimits":{"nofile":{"soft":20000,"hard":40000},"nproc":{"soft":65535,"hard":65535}}"#,
+    );
+    check_service("pids_limit: -1", r#""pids_limit":-1"#);
+    check_service(
+        "extra_hosts: [\"a:10.0.0.1\", \"a=::1\", \"gw:host-gateway\"]",
+        r#""extra_hosts":{"a":["10.0.0.1","::1"],"gw":["host-gateway"]}"#,
+    );
+    check_service("extra_hosts: {a: [10.0.0.1, 10.0.0.2]}", r#""extra_hosts":{"a":["10.0.0.1","10.0.0.2"]}"#);
+    check_service("hostname: a.b\ndomainname: c.d", r#""hostname":"a.b","domainname":"c.d""#);
+    check_service(
+        "dns: 9.9.9.9\ndns_search: [a.b]\ndns_opt: [\"ndots:2\"]",
+        r#""dns":["9.9.9.9"],"dns_search":["a.b"],"dns_opt":["ndots:2"]"#,
+    );
+    check_service(
+        "expose: [80, 8000-8001/udp]",
+        r#""expose":[{"port":80,"protocol":"tcp"},{"port":8000,"protocol":"udp"},{"port":8001,"protocol":"udp"}]"#,
+    );
+    check_service(
+        "platform: linux/arm64\npull_policy: if_not_present",
+        r#""platform":"linux/arm64","pull_policy":"missing""#,
+    );
+    check_service("shm_size: 1gb", r#""shm_size_bytes":1073741824"#);
+    check_service("userns_mode: host\nuts: host", r#""userns_mode":"host","uts":"host""#);
+    check_service(
+        "mem_limit: 1g\nmem_reservation: 512m\nmemswap_limit: -1\nmem_swappiness: 10\noom_score_adj: 500",
+        r#""mem_reservation_bytes":536870912,"memswap_limit_bytes":-1,"mem_swappiness":10,"oom_score_adj":500"#,
+    );
+    check_service("cpu_shares: 512\ncpuset: 0-1", r#""cpu_shares":512,"cpuset":"0-1""#);
+    check_service("group_add: [audio, 1001]", r#""group_add":["audio","1001"]"#);
+    check_service("stdin_open: true\ntty: true", r#""stdin_open":true,"tty":true"#);
+    check_service("device_cgroup_rules: [\"c 1:3 mr\"]", r#""device_cgroup_rules":["c 1:3 mr"]"#);
+    check_service("annotations: {com.example.a: b}", r#""annotations":{"com.example.a":"b"}"#);
+    check_service("container_name: shop-web", r#""networks":{"default":["shop-web"]}"#);
+    check_service(
+        "deploy: {resources: {limits: {cpus: '0.5', memory: 64M, pids: 10}, reservations: {memory: 16M}}, replicas: 1}",
+        r#""mem_limit_bytes":67108864,"cpus_milli":500,"pids_limit":10,"mem_reservation_bytes":16777216"#,
+    );
+    check_service(
+        "deploy: {restart_policy: {condition: on-failure, max_attempts: 3, delay: 5s}}",
+        r#""restart":{"on_failure":{"max_attempts":3}}"#,
+    );
+    check_service("deploy: {restart_policy: {condition: any}}", r#""restart":"always""#);
+    check_service("healthcheck: {interval: 5s, start_interval: 1s}", r#"{"test":"inherit","interval_ms":5000}"#);
     check_service("networks: {default: {aliases: [www]}}", r#""networks":{"default":["www"]}"#);
     check_service("user: ~", r#""image":"nginx","restart""#);
 }
@@ -148,8 +181,8 @@ fn values_of_one_service() {
 fn wrong_values_of_one_service() {
     for (keys, expected) in [
         ("comand: x", "compose.yaml:4:5: services.web.comand: a service has no key `comand` (did you mean `command`?)"),
-        ("build: .", "services.web.build: the key `build` is not supported by this version"),
-        ("env_file: .env", "the key `env_file` is not supported"),
+        ("build: .", "services.web.build: the key `build` is not supported here"),
+        ("env_file: .env", "services.web.env_file: `.env` is not there"),
         ("zzz: 1", "a service has no key `zzz` (known here: image, command,"),
         ("ports: [\"80:80:80\"]", "services.web.ports[0]: `80:80:80` is refused: the address"),
         ("ports: [{published: 80}]", "services.web.ports[0]: the port has no `target`"),
@@ -158,13 +191,50 @@ fn wrong_values_of_one_service() {
             "ports: [\"127.0.0.1:80:80\", \"80:81\"]",
             "ports[1]: port 80 of the host is taken already, by services.web.ports[0]",
         ),
-        ("volumes: [\"./html:/srv\"]", "services.web.volumes[0]: `./html:/srv` mounts files of the host (mounts of"),
-        ("volumes: [\"/var/run/docker.sock:/x\"]", "mounts files of the host"),
+        ("volumes: [\"../html:/srv\"]", "services.web.volumes[0]: `../html:/srv` leaves the app's folder"),
+        ("volumes: [\"./a/../../html:/srv\"]", "leaves the app's folder"),
+        ("volumes: [\"/a/../b:/x\"]", "a path of the host has no `..`"),
+        ("volumes: [\"/a:/x:ro,shiny\"]", "after the second colon stands ro or rw"),
         ("volumes: [\"C:\\\\x:/x\"]", "volumes[0]"),
+        ("volumes: [{type: bind, target: /x}]", "services.web.volumes[0]: the bind has no `source`"),
         (
-            "volumes: [{type: bind, source: /, target: /x}]",
-            "services.web.volumes[0].type: the mount brings in files of the host",
+            "volumes: [{type: bind, source: /a, target: /x, bind: {selinux: z}}]",
+            "the key `selinux` is not supported here",
         ),
+        ("volumes: [{type: bind, source: /a, target: /x, bind: {propagation: up}}]", "write rprivate"),
+        ("tmpfs: /run:exec", "the options known are"),
+        ("tmpfs: [/run]\nvolumes: [\"x:/run\"]", "have the same target"),
+        ("deploy: {replicas: 2}", "services.web.deploy.replicas: `2` is refused: the number is 1"),
+        ("scale: 0", "the number is 1"),
+        ("deploy: {mode: replicated-job}", "write replicated or global"),
+        ("deploy: {resources: {reservations: {devices: []}}}", "the key `devices` is not supported here"),
+        (
+            "mem_limit: 1g\ndeploy: {resources: {limits: {memory: 2g}}}",
+            "`mem_limit` of the service says something else",
+        ),
+        ("deploy: {restart_policy: {condition: sometimes}}", "the condition is none, on-failure or any"),
+        ("configs: [site]", "no config is called `site`"),
+        ("secrets: [{target: x}]", "it has no `source`"),
+        ("ulimits: {nofiles: 1}", "did you mean `nofile`?"),
+        ("ulimits: {nofile: {soft: 2, hard: 1}}", "the soft limit is above the hard one"),
+        ("sysctls: {net.core.somaxconn: }", "the kernel parameter has no value"),
+        ("extra_hosts: [\"db\"]", "a host is written name=address"),
+        ("dns: resolver", "a resolver is an IP address"),
+        ("hostname: -x", "a host name has letters"),
+        ("pull_policy: daily", "write always, missing"),
+        ("pull_policy: build", "images are not built here"),
+        ("platform: linux", "a platform is written os/architecture"),
+        ("expose: [\"80:80\"]", "one of the container alone"),
+        ("uts: container:x", "the only value is host"),
+        ("security_opt: [\"seccomp:./p.json\"]", "profiles of your own are not sent along"),
+        ("device_cgroup_rules: [x]", "a device rule is written"),
+        ("links: [nobody]", "no service is called `nobody`"),
+        ("stop_grace_period: 11m", "a host waits for 10 minutes at most"),
+        ("env_file: ~/x.env", "`~` is another folder for everybody"),
+        ("env_file: /etc/passwd", "lies outside of the folder of the first Compose file"),
+        ("env_file: [{required: false}]", "`env_file` has no `path`"),
+        ("extends: nobody", "the service it extends is not in that file"),
+        ("extends: web", "services extend each other in a circle: web → web"),
         ("volumes: [/data]", "is a volume without a name"),
         ("volumes: [\"data:/data\"]", "no volume is called `data` (declare it at the top: `volumes: {data: }`)"),
         ("volumes: [\"data:data\"]", "it begins with /"),
@@ -192,7 +262,6 @@ fn wrong_values_of_one_service() {
         ("healthcheck: {test: [CMD]}", "wrong number of parts"),
         ("healthcheck: {retries: 0}", "at least 1 probe"),
         ("healthcheck: {interval: 0s}", "at least 1ms"),
-        ("healthcheck: {start_interval: 1s}", "not supported by this version"),
         ("healthcheck: {test: x, disable: true}", "remove one of them"),
         ("network_mode: bridge", "write host, none, service:NAME or container:NAME"),
         ("network_mode: service:db", "no service is called `db`"),
@@ -200,7 +269,7 @@ fn wrong_values_of_one_service() {
         ("network_mode: host\nnetworks: [a]", "exclude each other"),
         ("network_mode: host\nports: [80]", "cannot be published"),
         ("networks: [front]", "no network is called `front`"),
-        ("networks: {default: {ipv4_address: 1.2.3.4}}", "not supported by this version"),
+        ("networks: {default: {ipv4_address: 1.2.3.4}}", "not supported here"),
         ("depends_on: [wbe]", "no service is called `wbe` (did you mean `web`?)"),
         ("depends_on: {web: {}}", "the dependency has no `condition`"),
         ("depends_on: {web: {condition: ready}}", "`ready` is refused"),
@@ -232,7 +301,7 @@ fn wrong_files_as_a_whole() {
         ("name: Web\nservices: {a: {image: a}}", "`Web` is refused: an app's name has 1 to 48"),
         ("services: {a: {image: a}}\nvolume: {}", "did you mean `volumes`?"),
         ("image: a", "`image` is a key of a service and stands at the top"),
-        ("services: {a: {image: a}}\nsecrets: {}", "the key `secrets` is not supported"),
+        ("services: {a: {image: a}}\nmodels: {}", "the key `models` is not supported here"),
         ("services: {a: {image: a}}\n---\nservices: {}", "a second YAML document begins here"),
         ("services:\n\tweb: {}", "a line here is indented with a tab"),
         ("services: {a: {image: a}", "not valid YAML"),
@@ -240,11 +309,34 @@ fn wrong_files_as_a_whole() {
         ("services: &all {a: *all}", "the alias refers to something that contains it"),
         ("services: {a: {image: a, <<: text}}", "`<<` takes a mapping"),
         ("services: {? [a] : {image: a}}", "a key must be a plain text"),
-        ("services: {a: {image: a}}\nvolumes: {v: {external: true}}", "an external volume"),
+        (
+            "services: {a: {image: a}}\nvolumes: {v: {external: true, labels: {a: b}}}",
+            "an external volume has no settings",
+        ),
+        ("services: {a: {image: a}}\nvolumes: {v: {external: true, name: a b}}", "the engine's names have letters"),
+        ("services: {a: {image: a}}\nsecrets: {s: {external: true}}", "an external secret, which a swarm keeps"),
+        ("services: {a: {image: a}}\nsecrets: {s: {content: x}}", "a secret does not stand in the Compose file itself"),
+        ("services: {a: {image: a}}\nsecrets: {s: {}}", "the secret has no content"),
+        ("services: {a: {image: a}}\nconfigs: {s: {content: x, file: y}}", "from more than one place"),
+        (
+            "services: {a: {image: a, configs: [c]}}\nconfigs: {c: {environment: GONE}}",
+            "the variable `GONE` is not set",
+        ),
+        ("services: {a: {image: a, secrets: [c]}}\nsecrets: {c: {file: ../x}}", "lies outside of the folder"),
+        ("include: [other.yaml]\nservices: {a: {image: a}}", "include[0]: `other.yaml` is not there"),
+        ("include: [https://example.org/x]\nservices: {a: {image: a}}", "it is an address"),
+        ("services: {a: {image: a, profiles: [p]}}", "every service is left out"),
+        (
+            "services: {a: {image: a, depends_on: [b]}, b: {image: b, profiles: [p]}}",
+            "the service it needs is left out",
+        ),
         ("services: {a: {image: a}}\nvolumes: {v: {driver: nfs}}", "only the driver local"),
-        ("services: {a: {image: a}}\nvolumes: {v: {name: x}}", "volumes are named after the app"),
+        ("services: {a: {image: a}}\nvolumes: {v: {name: x}}", "a volume of the app has no name of its own"),
         ("services: {a: {image: a}}\nnetworks: {n: {driver: overlay}}", "only the driver bridge"),
-        ("services: {a: {image: a}}\nnetworks: {n: {external: {name: x}}}", "an external network"),
+        (
+            "services: {a: {image: a}}\nnetworks: {n: {external: true, internal: true}}",
+            "an external network has no settings",
+        ),
         ("services: {a: {image: a}}\nvolumes: {v: {driver_opts: {o: \"$X\"}}}", "cannot be sealed"),
         ("services: {a: {image: a}}\nnetworks: {n: {labels: {o: \"$X\"}}}", "cannot be sealed"),
         (
@@ -287,11 +379,13 @@ services:
 fn the_name_comes_from_the_option_then_the_file_then_the_folder() {
     let variables = BTreeMap::new();
     let name = |yaml: &str, option: Option<&str>, folder: Option<&str>| {
-        let bundle = Bundle { files: BTreeMap::from([("c".to_owned(), yaml.as_bytes())]), main: "c" };
+        let files = BTreeMap::from([("c".to_owned(), Some(yaml.as_bytes()))]);
+        let bundle = Bundle { files, order: vec!["c".to_owned()], complete: true };
         let options = Options {
             variables: &variables,
             app_name: option.map(|name| name.parse().unwrap()),
             fallback_name: folder,
+            profiles: &[],
         };
         read(&bundle, &options).map(|composed| composed.spec.app.to_string()).map_err(|problems| problems.to_string())
     };
@@ -301,18 +395,6 @@ fn the_name_comes_from_the_option_then_the_file_then_the_folder() {
     assert_eq!(name(unnamed, None, Some("_My App 2.0-")), Ok("myapp20".to_owned()));
     assert!(name(unnamed, None, Some("日本")).unwrap_err().contains("the app has no name"));
     assert!(name(unnamed, None, None).unwrap_err().contains("the app has no name"));
-}
-
-#[test]
-fn a_bundle_holds_its_main_file_and_no_other() {
-    let variables = BTreeMap::new();
-    let options = Options { variables: &variables, app_name: None, fallback_name: Some("a") };
-    let missing = Bundle { files: BTreeMap::new(), main: "a.yaml" };
-    assert!(read(&missing, &options).unwrap_err().to_string().contains("a.yaml: the bundle does not hold this file"));
-    let yaml: &[u8] = b"services: {a: {image: a}}";
-    let two =
-        Bundle { files: BTreeMap::from([("a.yaml".to_owned(), yaml), ("b.yaml".to_owned(), yaml)]), main: "a.yaml" };
-    assert!(read(&two, &options).unwrap_err().to_string().contains("b.yaml: this version reads one Compose file"));
 }
 
 #[test]

@@ -4,21 +4,18 @@
     reason = "the room itself has no disk and no clock; its tests read their corpus and time hostile files"
 )]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use actions::spec::{AppSpec, Text};
-use compose::{Bundle, Composed, Options, Problems, limits, read};
+use common::{projects, read_with};
+use compose::{Refused, limits};
 use proptest::prelude::*;
-
-fn read_with(file: &str, yaml: &[u8], variables: &BTreeMap<String, String>) -> Result<Composed, Problems> {
-    let bundle = Bundle { files: BTreeMap::from([(file.to_owned(), yaml)]), main: file };
-    read(&bundle, &Options { variables, app_name: None, fallback_name: Some("Sample App") })
-}
 
 /// Refused with these words, in far less time than a person notices (generous for a busy machine).
 fn check_hostile(yaml: &[u8], expected: &str) {
@@ -123,15 +120,8 @@ fn a_specification_or_secrets_that_fit_no_order_are_refused() {
 
 /// Files of the corpus as seeds, so that mutations come near to what is understood.
 fn seeds() -> Vec<Vec<u8>> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let mut paths: Vec<_> = ["corpus", "refused"]
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(tests.join(folder)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .collect();
-    paths.sort();
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    let paths = ["corpus", "refused"].map(projects).concat();
+    paths.iter().filter_map(|path| std::fs::read(path.join("compose.yaml")).ok()).collect()
 }
 
 static SEEDS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
@@ -230,7 +220,8 @@ fn check_any(bytes: &[u8]) {
             assert!(!json.contains("\\u0000"));
             assert_eq!(serde_json::from_str::<AppSpec>(&json).unwrap(), composed.spec);
         }
-        Err(problems) => {
+        Err(Refused::Needs(needed)) => panic!("a complete bundle needs {needed:?}"),
+        Err(Refused::Problems(problems)) => {
             assert!(!problems.list.is_empty() && problems.list.len() <= limits::PROBLEMS_MAX);
         }
     }

@@ -13,9 +13,9 @@ use crate::{
 /// Labels of this prefix say who owns a container; a file may not forge them.
 const OWN_LABELS: &str = "io.serverflow.";
 
-/// Reads `environment`. Every value is sealed, also one that no variable reached: what stands in an
-/// environment is more often a secret than not.
-pub(super) fn environment(reading: &mut Reading<'_>, service: &str, field: &Field<'_>) -> BTreeMap<String, Text> {
+/// Reads `environment`. Every value will be sealed, also one that no variable reached: what stands in
+/// an environment is more often a secret than not.
+pub(super) fn environment(reading: &mut Reading<'_>, field: &Field<'_>) -> BTreeMap<String, Zeroizing<String>> {
     let mut environment = BTreeMap::new();
     for (name, item, raw) in pairs(reading, field) {
         let Some(value) = environment_value(reading, &item, &name, raw) else { continue };
@@ -23,12 +23,37 @@ pub(super) fn environment(reading: &mut Reading<'_>, service: &str, field: &Fiel
             reading.refuse(&item, format!("the entry has more than {TEXT_BYTES_MAX} bytes"));
             continue;
         }
-        let text = reading.sealed(format!("{service}/environment/{name}"), value);
-        if environment.insert(name, text).is_some() {
+        if environment.insert(name, value).is_some() {
             reading.refuse_with(&item, "the variable is set twice", "remove one of them");
         }
     }
     environment
+}
+
+/// Kernel parameters: they travel readable, for the host's policy judges them.
+pub(super) fn sysctls(reading: &mut Reading<'_>, field: &Field<'_>) -> BTreeMap<String, String> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/');
+    let mut sysctls = BTreeMap::new();
+    for (name, item, raw) in pairs(reading, field) {
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(known) {
+            reading.refuse_with(&item, "the name is not one of a kernel parameter", "write it as net.core.somaxconn");
+            continue;
+        }
+        let Some(value) = raw.and_then(|raw| reading.interpolate(&item, raw)) else {
+            if raw.is_none() {
+                reading.refuse(&item, "the kernel parameter has no value");
+            }
+            continue;
+        };
+        if value.text.is_empty() || value.text.len() > NAME_BYTES_MAX || value.text.chars().any(char::is_control) {
+            reading.refuse_value(&item, &value, "a kernel parameter's value is a number or a few words");
+            continue;
+        }
+        if sysctls.insert(name, value.text.to_string()).is_some() {
+            reading.refuse_with(&item, "the kernel parameter is set twice", "remove one of them");
+        }
+    }
+    sysctls
 }
 
 fn environment_value(
@@ -46,7 +71,7 @@ fn environment_value(
     }
     let Some(raw) = raw else {
         // Without a value it comes from where the deploy is asked for, and is left out if it is not there.
-        let Some(value) = reading.variable(name).map(|value| Zeroizing::new(value.to_owned())) else {
+        let Some(value) = reading.variable(item, name).map(|value| Zeroizing::new(value.to_owned())) else {
             let hint = "set it, or remove the entry";
             reading.note(item, format!("the variable {name} is not set; the entry is left out"), hint);
             return None;
@@ -60,7 +85,7 @@ fn environment_value(
     Some(reading.interpolate(item, raw)?.text)
 }
 
-fn is_environment_name(name: &str) -> bool {
+pub(super) fn is_environment_name(name: &str) -> bool {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(known) && !name.as_bytes()[0].is_ascii_digit()
 }
@@ -81,7 +106,7 @@ pub(super) fn labels(reading: &mut Reading<'_>, service: &str, field: &Field<'_>
     labels
 }
 
-/// Labels of a network or volume: they travel readable, so no variable may stand in them.
+/// Labels of a network or volume, and annotations: they travel readable, so no variable may stand in them.
 pub(crate) fn plain_labels(reading: &mut Reading<'_>, field: &Field<'_>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     for (key, item, raw) in pairs(reading, field) {
@@ -90,7 +115,7 @@ pub(crate) fn plain_labels(reading: &mut Reading<'_>, field: &Field<'_>) -> BTre
         }
         let Some(value) = reading.interpolate(&item, raw.unwrap_or_default()) else { continue };
         if value.reached {
-            let hint = "labels of networks and volumes travel readable; write it without variables";
+            let hint = "it travels readable; write it without variables";
             reading.refuse_with(&item, "a variable stands here, but this text cannot be sealed", hint);
         }
         if labels.insert(key, value.text.to_string()).is_some() {

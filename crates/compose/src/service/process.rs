@@ -1,11 +1,9 @@
-//! How a service's process is run and ended, and what it may touch on the host.
+//! How a service's process is run and ended.
 
 use actions::spec::{RestartPolicy, Text};
 
 use crate::{
-    limits::MEMORY_BYTES_MIN,
-    paths,
-    reading::{Field, Reading, is_extension},
+    reading::{Field, Reading},
     units, words,
 };
 
@@ -71,24 +69,6 @@ pub(super) fn signal(text: &str) -> Result<String, &'static str> {
     }
 }
 
-pub(super) fn memory(text: &str) -> Result<u64, &'static str> {
-    match units::bytes(text)? {
-        bytes if bytes < MEMORY_BYTES_MIN => Err("the engine takes no memory limit below 6m"),
-        bytes => Ok(bytes),
-    }
-}
-
-/// A capability in the one spelling that policy compares: upper case, without `CAP_`.
-pub(super) fn capability(text: &str) -> Result<String, &'static str> {
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
-        Ok(name.to_owned())
-    } else {
-        Err("a capability is a name such as NET_ADMIN")
-    }
-}
-
 /// A list of single values, none of them twice.
 pub(super) fn distinct(
     reading: &mut Reading<'_>,
@@ -107,65 +87,6 @@ pub(super) fn distinct(
     list
 }
 
-/// `devices`, each in full: `/dev/here:/dev/there:rwm`.
-pub(super) fn devices(reading: &mut Reading<'_>, field: &Field<'_>) -> Vec<String> {
-    let mut devices = Vec::new();
-    for item in reading.list(field).unwrap_or_default() {
-        let read = if item.is_mapping() { device_long(reading, &item) } else { reading.parsed(&item, device) };
-        devices.extend(read);
-    }
-    devices
-}
-
-fn device(text: &str) -> Result<String, &'static str> {
-    let mut parts = text.split(':');
-    let source = parts.next().unwrap_or_default();
-    let target = parts.next().unwrap_or(source);
-    let permissions = parts.next().unwrap_or("rwm");
-    if parts.next().is_some() {
-        return Err("a device is written /dev/here:/dev/there:rwm");
-    }
-    Ok(format!("{}:{}:{}", device_path(source)?, device_path(target)?, device_permissions(permissions)?))
-}
-
-fn device_path(text: &str) -> Result<String, &'static str> {
-    if text.contains(':') {
-        return Err("a device's path has no colon");
-    }
-    match paths::absolute(text) {
-        Ok(path) => Ok(path),
-        Err(_) => Err("a device is written by its absolute path, such as /dev/ttyUSB0"),
-    }
-}
-
-fn device_permissions(text: &str) -> Result<String, &'static str> {
-    let distinct = text.chars().enumerate().all(|(i, c)| !text.chars().take(i).any(|before| before == c));
-    if !text.is_empty() && distinct && text.chars().all(|c| matches!(c, 'r' | 'w' | 'm')) {
-        Ok(text.to_owned())
-    } else {
-        Err("a device's permissions are r, w and m")
-    }
-}
-
-fn device_long(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<String> {
-    let (mut source, mut target, mut permissions) = (None, None, "rwm".to_owned());
-    for entry in reading.mapping(field)? {
-        match entry.key {
-            "source" => source = Some(reading.parsed(&entry, device_path)?),
-            "target" => target = Some(reading.parsed(&entry, device_path)?),
-            "permissions" => permissions = reading.parsed(&entry, device_permissions)?,
-            key if is_extension(key) => {}
-            _ => reading.unknown_key(&entry, "a device", &["source", "target", "permissions"], &[]),
-        }
-    }
-    let Some(source) = source else {
-        reading.refuse(field, "the device has no `source`");
-        return None;
-    };
-    let target = target.unwrap_or_else(|| source.clone());
-    Some(format!("{source}:{target}:{permissions}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,35 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn signals_capabilities_and_devices() {
+    fn signals() {
         check(
             signal,
             &[("SIGTERM", "SIGTERM"), ("INT", "INT"), ("9", "9"), ("SIGRTMIN+3", "SIGRTMIN+3")],
             &["", "SIGTREM", "sigterm", "0", "65", "SIGRTMIN+99", "SIGRTMAX+1", "-9"],
         );
-        check(
-            capability,
-            &[("NET_ADMIN", "NET_ADMIN"), ("cap_sys_time", "SYS_TIME")],
-            &["", "NET ADMIN", "CAP_", "A;B"],
-        );
-        check(
-            device,
-            &[("/dev/a", "/dev/a:/dev/a:rwm"), ("/dev/a:/dev/b", "/dev/a:/dev/b:rwm"), ("/dev/a:/b:r", "/dev/a:/b:r")],
-            &[
-                "",
-                "dev/a",
-                "/dev/a:/dev/b:x",
-                "/dev/a:/dev/b:rr",
-                "/dev/a:/dev/b:r:w",
-                "/dev/../etc/shadow",
-                "vendor.com/gpu=0",
-            ],
-        );
-    }
-
-    #[test]
-    fn memory_has_a_least() {
-        assert_eq!(memory("6m"), Ok(6 << 20));
-        assert!(memory("5m").is_err());
     }
 }

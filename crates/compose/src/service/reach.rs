@@ -4,37 +4,53 @@
 use actions::spec::DependencyCondition;
 use ids::ServiceName;
 
-use super::Draft;
+use super::{Draft, process};
 use crate::{
     limits::NAME_BYTES_MAX,
     reading::{Field, Reading, is_extension},
     units,
 };
 
+/// That a service waits for another.
+pub(crate) struct Wait<'n> {
+    pub(crate) service: ServiceName,
+    pub(crate) condition: DependencyCondition,
+    /// False: it does not wait if the other is left out.
+    pub(crate) required: bool,
+    pub(crate) field: Field<'n>,
+}
+
 pub(super) fn depends_on<'n>(reading: &mut Reading<'_>, draft: &mut Draft<'n>, field: &Field<'n>) {
     if field.is_list() {
         for item in reading.list(field).unwrap_or_default() {
             let Some(value) = reading.value(&item) else { continue };
-            let Some(name) = reading.name(&item, &value, &value.text) else { continue };
-            if draft.dependencies.iter().any(|(other, ..)| *other == name) {
+            let Some(service) = reading.name(&item, &value, &value.text) else { continue };
+            if draft.dependencies.iter().any(|other| other.service == service) {
                 reading.refuse_with(&item, "it is in the list twice", "remove one of them");
                 continue;
             }
-            draft.dependencies.push((name, DependencyCondition::ServiceStarted, item));
+            let condition = DependencyCondition::ServiceStarted;
+            draft.dependencies.push(Wait { service, condition, required: true, field: item });
         }
         return;
     }
     for entry in reading.mapping(field).unwrap_or_default() {
-        let Some(name) = reading.key_name(&entry) else { continue };
-        if let Some(condition) = condition(reading, &entry) {
-            draft.dependencies.push((name, condition, entry));
+        let Some(service) = reading.key_name(&entry) else { continue };
+        // Nothing after the name: an entry of a list, merged with a mapping.
+        let read = if entry.is_null() {
+            Some((DependencyCondition::ServiceStarted, true))
+        } else {
+            condition(reading, &entry)
+        };
+        if let Some((condition, required)) = read {
+            draft.dependencies.push(Wait { service, condition, required, field: entry });
         }
     }
 }
 
-fn condition(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<DependencyCondition> {
+fn condition(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<(DependencyCondition, bool)> {
     const CONDITIONS: &str = "write service_started, service_healthy or service_completed_successfully";
-    let mut condition = None;
+    let (mut condition, mut required) = (None, true);
     for entry in reading.mapping(field)? {
         match entry.key {
             "condition" => {
@@ -45,18 +61,13 @@ fn condition(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<DependencyC
                     _ => Err(CONDITIONS),
                 })?);
             }
-            // Accepted where they say what happens anyway.
-            "required" => {
-                if reading.parsed(&entry, units::switch)? {
-                    continue;
-                }
-                reading.refuse(&entry, "`required: false` is not supported by this version");
-            }
+            "required" => required = reading.parsed(&entry, units::switch)?,
+            // Accepted where it says what happens anyway.
             "restart" => {
-                if !reading.parsed(&entry, units::switch)? {
-                    continue;
+                if reading.parsed(&entry, units::switch)? {
+                    let hint = "leave it out: a service is replaced when its own settings or image change";
+                    reading.refuse_with(&entry, "`restart: true` is not supported here", hint);
                 }
-                reading.refuse(&entry, "`restart: true` is not supported by this version");
             }
             key if is_extension(key) => {}
             _ => reading.unknown_key(&entry, "a dependency", &["condition", "required", "restart"], &[]),
@@ -65,7 +76,31 @@ fn condition(reading: &mut Reading<'_>, field: &Field<'_>) -> Option<DependencyC
     if condition.is_none() {
         reading.refuse_with(field, "the dependency has no `condition`", CONDITIONS);
     }
-    condition
+    Some((condition?, required))
+}
+
+/// `SERVICE` or `SERVICE:NAME`. It waits for the other; the name is known to this service alone.
+pub(super) fn links<'n>(reading: &mut Reading<'_>, draft: &mut Draft<'n>, field: &Field<'n>) {
+    for item in reading.list(field).unwrap_or_default() {
+        let Some(value) = reading.value(&item) else { continue };
+        let (service, name) = value.text.split_once(':').unwrap_or((&value.text, &value.text));
+        let Some(other) = reading.name(&item, &value, service) else { continue };
+        if name != service {
+            match alias(name) {
+                Ok(name) => drop(draft.spec.links.insert(name, other.clone())),
+                Err(reason) => {
+                    reading.refuse_value(&item, &value, reason);
+                    continue;
+                }
+            }
+        }
+        draft.shared.push((other, item));
+    }
+    reading.note(
+        field,
+        "services on one network reach each other by name without `links`; its names are known to this service alone",
+        "use `aliases` under `networks` of the other service for names that all know, and `depends_on` to wait",
+    );
 }
 
 pub(super) fn networks<'n>(reading: &mut Reading<'_>, draft: &mut Draft<'n>, field: &Field<'n>) {
@@ -93,7 +128,7 @@ fn membership(reading: &mut Reading<'_>, field: &Field<'_>) -> Vec<String> {
         ("ipv4_address", "leave it out: services reach each other by name"),
         ("ipv6_address", "leave it out: services reach each other by name"),
         ("mac_address", "leave it out"),
-        ("priority", "leave it out"),
+        ("priority", "leave it out: networks are joined in the order of their names"),
         ("gw_priority", "leave it out"),
         ("link_local_ips", "leave it out"),
         ("driver_opts", "leave it out"),
@@ -102,7 +137,7 @@ fn membership(reading: &mut Reading<'_>, field: &Field<'_>) -> Vec<String> {
     let mut aliases = Vec::new();
     for entry in reading.mapping(field).unwrap_or_default() {
         match entry.key {
-            "aliases" => aliases = super::process::distinct(reading, &entry, alias),
+            "aliases" => aliases = process::distinct(reading, &entry, alias),
             key if is_extension(key) => {}
             _ => reading.unknown_key(&entry, "a network of a service", &["aliases"], LATER),
         }
@@ -110,7 +145,7 @@ fn membership(reading: &mut Reading<'_>, field: &Field<'_>) -> Vec<String> {
     aliases
 }
 
-fn alias(text: &str) -> Result<String, &'static str> {
+pub(super) fn alias(text: &str) -> Result<String, &'static str> {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(known) {
         Ok(text.to_owned())

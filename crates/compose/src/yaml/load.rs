@@ -7,7 +7,7 @@ use std::{
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
-use super::{Entry, Kind, Node, path_key};
+use super::{Entry, Kind, Node, Rule, path_key};
 use crate::{
     limits::{DEPTH_MAX, EXPANDED_BYTES_MAX, FILE_BYTES_MAX, NODES_MAX, TEXT_BYTES_MAX},
     problem::{Collected, Place, Problem, excerpt},
@@ -43,6 +43,7 @@ struct Pending {
 
 struct Frame {
     at: Place,
+    rule: Rule,
     anchor: usize,
     weight: Weight,
     content: Content,
@@ -63,7 +64,7 @@ struct Loader<'f> {
 ///
 /// # Errors
 /// The text is too large, not UTF-8, not YAML, or breaks a limit.
-pub(crate) fn load(file: &str, bytes: &[u8], problems: &mut Collected) -> Result<Rc<Node>, Problem> {
+pub(crate) fn load(file: &str, source: u16, bytes: &[u8], problems: &mut Collected) -> Result<Rc<Node>, Problem> {
     let text = decode(file, bytes)?;
     let mut loader = Loader {
         file,
@@ -77,7 +78,7 @@ pub(crate) fn load(file: &str, bytes: &[u8], problems: &mut Collected) -> Result
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| scan_problem(file, text, &error))?;
-        loader.event(event, place(span.start))?;
+        loader.event(event, Place { source, ..place(span.start) })?;
     }
     let nothing = || {
         Problem::new(file, Place::default(), "", "the file holds nothing")
@@ -110,13 +111,13 @@ fn number(n: usize) -> u32 {
 }
 
 fn place(mark: Marker) -> Place {
-    Place { line: number(mark.line()), column: number(mark.col()).saturating_add(1) }
+    Place { source: 0, line: number(mark.line()), column: number(mark.col()).saturating_add(1) }
 }
 
 fn place_after(before: &str) -> Place {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Place { line: number(line), column: number(column) }
+    Place { source: 0, line: number(line), column: number(column) }
 }
 
 fn scan_problem(file: &str, text: &str, error: &ScanError) -> Problem {
@@ -165,23 +166,28 @@ impl<'f> Loader<'f> {
             }
             Event::Scalar(text, style, anchor, tag) => self.scalar(&text, style, anchor, tag.as_deref(), at),
             Event::SequenceStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), &["seq"], at)?;
-                self.open(at, anchor, Content::List(Vec::new()))
+                let rule = self.check_tag(tag.as_deref(), &["seq"], at)?;
+                self.open(at, anchor, rule, Content::List(Vec::new()))
             }
             Event::MappingStart(anchor, tag) => {
-                self.check_tag(tag.as_deref(), &["map"], at)?;
+                let rule = self.check_tag(tag.as_deref(), &["map"], at)?;
                 let (entries, keys, merged) = (Vec::new(), BTreeMap::new(), Vec::new());
-                self.open(at, anchor, Content::Mapping { entries, keys, pending: None, merged })
+                self.open(at, anchor, rule, Content::Mapping { entries, keys, pending: None, merged })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(id) => self.alias(id, at),
         }
     }
 
-    fn check_tag(&self, tag: Option<&Tag>, known: &[&str], at: Place) -> Result<(), Problem> {
-        let Some(tag) = tag else { return Ok(()) };
+    fn check_tag(&self, tag: Option<&Tag>, known: &[&str], at: Place) -> Result<Rule, Problem> {
+        let Some(tag) = tag else { return Ok(Rule::Merge) };
         if tag.is_yaml_core_schema() && known.contains(&tag.suffix.as_str()) {
-            return Ok(());
+            return Ok(Rule::Merge);
+        }
+        match (tag.handle.as_str(), tag.suffix.as_str()) {
+            ("!", "reset") => return Ok(Rule::Reset),
+            ("!", "override") => return Ok(Rule::Override),
+            _ => {}
         }
         let shown = excerpt(&format!("{}{}", tag.handle, tag.suffix));
         self.refuse(at, format!("the tag {shown} is not understood here"))
@@ -195,7 +201,7 @@ impl<'f> Loader<'f> {
         tag: Option<&Tag>,
         at: Place,
     ) -> Result<(), Problem> {
-        self.check_tag(tag, &["str", "int", "float", "bool", "null"], at)?;
+        let rule = self.check_tag(tag, &["str", "int", "float", "bool", "null"], at)?;
         if text.len() > TEXT_BYTES_MAX {
             return self.refuse(at, format!("the text has {} bytes; {TEXT_BYTES_MAX} is the most", text.len()));
         }
@@ -206,12 +212,16 @@ impl<'f> Loader<'f> {
             // An anchor on a key is legal, an alias to it is refused: nobody means it.
             return self.grow(Weight { nodes: 1, bytes: text.len(), height: 0 }, at);
         }
-        let tagged_null = tag.is_some_and(|tag| tag.suffix == "null");
+        let tagged_null = rule == Rule::Reset || tag.is_some_and(|tag| tag.suffix == "null");
         let plain_null = style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL");
-        let kind = if tagged_null || (plain_null && tag.is_none()) { Kind::Null } else { Kind::Text(text.to_owned()) };
+        let kind = if tagged_null || (plain_null && (tag.is_none() || rule != Rule::Merge)) {
+            Kind::Null
+        } else {
+            Kind::Text(text.to_owned())
+        };
         let weight = Weight { nodes: 1, bytes: text.len(), height: 0 };
         self.grow(weight, at)?;
-        self.attach(Rc::new(Node { at, kind }), weight, anchor)
+        self.attach(Rc::new(Node { at, rule, kind }), weight, anchor)
     }
 
     /// If the innermost mapping waits for a key, takes this text as one.
@@ -243,14 +253,14 @@ impl<'f> Loader<'f> {
         }
     }
 
-    fn open(&mut self, at: Place, anchor: usize, content: Content) -> Result<(), Problem> {
+    fn open(&mut self, at: Place, anchor: usize, rule: Rule, content: Content) -> Result<(), Problem> {
         self.refuse_key_that_is_no_text(at)?;
         if self.stack.len() >= DEPTH_MAX {
             return self.refuse_depth(at);
         }
         let weight = Weight { nodes: 1, bytes: 0, height: 1 };
         self.grow(weight, at)?;
-        self.stack.push(Frame { at, anchor, weight, content });
+        self.stack.push(Frame { at, rule, anchor, weight, content });
         Ok(())
     }
 
@@ -274,7 +284,7 @@ impl<'f> Loader<'f> {
                 Kind::Mapping(entries)
             }
         };
-        self.attach(Rc::new(Node { at: frame.at, kind }), frame.weight, frame.anchor)
+        self.attach(Rc::new(Node { at: frame.at, rule: frame.rule, kind }), frame.weight, frame.anchor)
     }
 
     fn alias(&mut self, id: usize, at: Place) -> Result<(), Problem> {

@@ -18,7 +18,20 @@ use crate::problem::Place;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) at: Place,
+    pub(crate) rule: Rule,
     pub(crate) kind: Kind,
+}
+
+/// What a tag of the Compose specification asks of the merge with the files before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// As the key's own rule says.
+    #[default]
+    Merge,
+    /// `!reset`: as if the key stood in none of the files.
+    Reset,
+    /// `!override`: this value alone counts.
+    Override,
 }
 
 #[derive(Debug)]
@@ -38,6 +51,47 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// Where what is made of other nodes stands.
+    pub(crate) fn new(at: Place, kind: Kind) -> Rc<Self> {
+        Rc::new(Self { at, rule: Rule::Merge, kind })
+    }
+
+    /// The value of a key, if this is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Rc<Self>> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// The entries of a mapping; none of anything else.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            Kind::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// How many values it holds, itself included.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.kind {
+            Kind::Null | Kind::Text(_) => 1,
+            Kind::List(items) => items.iter().fold(1, |sum, item| sum.saturating_add(item.weight())),
+            Kind::Mapping(entries) => entries.iter().fold(1, |sum, entry| sum.saturating_add(entry.value.weight())),
+        }
+    }
+
+    /// Whether it says the same, wherever it stands.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Null, Kind::Null) => true,
+            (Kind::Text(a), Kind::Text(b)) => a == b,
+            (Kind::List(a), Kind::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b)),
+            (Kind::Mapping(a), Kind::Mapping(b)) => {
+                a.len() == b.len()
+                    && a.iter().all(|entry| other.get(&entry.key).is_some_and(|b| entry.value.says_the_same(b)))
+            }
+            _ => false,
+        }
+    }
+
     /// What it is, for messages.
     pub(crate) fn shape(&self) -> &'static str {
         match self.kind {
