@@ -35,6 +35,8 @@ mod resources;
 mod service;
 mod sources;
 mod suggest;
+#[cfg(test)]
+mod table;
 mod units;
 mod words;
 mod yaml;
