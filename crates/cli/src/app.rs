@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     arguments::{App, Lifecycle, SomeHosts},
+    check,
     client::Client,
     clock, deploy,
     exit::{Ended, Failure},
@@ -23,6 +24,7 @@ use crate::{
 
 pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<Ended, Failure> {
     match verb {
+        App::Check(files) => check::run(output, &files),
         App::Deploy(arguments) => deploy::run(output, client, arguments).await,
         App::List { host, extent } => {
             let query: Vec<_> = part("host", host.as_ref()).into_iter().collect();

@@ -14,7 +14,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, Deploy, Lifecycle},
+    app::{App, AppFiles, Deploy, Lifecycle},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
@@ -150,6 +150,8 @@ mod tests {
             "serverflow host revoke web-1 --yes",
             "serverflow app deploy -f compose.yaml --name sample --host local",
             "serverflow app deploy -f c.yaml --host a --host b --dry-run --queue-for 1h --env-file x.env",
+            "serverflow app deploy -f a.yaml -f b.yaml --host a --profile x --profile y --env-file a --env-file b",
+            "serverflow app check -f a.yaml -f - --profile * --with-file ../c --json",
             "serverflow app logs shop --service web --tail 5 --host a",
             "serverflow app remove shop --host a --detach",
             "serverflow action run host.facts --host a --param k=v --param x= --params p.json --dry-run",

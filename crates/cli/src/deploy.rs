@@ -1,35 +1,29 @@
-//! `app deploy`: a Compose file becomes a specification with its secrets sealed, goes to the control
+//! `app deploy`: Compose files become a specification with its secrets sealed, goes to the control
 //! plane as one operation, and is followed to its end.
-
-use std::{
-    collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
-};
 
 use api::{
     CommandStatus, DeployRequest, FleetInfo, HostDetail, HostStatus, HostSummary, OperationRequest, OperationResponse,
 };
-use compose::{Bundle, Composed, Options};
+use compose::Composed;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ids::{CommandId, HostName, OperationId};
 use serde::Serialize;
 use serde_json::Value;
-use zeroize::Zeroize as _;
 
 use crate::{
+    app_files,
     arguments::{Deploy, Hosts},
     client::Client,
     clock,
     exit::{Ended, Failure, Kind},
-    files, follow, limits, list, operation,
+    follow, limits, list, operation,
     operation::Wait,
     output::{Output, Paint, clean, clean_line, status_style},
     sealing::Sealing,
 };
 
 pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Result<Ended, Failure> {
-    let composed = read(&deploy)?;
+    let composed = app_files::read(&deploy.files)?;
     for note in &composed.notes {
         output.progress(format_args!("note: {}", clean(&note.to_string())));
     }
@@ -77,56 +71,6 @@ fn begin_words(output: &Output, request: &DeployRequest, app: &ids::AppName, hos
         let wait = request.queue_for_seconds.map_or(ids::DurationMs::from_mins(10), ids::DurationMs::from_secs);
         output.progress(format_args!("note: {} is offline; the order waits for it up to {wait}", host.summary.name));
     }
-}
-
-/// Reads the Compose file and its variables.
-fn read(deploy: &Deploy) -> Result<Composed, Failure> {
-    let file = &deploy.file;
-    let from_stdin = file.as_os_str() == "-";
-    let name = if from_stdin { "<stdin>".to_owned() } else { file.display().to_string() };
-    let bytes = files::read(file, compose::limits::FILE_BYTES_MAX)?;
-    let folder = if from_stdin { PathBuf::from(".") } else { folder_of(file) };
-    let mut variables = variables(deploy.env_file.as_deref(), &folder)?;
-    let fallback = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let composed = compose::read(
-        &Bundle { files: BTreeMap::from([(name.clone(), bytes.as_slice())]), main: &name },
-        &Options { variables: &variables, app_name: deploy.name.clone(), fallback_name: fallback.as_deref() },
-    );
-    // Any of them may be a secret.
-    variables.values_mut().for_each(|value| value.zeroize());
-    composed.map_err(|problems| {
-        let count = problems.list.len() + problems.omitted;
-        let things = if count == 1 { "1 problem".to_owned() } else { format!("{count} problems") };
-        Failure::places(problems, format!("{name} has {things}; nothing was sent"))
-    })
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
-}
-
-/// The process environment over a file of variables: the one that was named, which must be there, or
-/// `.env` beside the Compose file, which may.
-fn variables(env_file: Option<&Path>, folder: &Path) -> Result<BTreeMap<String, String>, Failure> {
-    let environment: BTreeMap<String, String> = env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let beside = folder.join(".env");
-    let path = match env_file {
-        Some(path) => path,
-        None if beside.is_file() => &beside,
-        None => return Ok(environment),
-    };
-    let text = files::read_text(path, limits::ENV_FILE_BYTES_MAX)?;
-    let mut variables = compose::dotenv_over(&text, &environment).map_err(|mut problem| {
-        problem.file = path.display().to_string();
-        Failure::places(problem.into(), format!("{} has a problem; nothing was sent", path.display()))
-    })?;
-    variables.extend(environment);
-    Ok(variables)
 }
 
 /// The hosts that were named, or those that are selected now: they must be known before anything can be
@@ -217,78 +161,7 @@ fn plan_words(document: &PlanDocument<'_>, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use clap::Parser as _;
-
     use super::*;
-    use crate::arguments::{App, Arguments, Noun};
-
-    fn deploy(folder: &Path, more: &[&str]) -> Deploy {
-        let file = folder.join("compose.yaml");
-        let line = ["serverflow", "app", "deploy", "--host", "a", "-f", file.to_str().unwrap()];
-        let arguments = Arguments::try_parse_from(line.iter().chain(more)).unwrap();
-        match arguments.noun {
-            Noun::App(App::Deploy(deploy)) => deploy,
-            other => panic!("not a deploy: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn variables_come_from_the_environment_over_the_file_beside() {
-        let folder = tempfile::tempdir().unwrap();
-        let shop = folder.path().join("Shop");
-        fs::create_dir(&shop).unwrap();
-        fs::write(
-            shop.join("compose.yaml"),
-            "services:\n  web:\n    image: x:1\n    environment:\n      A: ${A_OF_TEST}\n      P: ${PATH}\n",
-        )
-        .unwrap();
-        fs::write(shop.join(".env"), "A_OF_TEST=one\nPATH=never\n").unwrap();
-        fs::write(shop.join("other.env"), "A_OF_TEST=two\n").unwrap();
-        let check = |more: &[&str], value: &str| {
-            let composed = read(&deploy(&shop, more)).unwrap();
-            let secret = |name: &str| {
-                composed.secrets[&actions::spec::SecretName(format!("web/environment/{name}"))].to_string()
-            };
-            assert_eq!(secret("A"), value);
-            assert_eq!(secret("P"), env::var("PATH").unwrap());
-            composed.spec.app.to_string()
-        };
-        assert_eq!(check(&[], "one"), "shop");
-        let other = shop.join("other.env");
-        assert_eq!(check(&["--env-file", other.to_str().unwrap(), "--name", "store"], "two"), "store");
-        let missing = read(&deploy(&shop, &["--env-file", "/no/such/file"])).expect_err("must be there");
-        assert!(missing.lines().contains("/no/such/file"));
-    }
-
-    #[test]
-    fn every_problem_of_a_file_is_listed_with_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(
-            folder.path().join("compose.yaml"),
-            "services:\n  web:\n    imagee: x\n    ports: [\"8080:80:80:80\"]\n",
-        )
-        .unwrap();
-        let failure = read(&deploy(folder.path(), &[])).expect_err("refused");
-        assert_eq!(failure.kind, Kind::Invalid);
-        let lines = failure.lines();
-        assert!(lines.contains("compose.yaml:3:5: services.web.imagee: "), "{lines}");
-        assert!(lines.contains("compose.yaml:4:"), "{lines}");
-        assert!(lines.contains("problems; nothing was sent"), "{lines}");
-        fs::write(folder.path().join(".env"), "A=1\n=2\n").unwrap();
-        let lines = read(&deploy(folder.path(), &[])).expect_err("refused").lines();
-        assert!(lines.contains("/.env:2:"), "{lines}");
-    }
-
-    #[test]
-    fn a_file_beyond_the_bound_is_refused_before_it_is_parsed() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("compose.yaml"), vec![b'#'; 10 * 1024 * 1024]).unwrap();
-        let failure = read(&deploy(folder.path(), &[])).expect_err("refused");
-        assert_eq!(failure.kind, Kind::Invalid);
-        assert!(failure.lines().contains("has more than 1048576 bytes"), "{}", failure.lines());
-    }
 
     #[test]
     fn hosts_named_twice_are_meant_once() {

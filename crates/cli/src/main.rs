@@ -7,8 +7,10 @@
 
 mod action;
 mod app;
+mod app_files;
 mod arguments;
 mod audit;
+mod check;
 mod client;
 mod clock;
 mod command;
@@ -41,7 +43,7 @@ use clap::Parser as _;
 use serde::Serialize;
 
 use crate::{
-    arguments::{Arguments, Color, Noun},
+    arguments::{App, Arguments, Color, Noun},
     client::Client,
     exit::{Ended, Failure, Kind},
     output::Output,
@@ -95,6 +97,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Logout => sign_in::logout(output, place.ca).await,
         Noun::Whoami => sign_in::whoami(output, &Client::signed_in(place)?).await,
         Noun::Host(verb) => host::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::App(App::Check(files)) => check::run(output, &files),
         Noun::App(verb) => app::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Action(verb) => action::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,

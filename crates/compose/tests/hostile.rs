@@ -4,7 +4,7 @@
     reason = "the room itself has no disk and no clock; its tests read their corpus and time hostile files"
 )]
 
-mod common;
+mod bundles;
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use std::{
 };
 
 use actions::spec::{AppSpec, Text};
-use common::{projects, read_with};
+use bundles::{projects, read_with};
 use compose::{Refused, limits};
 use proptest::prelude::*;
 

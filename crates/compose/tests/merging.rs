@@ -1,11 +1,11 @@
 //! Several files as one: the merge rules, `extends`, `include`, files of variables, profiles, and the
 //! question for files that are still needed.
 
-mod common;
+mod bundles;
 
 use std::collections::BTreeMap;
 
-use common::read_files;
+use bundles::read_files;
 use compose::{Bundle, Needed, Options, Refused, read};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn merged(base: &str, over: &str) -> Value {
     let files = [("compose.yaml", base.as_str()), ("override.yaml", over.as_str())];
     let composed = read_files(&files, 2, &[("P", "8080"), ("T", "/data")], &[]);
     let composed = composed.unwrap_or_else(|problems| panic!("{base}{over}{problems}"));
-    let mut web = serde_json::to_value(&composed.spec.services.values().next().unwrap()).unwrap();
+    let mut web = serde_json::to_value(composed.spec.services.values().next().unwrap()).unwrap();
     for (name, text) in &composed.secrets {
         if let Some(variable) = name.0.strip_prefix("web/environment/") {
             web["environment"][variable] = json!(text.as_str());

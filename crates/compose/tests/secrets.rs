@@ -1,11 +1,11 @@
 //! What a variable brought is sealed whole, and no message or `Debug` shows it.
 
-mod common;
+mod bundles;
 
 use std::collections::BTreeMap;
 
 use actions::spec::Text;
-use common::read_with;
+use bundles::read_with;
 
 /// Wraps the keys of one service.
 fn service(keys: &str) -> String {

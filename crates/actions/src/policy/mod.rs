@@ -19,7 +19,7 @@ pub use demand::{Demand, ImageOrigin, NamespaceKind};
 pub use file::PolicyError;
 use pattern::{ActionPattern, PortPattern};
 
-use crate::registry::Class;
+use crate::{registry::Class, spec::AppSpec, spec_read};
 
 /// The action that no policy blocks: an owner who forbids everything can still be asked to stop.
 pub const CANCEL_ACTION: &str = "command.cancel";
@@ -133,6 +133,14 @@ impl Policy {
     pub fn judge(&self, action: &ActionName, class: Class, demands: &[Demand]) -> Result<(), Refusal> {
         self.judge_action(action, class)?;
         self.judge_demands(demands)
+    }
+
+    /// Everything of an app that this policy refuses, as far as that is known before the host has looked at
+    /// its images: what a person should know before anything is sent.
+    #[must_use]
+    pub fn refusals(&self, spec: &AppSpec) -> Vec<Refusal> {
+        let demands = spec_read::demands_unresolved(spec);
+        demands.iter().filter(|demand| !self.allows(demand)).map(Demand::refusal).collect()
     }
 
     /// Whether the demands alone are allowed; for those that come up once an action looked at the host.

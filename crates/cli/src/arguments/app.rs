@@ -10,12 +10,21 @@ use crate::spans;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum App {
-    /// Deploy a Compose file to one or more hosts
-    #[command(after_help = "Variables of the file (${A:-b}) are taken from the process environment, then from `.env` \
-        beside the file.\nEvery environment value is sealed to its host before it leaves this machine.\n\n\
+    /// Deploy Compose files to one or more hosts
+    #[command(
+        after_help = "Variables of the files (${A:-b}) are taken from the process environment, then from `.env` \
+        beside the first file.\nEvery environment value is sealed to its host before it leaves this machine.\n\n\
         Example:\n  serverflow app deploy -f compose.yaml --host web-1 --dry-run\n  \
-        TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h")]
+        TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h"
+    )]
     Deploy(Deploy),
+    /// Read Compose files as a deploy would, and send nothing
+    ///
+    /// Shows everything that is wrong with them at once, and what a host's default policy would refuse.
+    /// Nobody has to be signed in.
+    #[command(after_help = "Example:\n  serverflow app check -f compose.yaml\n  \
+        serverflow app check -f compose.yaml -f production.yaml --profile metrics --json")]
+    Check(AppFiles),
     /// List apps and where they run
     #[command(after_help = "Example:\n  serverflow app list --host web-1")]
     List {
@@ -85,16 +94,32 @@ pub(crate) struct Lifecycle {
     pub(crate) detach: bool,
 }
 
+/// The files of an app, and how they are read.
 #[derive(Debug, Args)]
-pub(crate) struct Deploy {
-    /// Compose file; `-` reads standard input
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    #[command(flatten)]
-    pub(crate) hosts: Hosts,
+pub(crate) struct AppFiles {
+    /// Compose file; `-` reads standard input. May be repeated: each is merged over those before it
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// Name of the app; wins over the file's `name` and its folder's name
     #[arg(long, value_name = "APP")]
     pub(crate) name: Option<AppName>,
+    /// Services of this profile take part as well; `*` for all. May be repeated; COMPOSE_PROFILES when absent
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// File of variables instead of `.env` beside the first Compose file; may be repeated, later ones win
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// File outside of the first Compose file's folder that the Compose files may read; may be repeated
+    #[arg(long = "with-file", value_name = "FILE")]
+    pub(crate) with_files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    #[command(flatten)]
+    pub(crate) files: AppFiles,
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
     /// Show what would change, and change nothing
     #[arg(long, conflicts_with = "detach")]
     pub(crate) dry_run: bool,
@@ -104,7 +129,4 @@ pub(crate) struct Deploy {
     /// How long the order may wait for a host that is away, up to 30d; 10m when absent
     #[arg(long, value_name = "SPAN", value_parser = spans::queue_seconds)]
     pub(crate) queue_for: Option<u64>,
-    /// File of variables instead of `.env` beside the Compose file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) env_file: Option<PathBuf>,
 }

@@ -247,3 +247,34 @@ fn a_revoked_host_is_refused_before_anything_is_sealed() {
     assert!(ran.stderr.contains("host a is revoked"), "{}", ran.stderr);
     assert!(server.heard_of("POST").is_empty());
 }
+
+#[test]
+fn a_check_needs_nobody_signed_in_and_no_control_plane() {
+    let home = Home::new().with("PASSWORD", "hunter2hunter2");
+    home.write("compose.yaml", COMPOSE);
+    home.write("open.yaml", "services: {web: {ports: [\"80:80\"], privileged: true, volumes: [\"./data:/data\"]}}");
+    let ran = home.run(&["app", "check", "-f", "compose.yaml"]).code(0);
+    let expected = expect_test::expect![[r#"
+        shop: web; 1 value is sealed
+        a host's owner has to allow, in policy.toml:
+          [images] registries = ["registry.example.org"]
+            because service web uses the image registry.example.org/web:1, from the registry registry.example.org
+    "#]];
+    expected.assert_eq(&ran.stdout);
+    let document = home.run(&["app", "check", "-f", "compose.yaml", "-f", "open.yaml", "--json"]).code(0).document();
+    let lines: Vec<&str> =
+        document["policy"].as_array().expect("a list").iter().filter_map(|line| line["line"].as_str()).collect();
+    for line in ["[ports] publish = [\"0.0.0.0:80\"]", "[containers] privileged = true"] {
+        assert!(lines.contains(&line), "{lines:?}");
+    }
+    assert_eq!(document["spec"]["services"]["web"]["mounts"][0]["source"], "./data");
+    assert_eq!(document["sealed"], json!(["web/environment/PASSWORD"]));
+    assert!(document["notes"][0]["message"].as_str().is_some_and(|note| note.contains("is looked for on the host")));
+    assert!(!document.to_string().contains("hunter2"));
+    home.write("open.yaml", "services: {web: {portss: [], comand: x, env_file: [gone.env, /etc/hostname]}}");
+    let document =
+        home.run(&["app", "check", "-f", "compose.yaml", "-f", "open.yaml", "--json"]).code(2).error_document();
+    let problems = document["problems"].as_array().expect("a list");
+    assert_eq!(problems.len(), 4, "{document}");
+    assert!(problems.iter().all(|problem| problem["file"] == "open.yaml" && problem["line"] == 1), "{document}");
+}
