@@ -66,7 +66,7 @@ pub(super) struct Merger<'s, 'a> {
 impl Merger<'_, '_> {
     /// `over` over `base`, both standing at `path`.
     pub(super) fn merge(&mut self, base: &Rc<Node>, over: &Rc<Node>, path: &mut Vec<String>) -> Rc<Node> {
-        if over.rule == Rule::Override || *self.copied > NODES_MAX {
+        if over.rule == Rule::Override || base.rule == Rule::Reset || *self.copied > NODES_MAX {
             return Rc::clone(over);
         }
         match (how(path), &base.kind, &over.kind) {
