@@ -28,9 +28,10 @@ pub use host::{
 };
 pub use list::Page;
 pub use operation::{
-    ActionSummary, AppDetail, AppInstance, AppSummary, DeployRequest, Event, OperationCommand, OperationRequest,
-    OperationResponse, OperationState, OperationSummary, SealedValue, SingleRequest,
+    ActionSummary, AppDetail, AppInstance, AppSummary, BundleBytes, BundleFile, DeployBundleRequest, DeployRequest,
+    Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, SealedValue,
+    SingleRequest,
 };
-pub use problem::{FieldError, Problem};
+pub use problem::{FieldError, FileProblem, Problem};
 pub use session::{FleetInfo, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use ids::{AppName, CommandId, HostName, OperationId, UserName};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
-use crate::{CommandStatus, Timestamp};
+use crate::{CommandStatus, FileProblem, Timestamp};
 
 /// `POST /api/v1/operations`. The client chooses the id, so that a retried request is the same
 /// request: 202 when it was taken up, 200 with the operation as it stands when it was known already,
@@ -17,6 +18,8 @@ pub enum OperationRequest {
     Single(SingleRequest),
     /// Plan, then deploy.
     Deploy(DeployRequest),
+    /// As `deploy`, from Compose files that the control plane reads and seals.
+    DeployBundle(DeployBundleRequest),
 }
 
 /// One action on some hosts.
@@ -64,6 +67,75 @@ pub struct DeployRequest {
     pub queue_for_seconds: Option<u64>,
 }
 
+/// A deploy of the app that some Compose files describe. The control plane reads them as the CLI does, with
+/// nothing but what is in the request, and seals every secret to each host before anything is stored; who
+/// must not trust it with plaintext uses the CLI, which seals before anything is sent. Sent again with the
+/// same id it is the same request if the specification and the names of what is sealed are the same.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployBundleRequest {
+    pub operation_id: OperationId,
+    pub hosts: Vec<HostName>,
+    /// Contents by path, relative and plain: the Compose files and all they name. A `.env` beside the first
+    /// Compose file stands behind `variables`.
+    pub files: BTreeMap<String, BundleFile>,
+    /// The Compose files among them, each merged over those before it.
+    pub order: Vec<String>,
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// Name of the app; wins over the files' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<AppName>,
+    #[serde(default)]
+    pub dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_for_seconds: Option<u64>,
+}
+
+/// What one file holds.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BundleFile {
+    /// UTF-8 text.
+    Text(String),
+    /// Any bytes.
+    Bytes(BundleBytes),
+}
+
+/// Bytes that are no text.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleBytes {
+    /// RFC 4648 section 4.
+    pub base64: String,
+}
+
+impl core::fmt::Debug for DeployBundleRequest {
+    /// Shows paths and names only: contents and variables hold secrets.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("DeployBundleRequest")
+            .field("operation_id", &self.operation_id)
+            .field("hosts", &self.hosts)
+            .field("files", &self.files.keys())
+            .field("order", &self.order)
+            .field("variables", &self.variables.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for DeployBundleRequest {
+    fn drop(&mut self) {
+        self.variables.values_mut().for_each(|value| value.zeroize());
+        for file in self.files.values_mut() {
+            match file {
+                BundleFile::Text(text) | BundleFile::Bytes(BundleBytes { base64: text }) => text.zeroize(),
+            }
+        }
+    }
+}
+
 /// One value sealed to one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,6 +155,9 @@ pub struct OperationResponse {
     pub selector: Option<String>,
     /// Every command so far; a deploy's second stage appears when its plan is in.
     pub commands: Vec<OperationCommand>,
+    /// Worth knowing about the files of a `deploy_bundle`; only in the answer to that request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<FileProblem>,
 }
 
 /// `GET /api/v1/operations`: a [`crate::Page`] of these, sorted by `created_at`, newest first unless asked

@@ -17,6 +17,35 @@ pub struct Problem {
     /// Single fields that were wrong, if any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Places in files that were wrong, if any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<FileProblem>,
+    /// How many more places there were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub problems_omitted: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// One place in a file of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileProblem {
+    /// Path of the file as the request names it.
+    pub file: String,
+    /// From 1; 0 when it concerns the file as a whole.
+    pub line: u32,
+    /// In characters, from 1; 0 when it concerns the file as a whole.
+    pub column: u32,
+    /// Path of the key, such as `services.web.ports[0]`; empty when there is none.
+    pub key: String,
+    /// What is wrong, or worth knowing.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// One field that was wrong.

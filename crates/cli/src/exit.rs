@@ -263,6 +263,8 @@ mod tests {
             status: 422,
             detail: "the parameters of host.facts are not valid".to_owned(),
             errors: vec![FieldError { field: "parameters.x".to_owned(), message: "unknown\u{1b}[2J".to_owned() }],
+            problems: Vec::new(),
+            problems_omitted: 0,
         };
         let failure = Failure::refused(422, problem);
         let expected = expect_test::expect![[r"

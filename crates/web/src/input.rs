@@ -3,7 +3,7 @@
 
 use core::str::FromStr;
 
-use api::{DeployRequest, OperationRequest, SingleRequest};
+use api::{DeployBundleRequest, DeployRequest, OperationRequest, SingleRequest};
 use axum::{
     body::Bytes,
     extract::{
@@ -66,7 +66,8 @@ pub(crate) fn operation_request(bytes: &[u8]) -> Result<OperationRequest, ApiErr
     match kind.as_ref().and_then(Value::as_str) {
         Some("single") => from_value::<SingleRequest>("", value).map(OperationRequest::Single),
         Some("deploy") => from_value::<DeployRequest>("", value).map(OperationRequest::Deploy),
-        _ => Err(ApiError::field("kind", "say `single` or `deploy`")),
+        Some("deploy_bundle") => from_value::<DeployBundleRequest>("", value).map(OperationRequest::DeployBundle),
+        _ => Err(ApiError::field("kind", "say `single`, `deploy` or `deploy_bundle`")),
     }
 }
 

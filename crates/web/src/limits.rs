@@ -89,6 +89,8 @@ pub const JOIN_TOKEN_LIFETIME_MIN: DurationMs = DurationMs::from_secs(10);
 /// Longest life of a join token.
 pub const JOIN_TOKEN_LIFETIME_MAX: DurationMs = DurationMs::from_days(7);
 
+/// Hosts of one request whose files are read and sealed here: each host costs a sealing of every secret.
+pub const BUNDLE_HOSTS_MAX: usize = 32;
 /// How often a cancellation is decided anew because its command moved meanwhile.
 pub const CANCEL_TRIES_MAX: usize = 4;
 /// Time for the store to answer a health check.

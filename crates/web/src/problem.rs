@@ -3,7 +3,7 @@
 //! the owner of the machine can mend go to the log, never to the answer.
 
 use actions::DecodeError;
-use api::{FieldError, Problem};
+use api::{FieldError, FileProblem, Problem};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -80,12 +80,21 @@ pub(crate) struct ApiError {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
+    problems: Vec<FileProblem>,
+    problems_omitted: usize,
     retry_after_seconds: Option<u64>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            problems: Vec::new(),
+            problems_omitted: 0,
+            retry_after_seconds: None,
+        }
     }
 
     /// One field of the request's content is wrong.
@@ -100,6 +109,11 @@ impl ApiError {
         }
         self.errors.push(FieldError { field, message });
         self
+    }
+
+    /// Places in an app's files that are wrong.
+    pub(crate) fn files(detail: impl Into<String>, problems: Vec<FileProblem>, omitted: usize) -> Self {
+        Self { problems, problems_omitted: omitted, ..Self::new(Kind::Invalid, detail) }
     }
 
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
@@ -120,6 +134,8 @@ impl ApiError {
             status: self.kind.status().as_u16(),
             detail: self.detail.clone(),
             errors: self.errors.clone(),
+            problems: self.problems.clone(),
+            problems_omitted: self.problems_omitted,
         }
     }
 }

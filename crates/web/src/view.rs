@@ -221,6 +221,7 @@ pub(crate) fn operation(
         result: result(command),
     });
     OperationResponse {
+        notes: Vec::new(),
         operation_id: id,
         commands: commands_shown.collect(),
         state: state(commands.iter().map(|command| command.status)),

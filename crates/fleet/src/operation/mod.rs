@@ -21,7 +21,7 @@ pub(crate) use self::next::may_have_next;
 pub use self::{
     cancel::{CancelDecision, CancelError, CancelOrigin, command_cancel},
     next::{app_change, operation_next},
-    propose::operation_propose,
+    propose::{authorise, operation_propose},
 };
 use crate::{
     model::{AppInstance, CommandStatus, NewCommand, Operation, UserRole},

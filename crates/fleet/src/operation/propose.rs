@@ -118,7 +118,11 @@ fn role_needed(class: Class) -> UserRole {
     }
 }
 
-pub(super) fn authorise(actor: &Principal, class: Class, action: &ActionName) -> Result<(), ProposeError> {
+/// Whether this person may order an action of that class.
+///
+/// # Errors
+/// [`ProposeError::NotAllowed`] with the role it takes.
+pub fn authorise(actor: &Principal, class: Class, action: &ActionName) -> Result<(), ProposeError> {
     let needs = role_needed(class);
     if actor.role < needs {
         return Err(ProposeError::NotAllowed { action: action.to_string(), needs, has: actor.role });

@@ -6,6 +6,7 @@ mod actions;
 mod agents;
 mod apps;
 mod audit;
+mod bundle;
 mod commands;
 mod fleet;
 mod health;

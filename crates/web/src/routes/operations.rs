@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ::actions::{DecodeError, spec::AppSpec};
 use api::{
-    DeployRequest, OperationRequest, OperationResponse, OperationSummary, Page, SealedValue as SealedShown,
-    SingleRequest, Timestamp,
+    DeployRequest, FileProblem, OperationRequest, OperationResponse, OperationSummary, Page,
+    SealedValue as SealedShown, SingleRequest, Timestamp,
 };
 use axum::{
     Json,
@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use data_encoding::BASE64;
-use envelope::messages::SealedValue;
+use envelope::messages::{SealedRef, SealedValue};
 use fleet::{
     limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
@@ -39,27 +39,32 @@ use crate::{
     limits,
     list::{List, ListQuery},
     problem::{ApiError, Kind},
-    routes::hosts,
+    routes::{bundle, hosts},
     state::Shared,
     view,
 };
 
 /// A request, taken apart and not yet judged.
-struct Wanted {
-    id: OperationId,
-    work: Work,
-    hosts: Vec<HostName>,
-    selector: Option<Selector>,
-    sealed: BTreeMap<HostName, Vec<SealedValue>>,
-    dry_run: bool,
-    queue_for: Option<DurationMs>,
+pub(super) struct Wanted {
+    pub(super) id: OperationId,
+    pub(super) work: Work,
+    pub(super) hosts: Vec<HostName>,
+    pub(super) selector: Option<Selector>,
+    pub(super) sealed: BTreeMap<HostName, Vec<SealedValue>>,
+    /// Sealed here, anew with each request: only the names can be compared.
+    pub(super) sealed_here: bool,
+    pub(super) dry_run: bool,
+    pub(super) queue_for: Option<DurationMs>,
+    /// Worth knowing about the files it came from.
+    pub(super) notes: Vec<FileProblem>,
 }
 
 impl Wanted {
-    fn read(request: OperationRequest) -> Result<Self, ApiError> {
+    async fn read(shared: &Shared, actor: &Principal, request: OperationRequest) -> Result<Self, ApiError> {
         match request {
             OperationRequest::Single(request) => Self::single(request),
             OperationRequest::Deploy(request) => Self::deploy(request),
+            OperationRequest::DeployBundle(request) => bundle::wanted(shared, actor, request).await,
         }
     }
 
@@ -75,6 +80,8 @@ impl Wanted {
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
             queue_for: queue_for(request.queue_for_seconds),
+            sealed_here: false,
+            notes: Vec::new(),
         })
     }
 
@@ -89,6 +96,8 @@ impl Wanted {
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
             queue_for: queue_for(request.queue_for_seconds),
+            sealed_here: false,
+            notes: Vec::new(),
         })
     }
 
@@ -111,7 +120,8 @@ impl Wanted {
             given.len() == command.order.sealed.len()
                 && given.iter().all(|given| {
                     let hash = sha256(&given.bytes);
-                    command.order.sealed.iter().any(|kept| kept.name == given.name && kept.sha256 == hash)
+                    let same = |kept: &SealedRef| kept.name == given.name && (self.sealed_here || kept.sha256 == hash);
+                    command.order.sealed.iter().any(same)
                 })
         });
         operation.requested_by == actor.user_name
@@ -124,7 +134,7 @@ impl Wanted {
     }
 }
 
-fn queue_for(seconds: Option<u64>) -> Option<DurationMs> {
+pub(super) fn queue_for(seconds: Option<u64>) -> Option<DurationMs> {
     seconds.map(|seconds| DurationMs(seconds.saturating_mul(1000)))
 }
 
@@ -151,7 +161,7 @@ pub(super) async fn propose(
     Actor(actor): Actor,
     OperationBody(request): OperationBody,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(request)?;
+    let wanted = Wanted::read(&shared, &actor, request).await?;
     if let Some(operation) = shared.store.operation(wanted.id).await? {
         return known(&shared, &operation, &wanted, &actor).await;
     }
@@ -180,7 +190,7 @@ pub(super) async fn propose(
         },
         Err(error) => return Err(error.into()),
     };
-    answer(&shared, id, status).await
+    answer(&shared, id, status, wanted.notes).await
 }
 
 /// A deploy's first stage has the specification as its parameters; the client knows it as `spec`.
@@ -229,15 +239,21 @@ async fn known(
 ) -> Result<Response, ApiError> {
     let commands = view::operation_commands(&*shared.store, operation.id).await?;
     if wanted.made(operation, &commands, actor) {
-        return answer(shared, operation.id, StatusCode::OK).await;
+        return answer(shared, operation.id, StatusCode::OK, wanted.notes.clone()).await;
     }
     let detail =
         format!("operation {} exists already and asks for something else; choose a new operation id", operation.id);
     Err(ApiError::new(Kind::OperationConflict, detail))
 }
 
-async fn answer(shared: &Shared, id: OperationId, status: StatusCode) -> Result<Response, ApiError> {
-    let operation = view::operation_read(&*shared.store, id).await?;
+async fn answer(
+    shared: &Shared,
+    id: OperationId,
+    status: StatusCode,
+    notes: Vec<FileProblem>,
+) -> Result<Response, ApiError> {
+    let mut operation = view::operation_read(&*shared.store, id).await?;
+    operation.notes = notes;
     let mut response = (status, Json(operation)).into_response();
     if let Ok(location) = HeaderValue::from_str(&format!("/api/v1/operations/{id}")) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -316,7 +332,7 @@ async fn app_hosts(shared: &Shared, parameters: &[u8]) -> Result<Vec<Host>, ApiE
     Ok(hosts)
 }
 
-async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, ApiError> {
+pub(super) async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, ApiError> {
     let stored = shared.store.hosts_named(names.to_vec()).await?;
     let mut by_name: BTreeMap<&HostName, &Host> = BTreeMap::new();
     for host in &stored {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod audit;
+mod bundle;
 mod denial;
 mod hosts;
 mod lists;

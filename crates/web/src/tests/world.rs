@@ -14,10 +14,9 @@ use axum::{
 use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
-    messages::{
-        ApprovalThresholds, Command as Ordered, Report, ReportPosition, ReportStatus, RootMetadata, SealingKeyBytes,
-    },
+    messages::{ApprovalThresholds, Command as Ordered, Report, ReportPosition, ReportStatus, RootMetadata},
     root::{TrustedRoot, sign_root},
+    seal::SealingSecretKey,
 };
 use fleet::{
     model::{
@@ -201,6 +200,9 @@ fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<role::Comma
 }
 
 impl World {
+    /// The secret half of every host's sealing key.
+    pub(super) const SEALING_SECRET: [u8; 32] = [8; 32];
+
     pub(super) async fn new() -> Self {
         Self::of(UserRole::Admin).await
     }
@@ -297,7 +299,7 @@ impl World {
             roles: vec![Role::App],
             labels: Default::default(),
             identity_key: Self::identity(name).public(),
-            sealing_key: SealingKeyBytes([8; 32]),
+            sealing_key: SealingSecretKey::from_bytes(&Self::SEALING_SECRET).public(),
             host_epoch: HostEpoch(0),
             standing: HostStanding::Active,
             allocated: Sequence(0),
