@@ -16,7 +16,7 @@ use crate::{
     session_file::is_loopback,
 };
 
-const SCRIPT: &str = include_str!("join.sh");
+const SCRIPT: &str = include_str!("join.sh.template");
 
 /// What the lines are made of.
 pub(crate) struct Join<'a> {

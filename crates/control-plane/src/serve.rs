@@ -108,14 +108,10 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let agents_side = serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone());
     let agents_side = tokio::spawn(told(ended.clone(), agents_side));
     let watching = people_tls.clone().map(|tls| tokio::spawn(tls.watch()));
-    let programs = Arc::new(Programs::new(config.agent_dir.as_deref()));
-    // Hashing takes a moment, and nobody waits for it.
-    let told_programs = programs.clone();
-    tokio::task::spawn_blocking(move || told_programs.tell());
     let state = web::WebState {
         host_names: host_names(&config),
         tls: people_tls.map(|tls| tls as Arc<dyn web::Tls>),
-        agent_programs: programs,
+        agent_programs: programs(&config),
         ..people(&agents, &store, &hub, keys.tls.pin())
     };
     let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
@@ -183,6 +179,15 @@ fn host_names(config: &Config) -> Vec<String> {
     let ip = config.http_listen.ip();
     let own = (!ip.is_unspecified()).then(|| ip.to_string());
     config.host_names.iter().cloned().chain(own).collect()
+}
+
+/// The agent's programs for new machines.
+fn programs(config: &Config) -> Arc<Programs> {
+    let programs = Arc::new(Programs::new(config.agent_dir.as_deref()));
+    // Hashing takes a moment, and nobody waits for it.
+    let told = programs.clone();
+    tokio::task::spawn_blocking(move || told.tell());
+    programs
 }
 
 fn people(

@@ -17,6 +17,7 @@ mod input;
 pub mod limits;
 mod list;
 mod metrics;
+mod peer_places;
 mod problem;
 mod records;
 mod routes;

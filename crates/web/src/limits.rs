@@ -22,6 +22,8 @@ pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
 pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Connections open at once; more wait in the listener's queue.
 pub const CONNECTIONS_MAX: usize = 512;
+/// Of these, from one address (IPv6: one /64 network) that is not loopback.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 128;
 /// Pause after a connection could not be accepted, such as when file descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for open responses to end when the program is asked to.

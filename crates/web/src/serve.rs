@@ -16,7 +16,9 @@ use tower::Service as _;
 
 use crate::{
     edge::Peer,
-    events, limits, routes,
+    events, limits,
+    peer_places::{PeerPlace, PeerPlaces},
+    routes,
     stall::Stalling,
     state::{Shared, WebState, asked_to_end},
     tls::Connection,
@@ -37,6 +39,7 @@ pub async fn serve(
     let shared = Shared::new(state, closed).map_err(io::Error::other)?;
     let router = routes::router(&shared);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let peers = PeerPlaces::default();
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn(events::count(shared.clone()));
@@ -47,8 +50,12 @@ pub async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = accept(&listener, &places) => {
-                if let Some((tcp, peer, place)) = accepted {
-                    connections.spawn(connection(shared.clone(), router.clone(), tcp, peer, place));
+                let Some((tcp, peer, place)) = accepted else { continue };
+                match peers.take(peer) {
+                    Some(peer_place) => {
+                        connections.spawn(connection(shared.clone(), router.clone(), tcp, peer, (place, peer_place)));
+                    }
+                    None => tracing::debug!(%peer, "this address holds all the connections that one may have"),
                 }
             }
         }
@@ -86,7 +93,7 @@ async fn connection(
     router: Router,
     tcp: TcpStream,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, PeerPlace),
 ) {
     // Small answers go out at once; without it they are only slower.
     let _ = tcp.set_nodelay(true);

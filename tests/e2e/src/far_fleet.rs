@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     cli::{Ran, run},
     fleet::text_of,
-    program::{Program, binary, command},
+    program::{Program, binary, command, signal},
     wait::wait_until,
 };
 
@@ -88,6 +88,13 @@ impl FarFleet {
             self.cli(&["whoami"]).code == 0
         });
         self.control_plane = Some(program);
+    }
+
+    /// SIGHUP: files are to be read again.
+    pub fn hang_up(&self) {
+        if let Some(program) = &self.control_plane {
+            signal(program.pid(), "HUP");
+        }
     }
 
     /// Ends the control plane.

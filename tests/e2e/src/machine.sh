@@ -1,3 +1,4 @@
+#!/bin/sh
 # Makes a machine of the namespaces it runs in: a root of its own in memory, in which only programs and
 # libraries are this machine's (read-only). $1 is the root, $2 a file that says "ready", $3 lines for /etc/hosts.
 set -eu

@@ -1,9 +1,16 @@
 //! A second machine, from the printed lines to an app on it, an upgrade, and back to a machine with nothing
 //! of ours. It has namespaces, a root and a Docker Engine of its own, and no service manager.
 
-use std::{fs, net::TcpListener, sync::Arc};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    process::Command,
+    sync::Arc,
+};
 
 use e2e::{
+    cli::run,
     far_fleet::{FarFleet, another},
     fleet::text_of,
     machine::Machine,
@@ -12,7 +19,7 @@ use e2e::{
     wait::wait_until,
 };
 use rustls::{
-    ServerConfig, ServerConnection, StreamOwned,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
@@ -161,7 +168,6 @@ fn somebody_between(fleet: &FarFleet, answer: Vec<u8>) -> u16 {
     let port = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            use std::io::{Read as _, Write as _};
             let session = ServerConnection::new(config.clone()).expect("a session");
             let mut stream = StreamOwned::new(session, stream);
             // Who does not take it has seen enough.
@@ -204,8 +210,93 @@ fn another_program_another_authority_or_another_fleet_is_refused() {
     machine.paste(&lines).expect(1).says("Print new ones");
     nothing("old lines");
 
+    // Another processor: which there are is said.
+    fs::write(machine.path("usr/local/bin/uname"), "#!/bin/sh\necho riscv64\n").expect("a program");
+    machine.run(&["chmod", "755", "/usr/local/bin/uname"]).ok();
+    let arch = std::env::consts::ARCH;
+    machine.paste(&lines).expect(1).says(&format!("no agent is served for riscv64; there are: {arch}"));
+    fs::remove_file(machine.path("usr/local/bin/uname")).expect("removed");
+    nothing("another processor");
+
     // And a name that the certificate does not have.
     let lines = fleet.lines(&["enroll", "web-3", "--from", &format!("https://localhost:{}", fleet.https_port)]);
     machine.paste(&lines).expect(1).says("the agent did not come from");
     nothing("another name");
+}
+
+/// Debian 12's; Ubuntu 24.04 has 2.39.
+const GLIBC_MAX: [u32; 2] = [2, 36];
+
+#[test]
+fn the_agent_needs_glibc_and_nothing_newer_than_debian_12_has() {
+    let agent = binary("serverflow-agent");
+    let agent = agent.to_str().expect("a path in UTF-8");
+    let readelf = |flag: &str| run(command("readelf", &["--wide", flag, agent])).ok().stdout;
+    let needed: Vec<String> = readelf("--dynamic")
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| Some(line.split_once('[')?.1.trim_end_matches(']').to_owned()))
+        .collect();
+    // libgcc_s (unwinding) comes with glibc: it needs the library itself to end threads.
+    let ours = |name: &str| {
+        name == "libc.so.6" || name == "libm.so.6" || name == "libgcc_s.so.1" || name.starts_with("ld-linux")
+    };
+    assert!(needed.iter().any(|name| name == "libc.so.6"), "{needed:?}");
+    assert!(needed.iter().all(|name| ours(name)), "{needed:?}");
+
+    let text = readelf("--version-info");
+    let versions: Vec<[u32; 2]> = text
+        .split("GLIBC_")
+        .skip(1)
+        .filter_map(|rest| {
+            let version: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            let mut parts = version.split('.').map(str::parse);
+            Some([parts.next()?.ok()?, parts.next()?.ok()?])
+        })
+        .collect();
+    let newest = versions.iter().max().expect("versions");
+    assert!(*newest <= GLIBC_MAX, "it needs glibc {newest:?}");
+}
+
+#[test]
+fn a_new_certificate_is_for_new_connections_and_open_ones_go_on() {
+    let fleet = FarFleet::start(Ipv4Addr::LOCALHOST, "localhost");
+    let config = |pem: &[u8]| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem).expect("PEM")).expect("a certificate");
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3");
+        Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    };
+    let dial = |pem: &[u8]| {
+        let name = "localhost".try_into().expect("a name");
+        let session = ClientConnection::new(config(pem), name).expect("a session");
+        StreamOwned::new(session, TcpStream::connect((fleet.address, fleet.https_port)).expect("a connection"))
+    };
+    let ask = |stream: &mut StreamOwned<ClientConnection, TcpStream>| -> std::io::Result<String> {
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+        let mut answer = [0; 4096];
+        let count = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..count]).into_owned())
+    };
+    let old = fs::read(fleet.cert()).expect("a certificate");
+    let mut open = dial(&old);
+    assert!(ask(&mut open).expect("an answer").starts_with("HTTP/1.1 200"));
+
+    let mut anew = command(binary("serverflow-control-plane").to_str().expect("a path"), &["certificate"]);
+    anew.args(["--name", "localhost", "--data-dir"]).arg(fleet.path("control-plane"));
+    run(anew).ok();
+    let new = fs::read(fleet.cert()).expect("a certificate");
+    assert_ne!(new, old);
+    fleet.hang_up();
+    wait_until("new connections get the new certificate", || ask(&mut dial(&new)).is_ok());
+    assert!(ask(&mut dial(&old)).is_err(), "and not the old one");
+    assert!(ask(&mut open).expect("an answer").starts_with("HTTP/1.1 200"), "the open one goes on");
+}
+
+fn command(program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    command
 }
