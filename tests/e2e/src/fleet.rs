@@ -232,8 +232,9 @@ impl Fleet {
     #[must_use]
     pub fn commands(&self, action: &str) -> Vec<Value> {
         let list = self.cli(&["command", "list", "--json"]).ok().json();
-        let wanted = format!("{action}@1");
-        list.as_array().expect("a list").iter().filter(|it| it["action"] == wanted.as_str()).cloned().collect()
+        // In whichever version its host got it.
+        let is_wanted = |it: &&Value| text_of(it, "action").rsplit_once('@').is_some_and(|(name, _)| name == action);
+        list.as_array().expect("a list").iter().filter(is_wanted).cloned().collect()
     }
 
     /// Waits until a command of this action is there that is not in `known`; its id.
