@@ -178,7 +178,19 @@ build() {
   cargo build --locked --quiet --workspace --all-targets &&
     install -m 0755 "$target/debug/serverflow-control-plane" "$target/debug/serverflow" "$binaries/" &&
     cargo build --locked --quiet --package serverflow-agent &&
-    install -m 0755 "$target/debug/serverflow-agent" "$binaries/"
+    install -m 0755 "$target/debug/serverflow-agent" "$binaries/" &&
+    build_crash_points
+}
+
+# The agent and the control plane once more, for the tests that end them at each of their doors. Only the rooms that have a
+# door are compiled anew.
+build_crash_points() {
+  local crash=$binaries/crash-points
+  mkdir -p "$crash" &&
+    cargo build --locked --quiet --package serverflow-agent --features crash-points &&
+    install -m 0755 "$target/debug/serverflow-agent" "$crash/" &&
+    cargo build --locked --quiet --package serverflow-control-plane --features crash-points &&
+    install -m 0755 "$target/debug/serverflow-control-plane" "$crash/"
 }
 
 sample_image() { deploy/sample/build-image.sh; }

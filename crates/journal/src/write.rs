@@ -67,6 +67,8 @@ pub(crate) async fn run(
 /// Applies a batch in one transaction; gives back whom to tell. Reads are answered inside it, so
 /// they see every write queued before them.
 async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result<Vec<Done>, sqlx::Error> {
+    #[cfg(feature = "crash-points")]
+    let point = batch.first().and_then(point);
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut written = Vec::with_capacity(batch.len());
     for request in batch {
@@ -87,7 +89,29 @@ async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result
         }
     }
     transaction.commit().await?;
+    #[cfg(feature = "crash-points")]
+    if let Some(point) = point {
+        point.after();
+    }
     Ok(written)
+}
+
+/// The door of what the agent writes. Batches are of one then ([`limits::BATCH_MAX`]).
+#[cfg(feature = "crash-points")]
+fn point(request: &Request) -> Option<crash_points::Point> {
+    use crash_points::{Passage, Point};
+    match request {
+        Request::Write { write, .. } => {
+            let name = format!("{write:?}");
+            let kind = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            Some(Point::before("journal", kind, Passage::Aside))
+        }
+        Request::RecordWrite { key, record, .. } => {
+            let what = if record.is_some() { "record" } else { "no record" };
+            Some(Point::before("journal", &format!("{what} {key}"), Passage::Change))
+        }
+        Request::RecordRead { .. } | Request::Close { .. } => None,
+    }
 }
 
 async fn apply_write(connection: &mut SqliteConnection, write: JournalWrite) -> Result<(), sqlx::Error> {

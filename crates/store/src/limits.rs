@@ -2,8 +2,13 @@
 
 use core::time::Duration;
 
-/// Writes waiting for the writer, and so the most that one commit makes durable.
+/// Writes waiting for the writer.
 pub const QUEUE_MAX: usize = 1024;
+/// Writes that one commit takes from the queue. A test that ends the control plane at each write wants each by itself.
+pub const BATCH_MAX: usize = if cfg!(feature = "crash-points") { 1 } else { QUEUE_MAX };
+/// Files up to this size are read whole when they are opened, to see whether a page is damaged: about a second. In
+/// larger ones damage is found when it is met.
+pub const CHECKED_WHOLE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Rows of one statement. A power of two: see `rows`.
 pub const ROWS_PER_STATEMENT_MAX: usize = 128;
 /// Rows of a statement that may wait and be handed over together with others.

@@ -81,9 +81,10 @@ impl Writer {
     }
 
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut batch = Vec::with_capacity(limits::QUEUE_MAX);
+        let mut batch = Vec::with_capacity(limits::BATCH_MAX);
         let mut closing = Vec::new();
-        while jobs.recv_many(&mut batch, limits::QUEUE_MAX).await > 0 {
+        let mut is_mending = false;
+        while jobs.recv_many(&mut batch, limits::BATCH_MAX).await > 0 {
             let mut writes = Vec::with_capacity(batch.len());
             let mut waiting = Vec::with_capacity(batch.len());
             for job in batch.drain(..) {
@@ -178,9 +179,13 @@ impl Writer {
 
     /// Connects again after a failure, and makes sure that memory and file agree.
     async fn recover(&mut self) -> Result<(), StoreError> {
+        #[cfg(feature = "crash-points")]
+        let point = crash_points::Point::before("store", &point_name(writes), crash_points::Passage::Change);
         if self.connection.is_none() {
             self.connection = Some(connect(&self.location).await?);
         }
+                #[cfg(feature = "crash-points")]
+                point.after();
         if !self.doubtful {
             return Ok(());
         }
@@ -250,6 +255,16 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_refuses_and_loses_nothing() {
         let (_directory, location, cipher, mut connection) = fresh().await;
+/// What the door of the control plane's writes calls them. Batches are of one then ([`limits::BATCH_MAX`]).
+#[cfg(feature = "crash-points")]
+fn point_name(writes: &[&Write]) -> String {
+    let name = |write: &&Write| match write {
+        Write::Audit(entry) => format!("Audit {:?}", entry.kind),
+        write => format!("{write:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned(),
+    };
+    writes.iter().map(name).collect::<Vec<_>>().join("+")
+}
+
         bound(&mut connection, 200).await;
         let lock = DatabaseLock::take(&location.0).unwrap();
         let (handle, position) = Writer::start(connection, location.clone(), cipher, lock).await.unwrap();

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{Ran, run},
-    program::Program,
+    program::{Program, signal},
     wait::{wait_until, wait_within},
 };
 
@@ -188,6 +188,24 @@ impl PrivateEngine {
             self.docker.run(&["info", "--format", "{{.ID}}"]).code == 0
         });
         self.program = Some(program);
+    }
+
+    /// Ends it as a power cut would; its containers may run on without it.
+    pub fn kill_9(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.kill_9();
+        }
+        // Its containerd is asked to end by the kernel, and a new engine would wait for it in vain if it still did.
+        let pid_file = self.path("exec/containerd/containerd.pid");
+        let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse::<u32>() {
+            signal(pid, "KILL");
+            let status = format!("/proc/{pid}/status");
+            let is_gone = || std::fs::read_to_string(&status).map_or(true, |text| text.contains("State:\tZ"));
+            wait_until("containerd is gone", is_gone);
+            // Where nobody takes in orphans it stays a zombie, which a new engine would hold for one that runs.
+            let _ = std::fs::remove_file(pid_file);
+        }
     }
 
     /// Stops it in order: its containers end.

@@ -15,7 +15,7 @@ use crate::{
     cli::{Ran, Running, run},
     docker::Docker,
     http,
-    program::{Program, binary, command},
+    program::{Program, binary, command, crash_binary},
     proxy::Proxy,
     wait::{wait_for, wait_until},
 };
@@ -44,7 +44,13 @@ pub struct Fleet {
     pub docker: Docker,
     apps: String,
     runs: AtomicUsize,
+    control_program: PathBuf,
+    /// Added to what the control plane's program finds in its environment at its next start.
+    pub control_environment: Environment,
 }
+
+/// Variables for a program.
+pub type Environment = Vec<(&'static str, PathBuf)>;
 
 impl Fleet {
     /// Makes a fleet and starts its control plane.
@@ -82,10 +88,17 @@ impl Fleet {
             docker,
             apps,
             runs: AtomicUsize::new(0),
+            control_program: binary("serverflow-control-plane"),
+            control_environment: Environment::new(),
             init,
         };
         fleet.control_plane_start();
         fleet
+    }
+
+    /// From the next start on, the control plane's program is the one that can be ended at any of its doors.
+    pub fn control_plane_with_crash_points(&mut self) {
+        self.control_program = crash_binary("serverflow-control-plane");
     }
 
     /// A path in the fleet's own folder.
@@ -126,17 +139,25 @@ impl Fleet {
     /// # Panics
     /// When it does not.
     pub fn control_plane_start(&mut self) {
-        let mut serve = command(&binary("serverflow-control-plane"));
+        self.control_plane_spawn();
+        let port = self.http_port;
+        let program = self.control_plane();
+        wait_until("the control plane answers", || {
+            assert!(program.is_running(), "the control plane ended:\n{}", program.said());
+            http::get(port, "/health").is_some_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Starts the control plane and waits for nothing.
+    pub fn control_plane_spawn(&mut self) {
+        let mut serve = command(&self.control_program);
+        serve.envs(self.control_environment.iter().map(|(name, value)| (name, value)));
         serve
             .args(["serve", "--log-level", "info,serverflow_control_plane=debug", "--data-dir"])
             .arg(self.path("control-plane"));
         serve.args(["--agent-listen", &self.agent_listen.to_string()]);
         serve.args(["--http-listen", &format!("127.0.0.1:{}", self.http_port)]);
-        let mut program = Program::start("the control plane", serve, &self.path("control-plane.log"));
-        wait_until("the control plane answers", || {
-            assert!(program.is_running(), "the control plane ended:\n{}", program.said());
-            http::get(self.http_port, "/health").is_some_and(|answer| answer.status == 200)
-        });
+        let program = Program::start("the control plane", serve, &self.path("control-plane.log"));
         self.control_plane = Some(program);
     }
 
@@ -317,6 +338,9 @@ pub struct Host {
     folder: PathBuf,
     log: PathBuf,
     docker_host: Option<String>,
+    program: PathBuf,
+    /// Added to what the agent finds in its environment at its next start.
+    pub environment: Environment,
     agent: Option<Program>,
 }
 
@@ -326,7 +350,25 @@ impl Host {
     pub fn unborn(fleet: &Fleet, name: &str) -> Self {
         let folder = fleet.path(&format!("host-{name}"));
         let log = fleet.path(&format!("host-{name}.log"));
-        Self { name: name.to_owned(), folder, log, docker_host: fleet.docker.host(), agent: None }
+        Self {
+            name: name.to_owned(),
+            folder,
+            log,
+            docker_host: fleet.docker.host(),
+            program: binary("serverflow-agent"),
+            environment: Environment::new(),
+            agent: None,
+        }
+    }
+
+    /// From its agent's next start on, this machine has another engine.
+    pub fn use_docker(&mut self, docker: &Docker) {
+        self.docker_host = docker.host();
+    }
+
+    /// From its next start on, the agent's program is the one that can be ended at any of its doors.
+    pub fn with_crash_points(&mut self) {
+        self.program = crash_binary("serverflow-agent");
     }
 
     /// A file of the agent's state directory.
@@ -346,7 +388,8 @@ impl Host {
     }
 
     fn agent_command(&self, words: &[&str]) -> Command {
-        let mut command = command(&binary("serverflow-agent"));
+        let mut command = command(&self.program);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(words).arg("--state-dir").arg(&self.folder);
         if let Some(host) = &self.docker_host {
             command.env("DOCKER_HOST", host);

@@ -25,6 +25,15 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// The path of a program that was built with the feature `crash-points`.
+///
+/// # Panics
+/// As [`binary`].
+#[must_use]
+pub fn crash_binary(name: &str) -> PathBuf {
+    binary(&format!("crash-points/{name}"))
+}
+
 /// A command whose environment is only what it needs: nothing of the tester's own session.
 #[must_use]
 pub fn command(program: &Path) -> Command {
@@ -119,6 +128,15 @@ impl Program {
     pub fn wait_ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("running");
         wait_for(&format!("{} ends", self.name), || child.try_wait().expect("a child of ours"))
+    }
+
+    /// How it ended, if it has: by itself, or by a signal.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
     }
 
     /// Whether it runs.

@@ -156,6 +156,19 @@ impl Engine {
         effect: Effect,
         progress: &mut (dyn FnMut(String) + Send),
     ) -> Result<Observation, EffectError> {
+        #[cfg(feature = "crash-points")]
+        let point = crash_points::Point::before("effect", &format!("{effect:?}"), passage(&effect));
+        let performed = self.performed(effect, progress).await;
+        #[cfg(feature = "crash-points")]
+        point.after();
+        performed
+    }
+
+    async fn performed(
+        &self,
+        effect: Effect,
+        progress: &mut (dyn FnMut(String) + Send),
+    ) -> Result<Observation, EffectError> {
         let effect = match effect {
             Effect::HostFacts => return Ok(self.host_facts().await),
             Effect::FilesWrite { app, directory, files } => {
@@ -243,6 +256,21 @@ impl Engine {
             version: connected.version,
             api_version: connected.api_version,
         })
+    }
+}
+
+/// An effect that is not listed here counts as a change, which is the careful way round.
+#[cfg(feature = "crash-points")]
+const fn passage(effect: &Effect) -> crash_points::Passage {
+    match effect {
+        Effect::ImageInspect { .. }
+        | Effect::AppObserve { .. }
+        | Effect::ContainerInspect { .. }
+        | Effect::ContainerLogs { .. }
+        | Effect::ContainersList
+        | Effect::ForeignCheck(_)
+        | Effect::HostFacts => crash_points::Passage::Look,
+        _ => crash_points::Passage::Change,
     }
 }
 

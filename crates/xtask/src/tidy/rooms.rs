@@ -74,6 +74,11 @@ pub(crate) const RULES: &[ReachRule] = &[
         reason: "the load measures a control plane from outside, as its agents and its people see it; what it took from \
                  the inside it would not measure",
     },
+    ReachRule {
+        who: &["serverflow-agent", "serverflow-control-plane", "serverflow"],
+        never: &["serverflow-crash-points"],
+        reason: "what ends a program at a chosen door is for tests; no program has it unless a test build asks for it",
+    },
 ];
 
 /// A dependency that only some packages may name directly.
@@ -226,6 +231,9 @@ mod tests {
             reach(&[("serverflow-agent", "serverflow-fleet"), ("serverflow-web", "x"), ("x", "serverflow-signer")]);
         assert_eq!(check_reach(&RULES[1], "serverflow-agent", &leaky).len(), 1);
         assert_eq!(check_reach(&RULES[2], "serverflow-web", &leaky).len(), 1);
+        let for_tests =
+            reach(&[("serverflow-agent", "serverflow-host"), ("serverflow-host", "serverflow-crash-points")]);
+        assert_eq!(check_reach(&RULES[4], "serverflow-agent", &for_tests).len(), 1);
     }
 
     #[test]

@@ -1,0 +1,195 @@
+//! Programs that end at a chosen door, and what an engine holds afterwards.
+//!
+//! The points are not listed anywhere: a first run of an order writes down which ones it passed
+//! ([`Points`]), and then the order is given once for each of them, to a program that ends there. What a
+//! test forgot cannot be missing.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    docker::Docker,
+    fleet::{Environment, Host},
+    program::Program,
+    wait::wait_within,
+};
+
+/// See the room `crash-points`.
+const TRACE: &str = "SERVERFLOW_CRASH_TRACE";
+const AT: &str = "SERVERFLOW_CRASH_AT";
+const HOLD: &str = "SERVERFLOW_CRASH_HOLD";
+
+/// A point that a run did not pass is tried again so often. What comes at its own time (an acknowledgement, a
+/// signed head) may come in another order, or together with another.
+const TRIES_MAX: u32 = 6;
+/// An order that has ended may still have something to write: an acknowledgement.
+const AFTERMATH: Duration = Duration::from_secs(4);
+
+/// Writes down what is passed.
+#[must_use]
+pub fn tracing_to(trace: &Path) -> Environment {
+    vec![(TRACE, trace.to_owned())]
+}
+
+/// Ends there.
+#[must_use]
+pub fn ending_at(point: &str) -> Environment {
+    vec![(AT, PathBuf::from(point))]
+}
+
+/// Stands still there, until told to go on.
+#[must_use]
+pub fn holding_at(point: &str, hold: &Hold) -> Environment {
+    vec![(AT, PathBuf::from(point)), (HOLD, hold.0.clone())]
+}
+
+/// Where a program that stands still says so.
+pub struct Hold(PathBuf);
+
+impl Hold {
+    /// Nothing has been reached.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        let hold = Self(path);
+        for mark in ["reached", "go"] {
+            // Absent at first.
+            let _ = fs::remove_file(hold.0.with_extension(mark));
+        }
+        hold
+    }
+
+    /// Whether the program stands at its point.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        self.0.with_extension("reached").exists()
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When the mark cannot be made.
+    pub fn go(&self) {
+        fs::write(self.0.with_extension("go"), b"").expect("a mark");
+    }
+}
+
+/// The points that a trace names, each once, in order. Of audit heads and the agent's clock the first stands for
+/// all: how many come depends on the time.
+///
+/// # Panics
+/// When there is no trace.
+#[must_use]
+pub fn points_of(trace: &Path) -> Vec<String> {
+    let text = fs::read_to_string(trace).expect("a trace");
+    let by_time = |line: &&str| {
+        let is_timed = ["journal AuditHead #", "journal Clock #", "store AuditHead #", "store HostLeft #"];
+        is_timed.iter().any(|kind| line.contains(kind)) && !line.ends_with("#1")
+    };
+    let mut seen = BTreeSet::new();
+    let new = |line: &&str| seen.insert((*line).to_owned());
+    text.lines().filter(|line| !by_time(line)).filter(new).map(str::to_owned).collect()
+}
+
+/// Points yet to be visited, shared by those who visit them.
+pub struct Points {
+    waiting: Mutex<VecDeque<(String, u32)>>,
+    missed: Mutex<Vec<String>>,
+    all: usize,
+}
+
+impl Points {
+    /// To be visited: these.
+    ///
+    /// # Panics
+    /// When there are hardly any: then nothing was counted.
+    #[must_use]
+    pub fn new(points: Vec<String>) -> Self {
+        assert!(points.len() >= 4, "only these points were passed: {points:#?}");
+        let all = points.len();
+        let waiting = points.into_iter().map(|point| (point, 1)).collect();
+        Self { waiting: Mutex::new(waiting), missed: Mutex::new(Vec::new()), all }
+    }
+
+    /// The next point, and which try this is.
+    pub fn next(&self) -> Option<(String, u32)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// The order ended and the point was not passed.
+    pub fn not_reached(&self, point: String, tries: u32) {
+        if tries < TRIES_MAX {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((point, tries + 1));
+        } else {
+            self.missed.lock().unwrap_or_else(PoisonError::into_inner).push(point);
+        }
+    }
+
+    /// Fails unless every point was visited.
+    ///
+    /// # Panics
+    /// With the points that were not.
+    pub fn all_visited(&self, what: &str) {
+        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(missed.is_empty(), "{what}: {} of {} points were not visited: {missed:#?}", missed.len(), self.all);
+        println!("{what}: {} points, all visited", self.all);
+    }
+}
+
+/// Waits until a program ends at its point. False when the order, whose end `has_ended` tells, left it alive.
+///
+/// # Panics
+/// When neither happens, or the program ended otherwise than by the abort at its point.
+pub fn dies(program: &mut Program, what: &str, mut has_ended: impl FnMut() -> bool) -> bool {
+    let mut ended_at = None;
+    wait_within(Duration::from_secs(120), &format!("{what}: the point, or the order's end"), || {
+        if let Some(status) = program.ended() {
+            use std::os::unix::process::ExitStatusExt as _;
+            assert_eq!(status.signal(), Some(6), "{what}: it should have ended at its point: {status}");
+            return Some(true);
+        }
+        if ended_at.is_none() && has_ended() {
+            ended_at = Some(std::time::Instant::now());
+        }
+        ended_at.is_some_and(|at| at.elapsed() > AFTERMATH).then_some(false)
+    })
+}
+
+/// What an engine holds of one app. Two are equal when a person could not tell them apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Name, whether it runs, and what its `VERSION` is.
+    pub containers: Vec<(String, bool, String)>,
+    pub networks: Vec<String>,
+    pub volumes: Vec<String>,
+    /// How many tags keep its images.
+    pub tags: usize,
+}
+
+impl Picture {
+    /// As it is now.
+    #[must_use]
+    pub fn take(docker: &Docker, app: &str) -> Self {
+        let version = |id: &str| docker.variable(id, "VERSION").unwrap_or_default();
+        let containers = docker.containers(app).into_iter().map(|it| (it.name, it.running, version(&it.id)));
+        Self {
+            containers: containers.collect(),
+            networks: docker.things("network", app),
+            volumes: docker.things("volume", app),
+            tags: docker.tags(app).len(),
+        }
+    }
+}
+
+impl Host {
+    /// Ends the agent, and starts it with this environment.
+    pub fn restart_with(&mut self, environment: Environment) {
+        self.kill_9();
+        self.environment = environment;
+        self.start();
+    }
+}

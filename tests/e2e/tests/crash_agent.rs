@@ -1,0 +1,346 @@
+//! The agent killed before and after every effect on the host and every write of its journal, under real orders
+//! against the real engine. Afterwards the engine holds exactly what was there before or what was ordered, and
+//! the order's end says which.
+//!
+//! A line in [`SCENARIOS`] is all that a further action needs.
+
+use std::{path::PathBuf, sync::Arc, thread};
+
+use e2e::{
+    cli::Running,
+    crash::{Picture, Points, dies, ending_at, points_of, tracing_to},
+    docker::{Docker, PrivateEngine, SAMPLE},
+    fleet::{Fleet, Host, free_port},
+    program::{binary, crash_binary},
+    wait::wait_for,
+};
+
+/// Hosts at work at the same time. They mostly wait: for probes, for grace periods, for the disk.
+const SITES: usize = 4;
+/// As many releases as are kept, so that the next deploy drops one.
+const RELEASES_KEPT: usize = 5;
+
+/// What tells such a binary where to end.
+const AT: &[u8] = b"SERVERFLOW_CRASH_AT";
+
+/// One host with one app.
+struct Site {
+    host: Host,
+    docker: Docker,
+    /// After the host, whose agent must have ended before its things are removed.
+    fleet: Arc<Fleet>,
+    app: String,
+    compose: fn(u16, u32) -> String,
+    port: u16,
+    version: u32,
+}
+
+/// An order that is interrupted everywhere.
+struct Scenario {
+    name: &'static str,
+    /// Brings the app to where the order begins.
+    prepare: fn(&mut Site),
+    order: fn(&mut Site) -> Running,
+    /// What is there when it succeeded, given what was there before.
+    done: fn(&Site, &Picture) -> Picture,
+}
+
+const SCENARIOS: [Scenario; 5] = [
+    Scenario { name: "deploy", prepare: Site::keep_many, order: Site::deploy_next, done: Site::next_release },
+    Scenario {
+        name: "stop",
+        prepare: Site::keep_running,
+        order: |site| site.app("stop"),
+        done: |_, it| is_up(it, false),
+    },
+    Scenario {
+        name: "start",
+        prepare: Site::keep_stopped,
+        order: |site| site.app("start"),
+        done: |_, it| is_up(it, true),
+    },
+    Scenario {
+        name: "restart",
+        prepare: Site::keep_running,
+        order: |site| site.app("restart"),
+        done: |_, it| is_up(it, true),
+    },
+    Scenario {
+        name: "remove",
+        prepare: Site::keep_up,
+        order: |site| site.app("remove"),
+        done: |_, it| only_volumes(it),
+    },
+];
+
+fn is_up(before: &Picture, is_running: bool) -> Picture {
+    let mut after = before.clone();
+    after.containers.iter_mut().for_each(|(_, running, _)| *running = is_running);
+    after
+}
+
+fn only_volumes(before: &Picture) -> Picture {
+    Picture { containers: Vec::new(), networks: Vec::new(), volumes: before.volumes.clone(), tags: 0 }
+}
+
+impl Site {
+    fn new(fleet: &Arc<Fleet>, number: usize) -> Self {
+        let name = format!("host-{number}");
+        let mut host = fleet.host_enrolled(&name);
+        host.with_crash_points();
+        host.start();
+        // Read as part of the id before it, so that points have the same names at every site.
+        let app = fleet.app(&number.to_string());
+        Self { host, docker: fleet.docker.clone(), fleet: fleet.clone(), app, compose, port: free_port(), version: 0 }
+    }
+
+    fn picture(&self) -> Picture {
+        Picture::take(&self.docker, &self.app)
+    }
+
+    fn deploy_next(&mut self) -> Running {
+        self.version += 1;
+        self.fleet.deploy_start(&self.app, &self.host.name, &(self.compose)(self.port, self.version))
+    }
+
+    fn app(&mut self, verb: &str) -> Running {
+        self.fleet.cli_start(&["app", verb, &self.app, "--json"])
+    }
+
+    fn keep_up(&mut self) {
+        if self.picture().containers.is_empty() {
+            self.deploy_next().wait().ok();
+        }
+    }
+
+    fn keep_running(&mut self) {
+        self.keep_up();
+        if !self.picture().containers.iter().all(|(_, is_running, _)| *is_running) {
+            self.app("start").wait().ok();
+        }
+    }
+
+    fn keep_stopped(&mut self) {
+        self.keep_up();
+        if self.picture().containers.iter().any(|(_, is_running, _)| *is_running) {
+            self.app("stop").wait().ok();
+        }
+    }
+
+    fn keep_many(&mut self) {
+        while self.picture().tags < RELEASES_KEPT {
+            self.deploy_next().wait().ok();
+        }
+    }
+
+    fn next_release(&self, before: &Picture) -> Picture {
+        let mut after = before.clone();
+        for (_, _, version) in &mut after.containers {
+            *version = self.version.to_string();
+        }
+        after
+    }
+
+    /// Runs the order with nothing in its way; the points it passed.
+    fn count(&mut self, scenario: &Scenario) -> Vec<String> {
+        (scenario.prepare)(self);
+        let trace: PathBuf = self.host.state(&format!("{}.trace", scenario.name));
+        self.host.restart_with(tracing_to(&trace));
+        let before = self.picture();
+        let ran = (scenario.order)(self).wait().ok().json();
+        assert_eq!(self.picture(), (scenario.done)(self, &before), "{} without a fault", scenario.name);
+        let commands = ran["commands"].as_array().expect("commands").len();
+        let last = format!("after journal Acknowledge #{commands}");
+        wait_for("the last acknowledgement", || points_of(&trace).contains(&last).then_some(()));
+        points_of(&trace)
+    }
+
+    /// Runs the order with the agent killed at that point. False when it was not passed.
+    fn visit(&mut self, scenario: &Scenario, point: &str) -> bool {
+        self.host.restart_with(Vec::new());
+        (scenario.prepare)(self);
+        let before = self.picture();
+        self.host.restart_with(ending_at(point));
+        let mut running = (scenario.order)(self);
+        let what = format!("{}, killed {point}", scenario.name);
+        let died = dies(self.host.agent(), &what, || running.has_ended());
+        if died {
+            self.host.restart_with(Vec::new());
+        }
+        self.ends_as_it_says(scenario, running, &before, &what);
+        died
+    }
+
+    /// The order's end names what is there: all of the new, or all of the old, and nothing beside it.
+    fn ends_as_it_says(&self, scenario: &Scenario, running: Running, before: &Picture, what: &str) {
+        let ran = running.wait().json();
+        let last = ran["commands"].as_array().and_then(|all| all.last()).expect("a command");
+        let expected = match last["status"].as_str() {
+            Some("succeeded") => (scenario.done)(self, before),
+            Some("rolled_back" | "failed" | "cancelled") => before.clone(),
+            other => panic!("{what}: {other:?} is no end a kill may lead to: {ran:#}"),
+        };
+        // Whatever an engine that was killed starts again, it starts by itself.
+        let mut seen = self.picture();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while seen != expected && std::time::Instant::now() < deadline {
+            seen = self.picture();
+        }
+        assert_eq!(seen, expected, "{what}: {last:#}");
+    }
+}
+
+/// One service with a health check that is quick to say yes, a volume, and a network of its own.
+fn compose(port: u16, version: u32) -> String {
+    format!(
+        "services:\n  web:\n    image: {SAMPLE}\n    ports: [\"127.0.0.1:{port}:8080\"]\n    restart: unless-stopped\n    \
+         stop_grace_period: 1s\n    volumes: [\"data:/data\"]\n    environment: {{VERSION: \"{version}\"}}\n    healthcheck:\n      \
+         test: [\"CMD\", \"/sample\", \"check\"]\n      interval: 200ms\n      timeout: 5s\n      retries: 3\nvolumes: {{data: {{}}}}\n"
+    )
+}
+
+fn scenario(name: &str) -> &'static Scenario {
+    static ALL: [Scenario; SCENARIOS.len()] = SCENARIOS;
+    ALL.iter().find(|scenario| scenario.name == name).expect("a scenario of that name")
+}
+
+/// Kills the agent at every point of the scenario.
+fn everywhere(name: &str) {
+    let scenario = scenario(name);
+    let fleet = Arc::new(Fleet::start());
+    let mut sites: Vec<Site> = (0..SITES).map(|number| Site::new(&fleet, number)).collect();
+    let points = Points::new(sites[0].count(scenario));
+    thread::scope(|scope| {
+        for site in &mut sites {
+            let points = &points;
+            scope.spawn(move || {
+                while let Some((point, tries)) = points.next() {
+                    if !site.visit(scenario, &point) {
+                        points.not_reached(point, tries);
+                    }
+                }
+            });
+        }
+    });
+    points.all_visited(name);
+    for site in &mut sites {
+        site.host.agent().terminate();
+        let status = site.host.verb(&["status", "--json"]).json();
+        assert_eq!(status["last"]["commands"]["open"], 0, "{}: nothing is left open: {status:#}", site.host.name);
+    }
+    wait_for("the audit log verifies", || (fleet.cli(&["audit", "verify", "--json"]).code == 0).then_some(()));
+}
+
+/// What ends a program at its doors is in the binaries of these tests, and in no other.
+#[test]
+fn only_the_binaries_of_these_tests_can_be_ended_at_their_doors() {
+    let has_it = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("a program");
+        bytes.windows(AT.len()).any(|window| window == AT)
+    };
+    for name in ["serverflow-agent", "serverflow-control-plane"] {
+        assert!(has_it(crash_binary(name)), "{name} of the tests");
+        assert!(!has_it(binary(name)), "{name}");
+    }
+    assert!(!has_it(binary("serverflow")), "serverflow");
+}
+
+#[test]
+fn an_agent_killed_at_every_point_of_a_deploy_leaves_one_release() {
+    everywhere("deploy");
+}
+
+#[test]
+fn an_agent_killed_at_every_point_of_a_removal_leaves_all_or_nothing() {
+    everywhere("remove");
+}
+
+#[test]
+fn an_agent_killed_at_every_point_of_a_stop_leaves_it_stopped_or_running() {
+    everywhere("stop");
+}
+
+#[test]
+fn an_agent_killed_at_every_point_of_a_start_leaves_it_running_or_stopped() {
+    everywhere("start");
+}
+
+#[test]
+fn an_agent_killed_at_every_point_of_a_restart_leaves_it_running() {
+    everywhere("restart");
+}
+
+/// The same with the engine: killed while the agent stands at the point, and started again behind its back.
+#[test]
+fn docker_killed_at_every_effect_of_a_deploy_leaves_one_release() {
+    docker_everywhere("deploy");
+}
+
+#[test]
+fn docker_killed_at_every_effect_of_a_removal_leaves_all_or_nothing() {
+    docker_everywhere("remove");
+}
+
+fn docker_everywhere(name: &str) {
+    let scenario = scenario(name);
+    let fleet = Arc::new(Fleet::start());
+    let mut sites: Vec<(PrivateEngine, Site)> = (0..SITES)
+        .map(|number| {
+            let engine = PrivateEngine::start();
+            let mut site = Site::new(&fleet, number);
+            site.use_engine(&engine.docker);
+            (engine, site)
+        })
+        .collect();
+    let effects = sites[0].1.count(scenario).into_iter().filter(|point| point.contains(" effect "));
+    let points = Points::new(effects.collect());
+    thread::scope(|scope| {
+        for (engine, site) in &mut sites {
+            let points = &points;
+            scope.spawn(move || {
+                while let Some((point, tries)) = points.next() {
+                    if !site.visit_with_engine(scenario, &point, engine) {
+                        points.not_reached(point, tries);
+                    }
+                }
+            });
+        }
+    });
+    points.all_visited(name);
+}
+
+impl Site {
+    fn use_engine(&mut self, docker: &Docker) {
+        self.host.kill_9();
+        self.host.use_docker(docker);
+        self.docker = docker.clone();
+        // An engine without a bridge has no networks, so nothing can be published.
+        self.compose = |_, version| {
+            let text = compose(0, version);
+            let port = "    ports: [\"127.0.0.1:0:8080\"]\n";
+            assert!(text.contains(port), "the line to be replaced");
+            text.replace(port, "    network_mode: none\n")
+        };
+        self.host.start();
+    }
+
+    fn visit_with_engine(&mut self, scenario: &Scenario, point: &str, engine: &mut PrivateEngine) -> bool {
+        self.host.restart_with(Vec::new());
+        (scenario.prepare)(self);
+        let before = self.picture();
+        let hold = e2e::crash::Hold::new(self.host.state("hold"));
+        self.host.restart_with(e2e::crash::holding_at(point, &hold));
+        let mut running = (scenario.order)(self);
+        let what = format!("{}, Docker killed {point}", scenario.name);
+        let reached = wait_for(&what, || {
+            if hold.is_reached() { Some(true) } else { running.has_ended().then(|| hold.is_reached()) }
+        });
+        if reached {
+            engine.kill_9();
+            hold.go();
+            engine.up();
+        }
+        self.ends_as_it_says(scenario, running, &before, &what);
+        reached
+    }
+}
