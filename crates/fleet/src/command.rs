@@ -32,6 +32,8 @@ pub enum CommandEvent {
     ExpiredUndelivered,
     /// Its host was revoked.
     HostRevoked,
+    /// The signer refused it for good before it was ever sealed.
+    RefusedBySigner,
 }
 
 /// An event that cannot happen to a command in that status.
@@ -80,6 +82,7 @@ impl CommandStatus {
         let to = match (self, event) {
             (Self::Queued, E::Sealed) => Some(Self::Delivered),
             (Self::Queued, E::CancelledBeforeSealing | E::HostRevoked) => Some(Self::Cancelled),
+            (Self::Queued, E::RefusedBySigner) => Some(Self::Rejected),
             (Self::Queued | Self::Delivered, E::ExpiredUndelivered) => Some(Self::Expired),
             // Never sealed: no host can have accepted, started or ended it.
             (Self::Queued, _) => None,
@@ -164,7 +167,7 @@ impl FromStr for CommandStatus {
 
 impl CommandEvent {
     /// Every event, in the order of a command's life.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Sealed,
         Self::Resealed,
         Self::StageAccepted,
@@ -180,6 +183,7 @@ impl CommandEvent {
         Self::CancelledBeforeSealing,
         Self::ExpiredUndelivered,
         Self::HostRevoked,
+        Self::RefusedBySigner,
     ];
 }
 
@@ -211,6 +215,7 @@ impl fmt::Display for CommandEvent {
             Self::CancelledBeforeSealing => "cancelled before sealing",
             Self::ExpiredUndelivered => "expired undelivered",
             Self::HostRevoked => "taken from a revoked host",
+            Self::RefusedBySigner => "refused by the signer",
         })
     }
 }

@@ -119,7 +119,8 @@ impl Reader<'_> {
     }
 
     async fn open_commands(&mut self) -> Result<Vec<OpenCommand>, JournalError> {
-        let rows = self.rows("SELECT command, envelope, stage FROM open_command ORDER BY sequence").await?;
+        let rows =
+            self.rows("SELECT command, envelope, stage, resumptions FROM open_command ORDER BY sequence").await?;
         let sealed = self.rows("SELECT command, name, bytes FROM sealed_value ORDER BY command, position").await?;
         let mut open = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -136,6 +137,7 @@ impl Reader<'_> {
                 command: self.blob(row, 1)?,
                 sealed: values,
                 stage: self.stage(row, 2)?,
+                resumptions: u32::try_from(self.counter(row, 3)?).map_err(|_| self.damaged("count of runs"))?,
             });
         }
         Ok(open)

@@ -10,7 +10,13 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[&[
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS];
+
+/// Since 0.2: how often a command was run again.
+const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
+
+/// 0.1.
+const FOUNDATION: &[&str] = &[
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
     "CREATE TABLE ring (position INTEGER PRIMARY KEY AUTOINCREMENT, command BLOB NOT NULL UNIQUE, sequence INTEGER NOT NULL, order_sha256 BLOB NOT NULL, stage INTEGER NOT NULL) STRICT",
     "CREATE TABLE open_command (command BLOB PRIMARY KEY, sequence INTEGER NOT NULL, envelope BLOB NOT NULL, stage INTEGER NOT NULL) STRICT, WITHOUT ROWID",
@@ -18,7 +24,7 @@ const STEPS: &[&[&str]] = &[&[
     "CREATE TABLE report (sequence INTEGER PRIMARY KEY, command BLOB NOT NULL, sha256 BLOB NOT NULL, envelope BLOB NOT NULL, acknowledged INTEGER NOT NULL DEFAULT 0) STRICT",
     "CREATE TABLE root (version INTEGER PRIMARY KEY, envelope BLOB NOT NULL) STRICT",
     "CREATE TABLE record (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
-]];
+];
 
 /// Checks what the file is and brings it to this version's schema.
 pub(crate) async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), JournalError> {

@@ -130,6 +130,10 @@ async fn apply_write(connection: &mut SqliteConnection, write: JournalWrite) -> 
             let query = sqlx::query(query).bind(command.as_bytes().as_slice()).bind(stage_number(Stage::Started));
             query.execute(connection).await.map(drop)
         }
+        JournalWrite::Resume { command } => {
+            let query = "UPDATE open_command SET resumptions = resumptions + 1 WHERE command = $1";
+            sqlx::query(query).bind(command.as_bytes().as_slice()).execute(connection).await.map(drop)
+        }
         JournalWrite::Done { command, report } => {
             stage_set(connection, command, Stage::Done).await?;
             for query in ["DELETE FROM open_command WHERE command = $1", "DELETE FROM sealed_value WHERE command = $1"]

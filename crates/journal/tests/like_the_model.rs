@@ -51,7 +51,7 @@ impl Script {
     }
 
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
-        Some(match kind % 9 {
+        Some(match kind % 10 {
             0 | 1 => {
                 let evict = self.evict(choice);
                 let entry = self.entry(Stage::Accepted, false);
@@ -85,6 +85,10 @@ impl Script {
                 JournalWrite::Root { version: RootVersion(self.root), envelope: vec![choice; 30] }
             }
             7 => {
+                let started = self.open.iter().find(|(_, started)| *started)?;
+                JournalWrite::Resume { command: command(started.0) }
+            }
+            8 => {
                 let log = AuditLogId::from_bytes([choice; 16]);
                 JournalWrite::AuditHead {
                     position: LogPosition { log, size: u64::from(choice), root: Sha256([choice; 32]) },

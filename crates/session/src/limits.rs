@@ -33,6 +33,9 @@ pub const OUTBOX_PLACES_MAX: usize = 512;
 pub const OUTBOX_PLACES_RESERVED: usize = 64;
 /// Commands without an end.
 pub const OPEN_MAX: usize = 256;
+/// Runs of one command after its first, each because the agent's process ended during the one before. Enough
+/// for any series of restarts that is about something else.
+pub const RESUMPTIONS_MAX: u32 = 10;
 /// Commands running under a lock at the same time.
 pub const RUNNING_LOCKED_MAX: usize = 16;
 /// Commands running without a lock at the same time.

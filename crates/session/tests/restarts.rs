@@ -4,7 +4,7 @@ mod support;
 
 use envelope::messages::*;
 use ids::*;
-use session::{agent::io::*, control::Standing, frames::AgentFrame};
+use session::{agent::io::*, control::Standing, frames::AgentFrame, limits::RESUMPTIONS_MAX};
 use support::{Host, World};
 
 /// A sequence that is being written counts as seen, or the control plane would conclude that its order
@@ -40,7 +40,30 @@ fn restarted(action: &str, change: impl FnOnce(&mut World)) -> (World, CommandId
     assert_eq!(world.host.starts[&id], (1, 1));
     change(&mut world);
     world.crash(0);
+    world.sync();
     (world, id)
+}
+
+#[test]
+fn what_ends_the_agent_each_time_is_given_up_in_words() {
+    let (mut world, id) = restarted("app.deploy", |_| {});
+    for _ in 1..RESUMPTIONS_MAX {
+        world.crash(0);
+        world.sync();
+    }
+    let runs = RESUMPTIONS_MAX as usize + 1;
+    assert_eq!(world.host.starts[&id], (runs, 1));
+    world.crash(0);
+    world.sync();
+    assert_eq!(world.host.starts[&id], (runs, 1), "not once more");
+    world.connect();
+    assert_eq!(world.status(id), Some(ReportStatus::Unknown));
+    let report = world.plane.report_of(id).expect("a report");
+    let text = String::from_utf8_lossy(&report.result).into_owned();
+    assert!(text.contains("each of the 11 times it ran this"), "{text}");
+    let next = world.command("app.deploy", "shop");
+    world.settle();
+    assert_eq!(world.host.starts[&next], (1, 1), "and the host goes on");
 }
 
 #[test]
@@ -220,6 +243,7 @@ fn time_outlives_the_process_and_not_the_boot() {
             world.host.boot = BootId::from_bytes([0xbb; 16]);
         }
         world.crash(0);
+        world.sync();
         world.finish(order.command);
         world.connect();
         let finished = world.plane.report_of(order.command).expect("resumed and ended").finished_at;

@@ -44,14 +44,15 @@ impl Judge {
         }
         let skew = command.issued.distance(now);
         if skew > limits::ISSUED_SKEW_MAX {
-            return refused(format!(
+            return Err(SignError::Unavailable(format!(
                 "command {id} says that it was issued at {}, which is {skew} from the signer's clock; at most {} are allowed. Set the clocks right",
                 command.issued.0,
                 limits::ISSUED_SKEW_MAX
-            ));
+            )));
         }
+        // Both times are the asker's, new with every request: waiting helps.
         if let Err(error) = guard::check_time(command, now) {
-            return refused(format!("command {id}: {error}"));
+            return Err(SignError::Unavailable(format!("command {id}: {error}")));
         }
         if command.sequence <= high {
             return Err(SignError::SequenceTaken { high });

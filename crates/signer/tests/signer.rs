@@ -106,7 +106,7 @@ fn open_for(host: HostId) -> SessionOpen {
 
 async fn refusal(signer: &LocalSigner, command: Command) -> String {
     match signer.sign_command(command).await {
-        Err(SignError::Refused(why)) => why,
+        Err(SignError::Refused(why) | SignError::Unavailable(why)) => why,
         Err(error @ SignError::SequenceTaken { .. }) => error.to_string(),
         other => panic!("not refused: {other:?}"),
     }

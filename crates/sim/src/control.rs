@@ -9,7 +9,7 @@ use envelope::{
 };
 use fleet::{
     dispatch::{Effect, Established, HostSession, Input},
-    model::HostStanding,
+    model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
 use ids::{Challenge, CommandId, FleetId, HostId, Sequence, UnixMs};
@@ -282,6 +282,10 @@ impl Control {
     }
 
     fn sign(&mut self, command: &envelope::messages::Command) -> Result<SignedCommand, SignError> {
+        // Some orders are such that no signer would ever sign them.
+        if command.order.command.as_bytes()[15].is_multiple_of(64) {
+            return Err(SignError::Refused("simulated".to_owned()));
+        }
         let high = self.signed_high.entry(command.order.host).or_default();
         if command.sequence <= *high {
             return Err(SignError::SequenceTaken { high: *high });
@@ -311,7 +315,8 @@ impl Control {
 
     /// The timer over hosts that have no session.
     pub(crate) fn expire(&mut self, now: UnixMs, ledger: &mut Ledger) {
-        let commands: Vec<_> = self.store.commands.values().cloned().collect();
+        let is_queued = |command: &&fleet::model::Command| command.status == CommandStatus::Queued;
+        let commands: Vec<_> = self.store.commands.values().filter(is_queued).cloned().collect();
         for write in fleet::dispatch::expire_queued(now, &commands) {
             // A conflict means that something else came first.
             let written = self.store.apply(&write);

@@ -85,6 +85,12 @@ impl World {
                 let said = self.hosts[host].persist(self.now, &mut self.ledger);
                 self.host_says(host, said);
             }
+            Event::Work(host, command) if agent::is_poison(command) => {
+                self.summary.kills += 1;
+                if let Some(link) = self.hosts[host].kill() {
+                    self.cut(link);
+                }
+            }
             Event::Work(host, command) => {
                 let said = self.hosts[host].work(command, self.now, &mut self.random, &mut self.ledger);
                 self.host_says(host, said);

@@ -27,6 +27,7 @@ fn decided(from: CommandStatus, event: CommandEvent) -> Option<CommandStatus> {
         (S::Delivered, E::ExpiredUndelivered, S::Expired),
         (S::Delivered, E::HostRevoked, S::Unknown),
         (S::Accepted, E::StageAccepted, S::Accepted),
+        (S::Queued, E::RefusedBySigner, S::Rejected),
         (S::Accepted, E::StageStarted, S::Running),
         (S::Accepted, E::HostRevoked, S::Unknown),
         (S::Running, E::StageAccepted, S::Running),

@@ -38,7 +38,32 @@ fn expired(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, Stri
     Some((write, status, message))
 }
 
+fn refused(command: &Command, why: &str, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
+    let status = command.status.after(CommandEvent::RefusedBySigner).ok()?;
+    let message = format!("the control plane's signer refused it, so it was never sent and never ran: {why}");
+    let audit = record::command_settled(command, &message, now);
+    let write = Write::CommandEnd {
+        command: command.order.command,
+        from: vec![command.status],
+        status,
+        message: message.clone(),
+        at: now,
+        audit,
+    };
+    Some((write, status, message))
+}
+
 impl HostSession {
+    /// Ends the first command that the signer will never sign. One that was sealed before may have arrived:
+    /// it waits for its deadline. False when there is none.
+    pub(super) fn refuse_next(&mut self, now: UnixMs) -> bool {
+        let end = |slot: &Slot| slot.refused.as_deref().and_then(|why| refused(&slot.command, why, now));
+        let found = self.slots.iter().find_map(|slot| Some((slot.id(), end(slot)?)));
+        let Some((command, (write, status, message))) = found else { return false };
+        self.write(write, After::Ended { command, status, message });
+        true
+    }
+
     /// When this command is to be ended as undeliverable, if it waits for that.
     pub(super) fn expires_at(&self, slot: &Slot) -> Option<UnixMs> {
         if slot.sealing {

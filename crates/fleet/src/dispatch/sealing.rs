@@ -141,7 +141,9 @@ impl HostSession {
     /// stops has itself not been sent: it must not arrive before it.
     fn next_to_seal(&self, now: UnixMs) -> Option<CommandId> {
         let high = self.high();
-        let is_due = |slot: &&Slot| slot.is_unsent(high) && !slot.sealing && now <= slot.command.order.deliver_by;
+        let is_due = |slot: &&Slot| {
+            slot.is_unsent(high) && !slot.sealing && slot.refused.is_none() && now <= slot.command.order.deliver_by
+        };
         if self.room() > 0 {
             return self.slots.iter().find(is_due).map(Slot::id);
         }
@@ -165,6 +167,15 @@ impl HostSession {
                 let seal = Seal { sequence, expires, payload_sha256, envelope };
                 self.sealing.waiting.push_back(Waiting { command, seal });
                 return;
+            }
+            // Asking again would be refused again, and hold back what waits behind it.
+            Err(SignError::Refused(why)) => {
+                let error = SignError::Refused(why.clone());
+                self.note(Note::SignFailed { command, error });
+                self.sign_retry.succeeded();
+                if let Some(slot) = self.slot_mut(command) {
+                    slot.refused = Some(why);
+                }
             }
             Err(error) => {
                 // What an earlier session burned is stored nowhere but with the signer. Found out one

@@ -18,11 +18,13 @@ pub(super) struct Slot {
     pub(super) acknowledged: bool,
     /// It is with the signer, or signed and waiting for its transaction.
     pub(super) sealing: bool,
+    /// Why the signer will never sign it.
+    pub(super) refused: Option<String>,
 }
 
 impl Slot {
     pub(super) fn new(command: Command) -> Self {
-        Self { command, sent: None, acknowledged: false, sealing: false }
+        Self { command, sent: None, acknowledged: false, sealing: false, refused: None }
     }
 
     pub(super) fn id(&self) -> CommandId {

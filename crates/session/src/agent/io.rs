@@ -92,6 +92,8 @@ pub enum JournalWrite {
     Refuse { entry: RingEntry, report: StoredReport, evict: Option<CommandId> },
     /// `{STARTED}`.
     Start { command: CommandId },
+    /// One more run of a command that had been started: counted before it begins.
+    Resume { command: CommandId },
     /// `{DONE, report}`: also ends commands that never started (cancelled, expired, revoked, unknown).
     Done { command: CommandId, report: StoredReport },
     /// Reports up to this one are durable at the control plane.
@@ -153,6 +155,8 @@ pub struct OpenCommand {
     pub sealed: Vec<SealedValue>,
     /// `Accepted` or `Started`.
     pub stage: Stage,
+    /// How often it was run again after the agent's process had ended while it ran.
+    pub resumptions: u32,
 }
 
 /// Judges an order against this host's registry and its owner's policy. Implemented by the agent.

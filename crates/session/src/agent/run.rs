@@ -37,6 +37,8 @@ pub(super) struct Job {
     pub(super) state: JobState,
     /// It had been started before this process began.
     pub(super) resumed: bool,
+    /// How often it was run again, durably.
+    pub(super) resumptions: u32,
     pub(super) backwards_only: bool,
     /// A cancel came while its start was being written.
     pub(super) cancelled: bool,
@@ -49,7 +51,21 @@ impl Job {
         admitted: Admitted,
         state: JobState,
     ) -> Self {
-        Self { command, sealed, admitted, state, resumed: false, backwards_only: false, cancelled: false }
+        Self {
+            command,
+            sealed,
+            admitted,
+            state,
+            resumed: false,
+            resumptions: 0,
+            backwards_only: false,
+            cancelled: false,
+        }
+    }
+
+    /// Whether it was run again as often as a command may be.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.resumed && self.resumptions >= limits::RESUMPTIONS_MAX
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -105,6 +121,8 @@ impl AgentLoop {
             let Some(job) = self.jobs.get(&id).filter(|job| job.state == JobState::Waiting) else { continue };
             if job.resumed && job.admitted.on_restart == OnRestart::Unknown {
                 self.end_unknown(turn.now, id);
+            } else if job.is_worn_out() {
+                self.end_worn_out(turn.now, id);
             } else if let Some(refusal) = self.start_refusal(turn, job) {
                 self.refuse_start(turn, id, &refusal);
             } else if busy.has_room(&job.admitted.kind) {
@@ -159,6 +177,26 @@ impl AgentLoop {
         self.end_job(now, id, end_message(ReportStatus::Unknown, message, &Value::Null));
     }
 
+    /// Each run of it ended with the agent's process. Whatever the cause, running it once more would most
+    /// likely end that way too, and keep the host from everything else.
+    fn end_worn_out(&mut self, now: Clocks, id: CommandId) {
+        let message = format!(
+            "the agent's process ended each of the {} times it ran this, so it is not tried again and how far it got \
+             is not known; what it recorded is put back before the next change to the same app. Look at the host and \
+             at the agent's log (memory, disk, power) before ordering it again",
+            limits::RESUMPTIONS_MAX + 1
+        );
+        self.end_job(now, id, end_message(ReportStatus::Unknown, &message, &Value::Null));
+    }
+
+    /// A further run of a command that had been started: counted durably, then run.
+    pub(super) fn resume(&mut self, id: CommandId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.state = JobState::Starting;
+        job.resumptions += 1;
+        self.persist(JournalWrite::Resume { command: id }, After::Resumed(id));
+    }
+
     /// The full check, and the durable start.
     fn start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, busy: &mut Busy) {
         let Some(job) = self.jobs.get(&id) else { return };
@@ -177,7 +215,7 @@ impl AgentLoop {
         job.state = JobState::Starting;
         job.backwards_only = false;
         if job.resumed {
-            self.run_job(turn.now, id);
+            self.resume(id);
         } else {
             self.persist(JournalWrite::Start { command: id }, After::Started(id));
         }

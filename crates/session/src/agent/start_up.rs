@@ -121,13 +121,13 @@ impl AgentLoop {
         }
         let on_restart = admitted.on_restart;
         let mut job = Job::new(command, open.sealed, admitted, JobState::Waiting);
-        job.resumed = started;
+        (job.resumed, job.resumptions) = (started, open.resumptions);
         // Policy is asked as well: what it forbids by now may be put back, never carried on.
         job.backwards_only = !self.stands(&job.command) || turn.admission.judge(&job.command.order).is_err();
+        let resume = started && on_restart == OnRestart::Resume && !job.is_worn_out();
         self.jobs.insert(id, job);
-        let resume = started && on_restart == OnRestart::Resume;
         if resume && self.quarantine == QuarantineState::No && !self.state_missing {
-            self.run_job(turn.now, id);
+            self.resume(id);
         } else {
             // Everything else waits for a session that shows this state to be no old copy.
             self.waiting.push_back(id);

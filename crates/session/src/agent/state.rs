@@ -17,6 +17,7 @@ impl JournalState {
                     command: command.clone(),
                     sealed: sealed.clone(),
                     stage: Stage::Accepted,
+                    resumptions: 0,
                     id: entry.command,
                 };
                 self.open.push(open);
@@ -30,6 +31,11 @@ impl JournalState {
                     open.stage = Stage::Started;
                 }
                 self.set_stage(*command, Stage::Started);
+            }
+            JournalWrite::Resume { command } => {
+                for open in self.open.iter_mut().filter(|open| open.id == *command) {
+                    open.resumptions += 1;
+                }
             }
             JournalWrite::Done { command, report } => {
                 self.open.retain(|open| open.id != *command);

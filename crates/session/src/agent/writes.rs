@@ -13,6 +13,7 @@ pub(super) enum After {
     Accepted(CommandId),
     Refused { report: StoredReport, why: String },
     Started(CommandId),
+    Resumed(CommandId),
     Done { report: StoredReport },
     Acknowledged(ReportSequence),
     Root(RootVersion),
@@ -43,6 +44,7 @@ impl AgentLoop {
             After::Accepted(command) => self.accepted_durable(command),
             After::Refused { report, why } => self.refused_durable(report, why),
             After::Started(command) => self.started_durable(turn.now, command),
+            After::Resumed(command) => self.run_job(turn.now, command),
             After::Done { report } => {
                 self.guard.memory.set_stage(report.command, Stage::Done);
                 self.jobs.remove(&report.command);

@@ -221,6 +221,7 @@ pub(super) async fn command_end(
     let event = match status {
         CommandStatus::Cancelled => CommandEvent::CancelledBeforeSealing,
         CommandStatus::Expired => CommandEvent::ExpiredUndelivered,
+        CommandStatus::Rejected => CommandEvent::RefusedBySigner,
         other => return Err(Failure::conflict(format!("only a report can make command {command} {other}"))),
     };
     let after = before.after(event).map_err(|error| Failure::conflict(format!("command {command}: {error}")))?;

@@ -195,6 +195,34 @@ fn the_signer_away_is_waited_for() {
 }
 
 #[test]
+fn what_the_signer_refuses_for_good_ends_at_once_and_holds_nothing_back() {
+    let mut world = World::new();
+    let commands = [world.facts(), world.facts(), world.facts()];
+    world.never_signed.extend(&commands[..2]);
+    world.connect();
+    world.settle();
+    world.finish(ReportStatus::Succeeded);
+    let status = commands.map(|command| world.status(command));
+    assert_eq!(status, [CommandStatus::Rejected, CommandStatus::Rejected, CommandStatus::Succeeded]);
+    let message = world.store.command(commands[0]).map(|stored| stored.message.clone()).unwrap_or_default();
+    assert!(message.contains("signer refused it") && message.contains("it is not well-formed"), "{message}");
+    assert_eq!(world.store.leaves(AuditKind::CommandSettled), 2);
+}
+
+#[test]
+fn an_end_by_refusal_whose_transaction_failed_is_written_again() {
+    let mut world = World::new();
+    world.connect();
+    let command = world.facts();
+    world.never_signed.push(command);
+    world.fates.push_back(Fate::Lost);
+    world.settle();
+    world.pass(limits::RETRY_MAX);
+    world.settle();
+    assert_eq!(world.status(command), CommandStatus::Rejected);
+}
+
+#[test]
 fn a_restored_copy_of_the_host_gets_no_orders() {
     let mut world = World::new();
     world.connect();

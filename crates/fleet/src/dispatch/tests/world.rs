@@ -55,6 +55,8 @@ pub(crate) struct World {
     /// Fates of the next transactions; applied when empty.
     pub(crate) fates: VecDeque<Fate>,
     pub(crate) signer_down: bool,
+    /// What the signer refuses for good.
+    pub(crate) never_signed: Vec<CommandId>,
     pub(crate) now: UnixMs,
     counter: u64,
     /// Highest sequence newly delivered in this session.
@@ -89,6 +91,7 @@ impl World {
             to_agent: VecDeque::new(),
             fates: VecDeque::new(),
             signer_down: false,
+            never_signed: Vec::new(),
             now: START,
             counter: 0,
             delivered: Sequence(0),
@@ -292,6 +295,9 @@ impl World {
             }
             Effect::SignCommand(_) if self.signer_down => {
                 Input::CommandSigned(Err(SignError::Unavailable("it is restarting".to_owned())))
+            }
+            Effect::SignCommand(command) if self.never_signed.contains(&command.order.command) => {
+                Input::CommandSigned(Err(SignError::Refused("it is not well-formed".to_owned())))
             }
             Effect::SignCommand(command) if command.sequence <= self.signed_high => {
                 Input::CommandSigned(Err(SignError::SequenceTaken { high: self.signed_high }))
