@@ -13,13 +13,32 @@ use fleet::{
     model::{Command, HostStanding},
     ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
 };
+use signer::LocalSigner;
 use store::SqliteStore;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
 
 use crate::{agents::Agents, limits};
 
+/// Begins all of them; they run until they are aborted.
+pub(crate) fn start(
+    agents: &Arc<Agents>,
+    store: &Arc<SqliteStore>,
+    signer: &Arc<LocalSigner>,
+    audit: SigningKey<role::Audit>,
+) -> [JoinHandle<()>; 4] {
+    [
+        tokio::spawn(audit_heads(agents.clone(), store.clone(), audit)),
+        tokio::spawn(expiry(agents.clone())),
+        tokio::spawn(strangers(agents.clone())),
+        tokio::spawn(mend(store.clone(), signer.clone())),
+    ]
+}
+
 /// Signs a head whenever the log has grown, at most every [`limits::HEAD_INTERVAL`].
-pub(crate) async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningKey<role::Audit>) {
+async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningKey<role::Audit>) {
     let mut positions = store.audit_positions();
     positions.mark_changed();
     loop {
@@ -46,7 +65,7 @@ pub(crate) async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, ke
 }
 
 /// Ends queued commands whose time has passed at hosts that have no session; sessions end their own.
-pub(crate) async fn expiry(agents: Arc<Agents>) {
+async fn expiry(agents: Arc<Agents>) {
     let mut ticks = interval(limits::EXPIRY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -89,7 +108,7 @@ async fn expire_page(agents: &Agents, queued: &[Command]) -> Result<(), StoreErr
 }
 
 /// One leaf a minute with the number of strangers refused, if there were any.
-pub(crate) async fn strangers(agents: Arc<Agents>) {
+async fn strangers(agents: Arc<Agents>) {
     let mut ticks = interval(limits::STRANGERS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -108,6 +127,22 @@ pub(crate) async fn strangers(agents: Arc<Agents>) {
         tracing::warn!(count, "connections to the agents' listener were refused");
         if let Err(error) = agents.store.write(Write::Audit(entry)).await {
             tracing::error!(%error, "refusals could not be recorded");
+        }
+    }
+}
+
+/// Has the store and the signer try again to write, after a write that failed: what they wait for is the
+/// disk, and nobody may come with work until then.
+async fn mend(store: Arc<SqliteStore>, signer: Arc<LocalSigner>) {
+    let mut ticks = interval(limits::MEND_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if store.is_impaired() {
+            store.mend();
+        }
+        if signer.is_impaired() {
+            signer.mend();
         }
     }
 }

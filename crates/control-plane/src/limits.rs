@@ -38,6 +38,8 @@ pub(crate) const EVENTS_MAX: usize = 4096;
 pub(crate) const HEAD_INTERVAL: Duration = Duration::from_millis(500);
 /// How often commands that waited too long are looked for.
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a store or signer that could not write tries again.
+pub(crate) const MEND_INTERVAL: Duration = Duration::from_secs(2);
 /// How often refused strangers are recorded.
 pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its expiry root metadata is warned about.

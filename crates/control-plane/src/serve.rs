@@ -89,7 +89,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         clock: Arc::new(clock::now),
     })?);
     let hub = Hub::new();
-    let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer, keys.session, hub.clone()));
+    let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer.clone(), keys.session, hub.clone()));
     let hosts = chores::host_count(&agents).await?;
     tracing::info!(
         fleet = %root.current().fleet, hosts, agents = %config.agent_listen, people = %config.http_listen,
@@ -98,11 +98,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     warn_of_expiry(&root);
 
     let (stop, stopping) = watch::channel(false);
-    let chores = [
-        tokio::spawn(chores::audit_heads(agents.clone(), store.clone(), keys.audit)),
-        tokio::spawn(chores::expiry(agents.clone())),
-        tokio::spawn(chores::strangers(agents.clone())),
-    ];
+    let chores = chores::start(&agents, &store, &signer, keys.audit);
     let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
     let ended = Arc::new(Notify::new());
     let agents_side = serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone());
@@ -112,7 +108,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         host_names: host_names(&config),
         tls: people_tls.map(|tls| tls as Arc<dyn web::Tls>),
         agent_programs: programs(&config),
-        ..people(&agents, &store, &hub, keys.tls.pin())
+        ..people(&agents, &store, &signer, &hub, keys.tls.pin())
     };
     let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
 
@@ -193,6 +189,7 @@ fn programs(config: &Config) -> Arc<Programs> {
 fn people(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
+    signer: &Arc<LocalSigner>,
     hub: &Arc<Hub>,
     tls_spki_sha256: ids::Sha256,
 ) -> web::WebState {
@@ -207,7 +204,7 @@ fn people(
         tls: None,
         agent_programs: Arc::new(Programs::new(None)),
         clock: clock::now,
-        figures: Arc::new(Figures { hub: hub.clone(), store: store.clone() }),
+        figures: Arc::new(Figures { hub: hub.clone(), store: store.clone(), signer: signer.clone() }),
         registry: Registry::default(),
     }
 }
@@ -216,6 +213,7 @@ fn people(
 struct Figures {
     hub: Arc<Hub>,
     store: Arc<SqliteStore>,
+    signer: Arc<LocalSigner>,
 }
 
 impl web::Figures for Figures {
@@ -225,6 +223,13 @@ impl web::Figures for Figures {
 
     fn audit_size(&self) -> u64 {
         self.store.audit_position().size
+    }
+
+    fn problems(&self) -> Vec<&'static str> {
+        let store = "the database cannot be written, so nothing new is taken; see to the disk, it goes on by itself";
+        let signer = "the signer cannot write its record, so no order goes out; see to the disk, it goes on by itself";
+        let problems = [(self.store.is_impaired(), store), (self.signer.is_impaired(), signer)];
+        problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, words)| words).collect()
     }
 }
 

@@ -1,6 +1,13 @@
 //! The thread that signs, and its queue.
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
 
 use envelope::{
     SigningKey,
@@ -35,6 +42,7 @@ pub struct SignerConfig {
 enum Request {
     Command { command: Box<Command>, answer: oneshot::Sender<Result<SignedCommand, SignError>> },
     Open { open: Box<SessionOpen>, answer: oneshot::Sender<Result<Vec<u8>, SignError>> },
+    Mend,
 }
 
 /// A signer in this process. Dropping it finishes what is queued and gives up the record's lock.
@@ -42,6 +50,8 @@ pub struct LocalSigner {
     /// `None` only while it is dropped.
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
+    /// Its record could not be written when last tried.
+    impaired: Arc<AtomicBool>,
 }
 
 impl LocalSigner {
@@ -61,12 +71,27 @@ impl LocalSigner {
         let SignerConfig { command_key, fleet, state_path, clock } = config;
         let state = StateFile::open(&state_path, fleet)?;
         let (queue, requests) = mpsc::channel(limits::QUEUE_MAX);
-        let signing = Signing { key: command_key, state, judge: Judge::new(fleet), clock };
+        let impaired = Arc::new(AtomicBool::new(false));
+        let signing = Signing { key: command_key, state, judge: Judge::new(fleet), clock, impaired: impaired.clone() };
         let thread = std::thread::Builder::new()
             .name("signer".to_owned())
             .spawn(move || signing.run(requests))
             .map_err(|source| StateError::Io { doing: "starting the thread for", path: state_path, source })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { queue: Some(queue), thread: Some(thread), impaired })
+    }
+
+    /// Whether its record of sequences could not be written when last tried: no order is signed meanwhile.
+    #[must_use]
+    pub fn is_impaired(&self) -> bool {
+        self.impaired.load(Ordering::Relaxed)
+    }
+
+    /// Has it try again to write its record, without waiting for an order to sign.
+    pub fn mend(&self) {
+        if let Some(queue) = &self.queue {
+            // A full queue holds orders, which try the same.
+            let _ = queue.try_send(Request::Mend);
+        }
     }
 
     async fn ask<T>(&self, request: Request, wait: oneshot::Receiver<Result<T, SignError>>) -> Result<T, SignError> {
@@ -106,6 +131,7 @@ struct Signing {
     state: StateFile,
     judge: Judge,
     clock: Clock,
+    impaired: Arc<AtomicBool>,
 }
 
 impl Signing {
@@ -123,6 +149,7 @@ impl Signing {
         let mut granted = Vec::new();
         for request in requests {
             match request {
+                Request::Mend => self.mend(),
                 Request::Open { open, answer } => {
                     let _ = answer.send(self.open(*open, now));
                 }
@@ -146,6 +173,7 @@ impl Signing {
             tracing::error!(error = &error as &dyn core::error::Error, "the record of sequences cannot be written");
             SignError::Unavailable(error.to_string())
         });
+        self.impaired.store(self.state.is_doubtful(), Ordering::Relaxed);
         for (command, answer) in granted {
             let signed = durable.clone().map(|()| {
                 let signed = self.key.sign(&*command);
@@ -153,6 +181,13 @@ impl Signing {
                 SignedCommand { envelope: signed.into_envelope(), payload_sha256 }
             });
             let _ = answer.send(signed);
+        }
+    }
+
+    fn mend(&mut self) {
+        match self.state.mend() {
+            Ok(()) => tracing::info!("the record of sequences can be written again"),
+            Err(error) => tracing::debug!(%error, "the record of sequences still cannot be written"),
         }
     }
 

@@ -51,9 +51,6 @@ pub enum StateError {
     /// The system refused.
     #[error("{doing} {path} failed; see to the disk, and to the owner and mode of the directory")]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    /// A write failed, so what is on disk is not known until the file is read again.
-    #[error("an earlier write to {path} failed; restart the control plane once the disk is well")]
-    Poisoned { path: PathBuf },
 }
 
 /// The open file and what it says.
@@ -65,8 +62,9 @@ pub(crate) struct StateFile {
     /// End of the last good frame.
     length: u64,
     high: HashMap<HostId, Sequence>,
-    /// After a failed write or sync nothing is known of the disk, and trying again could lie.
-    poisoned: bool,
+    /// A write or sync failed: what the file holds is not known, and appending to it could lie. What is
+    /// known is `high`, so the whole record is written anew before anything else.
+    doubtful: bool,
     /// Apart from the file itself, which is replaced when it is written anew.
     _lock: File,
 }
@@ -112,7 +110,7 @@ impl StateFile {
             file.set_len(length).map_err(io("cutting"))?;
             file.sync_all().map_err(io("syncing"))?;
         }
-        Ok(Self { path: path.to_owned(), fleet, file, length, high, poisoned: false, _lock: lock })
+        Ok(Self { path: path.to_owned(), fleet, file, length, high, doubtful: false, _lock: lock })
     }
 
     /// Highest sequence signed for this host; 0 before the first.
@@ -122,24 +120,38 @@ impl StateFile {
 
     /// Records new highest sequences. Durable when it returns.
     pub(crate) fn raise(&mut self, records: &HashMap<HostId, Sequence>) -> Result<(), StateError> {
-        if self.poisoned {
-            return Err(StateError::Poisoned { path: self.path.clone() });
-        }
         if records.is_empty() {
             return Ok(());
         }
+        self.mend()?;
         let bytes = frames(records);
+        #[cfg(feature = "crash-points")]
+        let point = crash_points::Point::before("signer", "raise", crash_points::Passage::Aside);
         if let Err(error) = self.append(&bytes) {
-            self.poisoned = true;
+            self.doubtful = true;
             return Err(io_error("writing", &self.path)(error));
         }
+        #[cfg(feature = "crash-points")]
+        point.after();
         self.length += bytes.len() as u64;
         self.high.extend(records);
         let needed = (self.high.len() * RECORD_BYTES) as u64;
         if self.length > limits::STATE_BYTES_BEFORE_REWRITE && self.length > needed * limits::STATE_REWRITE_FACTOR {
-            self.rewrite();
+            // Failing to is harmless: the next batch tries again before it is written.
+            let _ = self.rewrite();
         }
         Ok(())
+    }
+
+    /// Whether a write failed and none has succeeded since.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// After a failed write: writes the whole record beside the old file and puts it in its place. Every
+    /// sequence that was ever given is in memory, so nothing of the old file is needed.
+    pub(crate) fn mend(&mut self) -> Result<(), StateError> {
+        if self.doubtful { self.rewrite() } else { Ok(()) }
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -148,17 +160,16 @@ impl StateFile {
         self.file.sync_data()
     }
 
-    /// Failing to is harmless: the old file stands until the new one is complete.
-    fn rewrite(&mut self) {
+    fn rewrite(&mut self) -> Result<(), StateError> {
         match replace(&self.path, self.fleet, &self.high) {
-            Ok((file, length)) => (self.file, self.length) = (file, length),
+            Ok((file, length)) => {
+                (self.file, self.length, self.doubtful) = (file, length, false);
+                Ok(())
+            }
             Err(error) => {
                 // The rename may or may not have happened, so neither file may be appended to.
-                self.poisoned = true;
-                tracing::error!(
-                    error = &error as &dyn core::error::Error,
-                    "writing the record of sequences anew failed; the signer stops until a restart"
-                );
+                self.doubtful = true;
+                Err(error)
             }
         }
     }
@@ -363,8 +374,8 @@ mod tests {
         state.raise(&one(1, 5)).unwrap();
         state.raise(&one(2, 6)).unwrap();
         let long = state.length;
-        state.rewrite();
-        assert!(state.length < long && !state.poisoned);
+        state.rewrite().unwrap();
+        assert!(state.length < long && !state.doubtful);
         state.raise(&one(2, 7)).unwrap();
         drop(state);
         let state = StateFile::open(&path, FLEET).unwrap();
@@ -372,14 +383,27 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_write_it_claims_nothing_more() {
+    fn after_a_failed_write_the_whole_record_is_written_anew() {
         let (_directory, path) = made();
         let mut state = StateFile::open(&path, FLEET).unwrap();
-        let good = std::mem::replace(&mut state.file, File::open(&path).unwrap());
+        state.raise(&one(2, 3)).unwrap();
+        state.file = File::open(&path).unwrap();
         assert!(matches!(state.raise(&one(1, 5)), Err(StateError::Io { .. })), "opened for reading only");
-        state.file = good;
-        assert!(matches!(state.raise(&one(1, 5)), Err(StateError::Poisoned { .. })));
-        assert_eq!(state.high(host(1)), Sequence(0));
+        assert!(state.is_doubtful());
+        assert_eq!(state.high(host(1)), Sequence(0), "what was not durable was not given");
+
+        // As long as the disk takes nothing, it says so, and the old file stands.
+        let in_the_way = path.with_added_extension("new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let refused = state.raise(&one(1, 6)).unwrap_err().to_string();
+        assert!(refused.contains("see to the disk") && state.is_doubtful(), "{refused}");
+        std::fs::remove_dir(&in_the_way).unwrap();
+
+        state.raise(&one(1, 7)).unwrap();
+        assert!(!state.is_doubtful());
+        drop(state);
+        let state = StateFile::open(&path, FLEET).unwrap();
+        assert_eq!([1, 2].map(|n| state.high(host(n)).0), [7, 3]);
     }
 
     #[test]

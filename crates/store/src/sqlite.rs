@@ -105,6 +105,17 @@ impl SqliteStore {
         self.reader.audit_leaf_hashes(first, limit).await
     }
 
+    /// Whether the last transaction failed because the database could not be written.
+    #[must_use]
+    pub fn is_impaired(&self) -> bool {
+        self.writer.is_impaired()
+    }
+
+    /// Has it try again, without waiting for something to write.
+    pub fn mend(&self) {
+        self.writer.mend();
+    }
+
     /// Finishes what was asked, then closes the file and gives up its lock. Later writes are refused.
     pub async fn close(&self) {
         // The writer last: only it can put what stands in the log into the database and take the log away.
@@ -131,10 +142,22 @@ pub(crate) async fn connect(location: &Location) -> Result<SqliteConnection, Sto
         .map_err(|error| location.error("opening", &error))
 }
 
-/// Reads the first page and the schema, so that a damaged file is named before anything else fails.
+/// Reads the first page and the schema, and every page of a file that is not too large for that, so that a
+/// damaged file is named before anything else fails.
 async fn quick_check(connection: &mut SqliteConnection, location: &Location) -> Result<(), StoreError> {
-    let check = sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(connection).await;
-    check.map(drop).map_err(|error| location.error("opening", &error))
+    let failed = |error: &sqlx::Error| location.error("opening", error);
+    sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await.map_err(|e| failed(&e))?;
+    let bytes = std::fs::metadata(&location.0).map_or(0, |file| file.len());
+    if bytes > limits::CHECKED_WHOLE_BYTES_MAX {
+        return Ok(());
+    }
+    let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await;
+    match check.map_err(|e| failed(&e))?.as_str() {
+        "ok" => Ok(()),
+        what => {
+            Err(StoreError::Corrupt(format!("{} is damaged ({what}); restore it from a backup", location.0.display())))
+        }
+    }
 }
 
 async fn key_check(connection: &mut SqliteConnection, location: &Location, cipher: &Cipher) -> Result<(), StoreError> {

@@ -23,11 +23,13 @@ type Answer = Result<Written, StoreError>;
 enum Job {
     Write { write: Box<Write>, answer: oneshot::Sender<Answer> },
     Close { done: oneshot::Sender<()> },
+    Mend,
 }
 
 /// The queue's entrance.
 pub(crate) struct WriterHandle {
     queue: mpsc::Sender<Job>,
+    impaired: watch::Receiver<bool>,
 }
 
 impl WriterHandle {
@@ -36,6 +38,17 @@ impl WriterHandle {
         let (answer, wait) = oneshot::channel();
         self.queue.send(Job::Write { write: Box::new(write), answer }).await.map_err(|_| closed())?;
         wait.await.map_err(|_| closed())?
+    }
+
+    /// Whether the last transaction failed for want of a sound disk.
+    pub(crate) fn is_impaired(&self) -> bool {
+        *self.impaired.borrow()
+    }
+
+    /// Has it try a write that changes nothing.
+    pub(crate) fn mend(&self) {
+        // A full queue holds writes, which try the same.
+        let _ = self.queue.try_send(Job::Mend);
     }
 
     pub(crate) async fn close(&self) {
@@ -58,6 +71,8 @@ pub(crate) struct Writer {
     /// A commit failed, and what it left behind is not known.
     doubtful: bool,
     position: watch::Sender<AuditPosition>,
+    /// Whether the last transaction failed for want of a sound disk.
+    impaired: watch::Sender<bool>,
     /// Last field: given up after the connection is closed.
     lock: DatabaseLock,
 }
@@ -75,9 +90,10 @@ impl Writer {
         let (position, positions) = watch::channel(log.position());
         let (queue, jobs) = mpsc::channel(limits::QUEUE_MAX);
         let connection = Some(connection);
-        let writer = Self { connection, location, cipher, numbers, log, doubtful: false, position, lock };
+        let (impaired, impairment) = watch::channel(false);
+        let writer = Self { connection, location, cipher, numbers, log, doubtful: false, position, impaired, lock };
         tokio::spawn(writer.run(jobs));
-        Ok((WriterHandle { queue }, positions))
+        Ok((WriterHandle { queue, impaired: impairment }, positions))
     }
 
     async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
@@ -93,6 +109,7 @@ impl Writer {
                         writes.push(write);
                         waiting.push(answer);
                     }
+                    Job::Mend => is_mending = true,
                     Job::Close { done } => {
                         // What is queued already is still done; then `recv_many` answers 0.
                         jobs.close();
@@ -105,6 +122,9 @@ impl Writer {
             for (waiter, answer) in waiting.into_iter().zip(answers) {
                 // Whoever asked may have gone; the write stands all the same.
                 let _ = waiter.send(answer);
+            }
+            if core::mem::take(&mut is_mending) && *self.impaired.borrow() {
+                self.mend().await;
             }
         }
         if let Some(connection) = self.connection.take()
@@ -145,7 +165,10 @@ impl Writer {
     /// One transaction. After an error nothing of it stands, unless the engine failed at the commit
     /// itself; then `doubtful` is set.
     async fn commit(&mut self, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
-        self.recover().await.map_err(Failure::Engine)?;
+        if let Err(error) = self.recover().await {
+            self.impaired.send_replace(true);
+            return Err(Failure::Engine(error));
+        }
         let connection = self.connection.as_mut().expect("invariant: `recover` connects");
         let (mut numbers, mut log) = (self.numbers, self.log.clone());
         let mut transaction = Transaction {
@@ -156,17 +179,24 @@ impl Writer {
             log: &mut log,
             together: QueryBuilder::default(),
         };
+        #[cfg(feature = "crash-points")]
+        let point = crash_points::Point::before("store", &point_name(writes), crash_points::Passage::Change);
         let done = transact(&mut transaction, writes).await;
         match done {
             Ok(answers) => {
+                #[cfg(feature = "crash-points")]
+                point.after();
                 (self.numbers, self.log) = (numbers, log);
+                self.impaired.send_replace(false);
                 if let Some(position) = self.log.publish() {
                     self.position.send_replace(position);
                 }
                 Ok(answers)
             }
             Err(failure) => {
-                self.doubtful |= matches!(failure, Failure::Engine(_));
+                let is_engine = matches!(failure, Failure::Engine(_));
+                self.doubtful |= is_engine;
+                self.impaired.send_if_modified(|impaired| is_engine && !core::mem::replace(impaired, true));
                 // The engine may have rolled back already; then this fails and says nothing.
                 if sqlx::query("ROLLBACK").execute(&mut *connection).await.is_err() {
                     self.connection = None;
@@ -177,15 +207,31 @@ impl Writer {
         }
     }
 
+    /// Writes what stands there already, to see whether the disk takes it.
+    async fn mend(&mut self) {
+        let tried = match self.recover().await {
+            Ok(()) => {
+                let connection = self.connection.as_mut().expect("invariant: `recover` connects");
+                let same = sqlx::query("UPDATE facts SET value = value WHERE name = 'key_check'");
+                let tried = same.execute(connection).await;
+                tried.map(drop).map_err(|error| self.location.error("trying to write", &error))
+            }
+            Err(error) => Err(error),
+        };
+        match tried {
+            Ok(()) => {
+                tracing::info!("the database can be written again");
+                self.impaired.send_replace(false);
+            }
+            Err(error) => tracing::debug!(%error, "the database still cannot be written"),
+        }
+    }
+
     /// Connects again after a failure, and makes sure that memory and file agree.
     async fn recover(&mut self) -> Result<(), StoreError> {
-        #[cfg(feature = "crash-points")]
-        let point = crash_points::Point::before("store", &point_name(writes), crash_points::Passage::Change);
         if self.connection.is_none() {
             self.connection = Some(connect(&self.location).await?);
         }
-                #[cfg(feature = "crash-points")]
-                point.after();
         if !self.doubtful {
             return Ok(());
         }
@@ -207,6 +253,16 @@ impl Writer {
         self.doubtful = false;
         Ok(())
     }
+}
+
+/// What the door of the control plane's writes calls them. Batches are of one then ([`limits::BATCH_MAX`]).
+#[cfg(feature = "crash-points")]
+fn point_name(writes: &[&Write]) -> String {
+    let name = |write: &&Write| match write {
+        Write::Audit(entry) => format!("Audit {:?}", entry.kind),
+        write => format!("{write:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned(),
+    };
+    writes.iter().map(name).collect::<Vec<_>>().join("+")
 }
 
 async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {
@@ -255,16 +311,6 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_refuses_and_loses_nothing() {
         let (_directory, location, cipher, mut connection) = fresh().await;
-/// What the door of the control plane's writes calls them. Batches are of one then ([`limits::BATCH_MAX`]).
-#[cfg(feature = "crash-points")]
-fn point_name(writes: &[&Write]) -> String {
-    let name = |write: &&Write| match write {
-        Write::Audit(entry) => format!("Audit {:?}", entry.kind),
-        write => format!("{write:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned(),
-    };
-    writes.iter().map(name).collect::<Vec<_>>().join("+")
-}
-
         bound(&mut connection, 200).await;
         let lock = DatabaseLock::take(&location.0).unwrap();
         let (handle, position) = Writer::start(connection, location.clone(), cipher, lock).await.unwrap();
@@ -299,7 +345,9 @@ fn point_name(writes: &[&Write]) -> String {
         let (position, _keep) = watch::channel(log.position());
         let lock = DatabaseLock::take(&location.0).unwrap();
         let connection = Some(connection);
-        let mut writer = Writer { connection, location, cipher, numbers, log, doubtful: false, position, lock };
+        let (impaired, _) = watch::channel(false);
+        let mut writer =
+            Writer { connection, location, cipher, numbers, log, doubtful: false, position, impaired, lock };
         assert_eq!(writer.batch(&[&big()]).await, [Ok(Written::Done)]);
         let before = writer.log.clone();
         assert_eq!(writer.batch(&[&big()]).await, [Ok(Written::Done)]);

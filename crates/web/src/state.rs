@@ -54,6 +54,10 @@ pub trait Figures: Send + Sync {
     fn sessions_open(&self) -> u64;
     /// Entries of the audit log.
     fn audit_size(&self) -> u64;
+    /// What keeps this control plane from its work now, in words that tell strangers nothing.
+    fn problems(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// What every handler shares.

@@ -141,6 +141,7 @@ impl Model {
                 let (new, command) = &mut self.commands[command];
                 let event = match status {
                     CommandStatus::Cancelled => Some(CommandEvent::CancelledBeforeSealing),
+                    CommandStatus::Rejected => Some(CommandEvent::RefusedBySigner),
                     CommandStatus::Expired => Some(CommandEvent::ExpiredUndelivered),
                     _ => None,
                 };

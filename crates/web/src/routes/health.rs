@@ -17,13 +17,17 @@ use crate::{
     state::Shared,
 };
 
-/// Well when the store answers.
+/// Well when the store answers, and nothing else keeps the control plane from its work.
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, ApiError> {
     let Ok(answered) = timeout(limits::HEALTH_TIME_MAX, shared.store.audit_heads(true)).await else {
         let detail = format!("the database did not answer within {} s", limits::HEALTH_TIME_MAX.as_secs());
         return Err(ApiError::new(Kind::StoreUnavailable, detail));
     };
     answered?;
+    let problems = shared.figures.problems();
+    if !problems.is_empty() {
+        return Err(ApiError::new(Kind::StoreUnavailable, problems.join("; ")));
+    }
     Ok(Json(Health { status: "ok".to_owned() }))
 }
 
