@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 
 mod figures;
+mod sim;
 mod tidy;
 mod workspace;
 
@@ -16,11 +17,13 @@ use tidy::Mode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
+       cargo xtask sim [--seeds N] [--steps M] [--first N]
        cargo xtask figures HOST [ROUNDS] [PID…]
 
   tidy           check the rules of the workspace; exit 1 with every finding listed when one is broken
   tidy --bless   first record what may be recorded: shorter functions and files in crates/xtask/ratchet.json
                  (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json
+  sim            run the simulation, optimised, over N seeds of M steps each, from seed --first on
   figures        measure a fleet that runs: time of one command to HOST until its report is durable, and the
                  resident memory of the processes named; SERVERFLOW_URL and SERVERFLOW_TOKEN say which fleet";
 
@@ -30,15 +33,8 @@ fn main() -> ExitCode {
     let mode = match arguments.as_slice() {
         ["tidy"] => Mode::Check,
         ["tidy", "--bless"] => Mode::Bless,
-        ["figures", rest @ ..] => {
-            return match figures::run(rest) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => {
-                    eprintln!("figures: {message}");
-                    ExitCode::FAILURE
-                }
-            };
-        }
+        ["figures", rest @ ..] => return ended("figures", figures::run(rest)),
+        ["sim", rest @ ..] => return ended("sim", sim::run(rest)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -63,6 +59,16 @@ fn main() -> ExitCode {
         Err(message) => {
             eprintln!("tidy: could not look: {message}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn ended(what: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{what}: {message}");
+            ExitCode::FAILURE
         }
     }
 }
