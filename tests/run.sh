@@ -232,6 +232,11 @@ load() {
     { tail -n 20 "$log" >&2; return 1; }
 }
 
+# Each of these says by itself what it leaves out, and why.
+upgrade() { tests/upgrade.sh "$binaries"; }
+packages() { tests/packages.sh "$binaries"; }
+container() { tests/container.sh "$binaries"; }
+
 doc_tests() { counted_run doc-tests cargo test --locked --quiet --workspace --doc; }
 
 documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps; }
@@ -273,7 +278,7 @@ finish() {
   exit 0
 }
 
-if [[ $fast == yes ]]; then say_steps 10; else say_steps 13; fi
+if [[ $fast == yes ]]; then say_steps 10; else say_steps 16; fi
 say_step "setting up"
 set_up
 step "formatting" formatting
@@ -286,6 +291,11 @@ step_first "building tests and programs" build
 step "tests" workspace_tests
 [[ $fast == yes ]] || step "end-to-end tests" end_to_end
 [[ $fast == yes ]] || step "load: 60 agents" load
+if [[ $fast == no ]]; then
+  step "upgrade: from 0.1.0, with its own programs" upgrade
+  step "packages: installed, upgraded, removed, purged" packages
+  step "container: the control plane's image" container
+fi
 step "documentation tests" doc_tests
 step "documentation" documentation
 finish

@@ -56,3 +56,7 @@ pub(crate) const CERTIFICATE_LIFETIME: ids::DurationMs = ids::DurationMs::from_d
 pub(crate) const COMMON_NAME_MAX: usize = 64;
 /// Bytes of an agent's program: far more than a release has, and room for one with debug information.
 pub(crate) const AGENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Time for the control plane to answer `health`.
+pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
+/// Bytes read of that answer.
+pub(crate) const HEALTH_ANSWER_BYTES_MAX: u64 = 16 * 1024;

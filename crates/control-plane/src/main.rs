@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod enrolment;
 mod files;
+mod health;
 mod hub;
 mod init;
 mod keys;
@@ -57,6 +58,10 @@ enum Command {
     ///
     /// Example: serverflow-control-plane serve --data-dir /var/lib/serverflow --agent-listen 0.0.0.0:7443
     Serve,
+    /// Ask the control plane that runs with this configuration whether it is well; exit 0 when it is
+    ///
+    /// Example: serverflow-control-plane health --config /etc/serverflow/control-plane.toml
+    Health,
     /// Write shell completions and man pages
     ///
     /// Example: serverflow-control-plane generate man --out /usr/local/share/man/man8
@@ -100,6 +105,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, 1),
         },
+        Command::Health => run(health::run(config)),
         Command::Init(args) => run(init::run(config.data_dir, args)),
         Command::Serve => {
             if let Err(error) = log_to_standard_error(&config) {

@@ -140,12 +140,22 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), CertificateError> {
     Ok((bytes, mode))
 }
 
+fn chain(cert: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?.0).collect();
+    let not_pem = || CertificateError::NotPem { path: cert.to_owned(), what: "certificate" };
+    chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(not_pem)
+}
+
+/// The certificate that the listener shows: the first of the file.
+pub(crate) fn leaf(cert: &Path) -> Result<CertificateDer<'static>, CertificateError> {
+    Ok(chain(cert)?.swap_remove(0))
+}
+
 fn load(cert: &Path, key: &Path) -> Result<Loaded, CertificateError> {
     // Before they are read: what changes meanwhile is seen at the next look.
     let stamps = [stamp(cert), stamp(key)];
     let not_pem = |path: &Path, what| CertificateError::NotPem { path: path.to_owned(), what };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?.0).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| not_pem(cert, "certificate"))?;
+    let chain = chain(cert)?;
     let (bytes, mode) = read(key)?;
     if mode & 0o007 != 0 {
         return Err(CertificateError::Exposed { path: key.to_owned(), mode });
