@@ -87,6 +87,7 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         }
         JournalWrite::Refuse { report: refusal, .. } => report(b'r', refusal),
         JournalWrite::Start { command } => vec![vec![b's'], command.as_bytes().to_vec()],
+        JournalWrite::Resume { command } => vec![vec![b'u'], command.as_bytes().to_vec()],
         JournalWrite::Done { report: end, .. } => report(b'd', end),
         JournalWrite::Acknowledge { sequence } => vec![vec![b'k'], sequence.0.to_be_bytes().to_vec()],
         JournalWrite::Root { version, envelope } => {
