@@ -78,7 +78,11 @@ fn ways_out_of_a_container_are_refused_by_their_line() {
 #[test]
 fn ways_out_that_came_with_version_2_are_refused_by_their_line() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 13] = [
+    let cases: [(Change, &str); 14] = [
+        (
+            |s| s["services"]["web"]["mounts"] = json!([{ "type": "bind", "source": "/", "target": "/a" }]),
+            "[binds] roots = [\"<root>\"] with the directory at <root>/shop/",
+        ),
         (
             |s| s["services"]["web"]["mounts"] = json!([{ "type": "bind", "source": "./a", "target": "/a" }]),
             "[binds] roots = [\"<root>\"] with the directory at <root>/shop/",
