@@ -7,7 +7,7 @@
 
 use std::{
     cell::RefCell,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -34,6 +34,10 @@ pub(crate) enum PolicyFileError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the policy file {path} could be changed by others than the host's owner ({why}), so this host refuses everything"
+    )]
+    Changeable { path: PathBuf, why: String },
     #[error("the policy file {path} is not valid, so this host refuses everything")]
     Invalid {
         path: PathBuf,
@@ -119,6 +123,10 @@ fn read_opened(path: &Path, opened: io::Result<File>) -> Result<Policy, PolicyFi
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(PolicyFileError::Missing { path }),
         Err(source) => return Err(PolicyFileError::Io { path, source }),
     };
+    let metadata = file.metadata().map_err(|source| PolicyFileError::Io { path: path.clone(), source })?;
+    if let Some(why) = changeable_by_others(&metadata, rustix::process::geteuid().as_raw()) {
+        return Err(PolicyFileError::Changeable { path, why });
+    }
     let mut text = String::new();
     // One byte more than a policy may have, so that a longer one is seen to be longer.
     let limit = actions::limits::POLICY_BYTES_MAX as u64 + 1;
@@ -126,6 +134,16 @@ fn read_opened(path: &Path, opened: io::Result<File>) -> Result<Policy, PolicyFi
         return Err(PolicyFileError::Io { path, source });
     }
     Policy::parse(&text).map_err(|source| PolicyFileError::Invalid { path, source })
+}
+
+/// Why others than root and the agent's own user could change the file, if they could. The policy is
+/// the owner's word: whoever can write it decides what may happen to this host.
+fn changeable_by_others(metadata: &Metadata, me: u32) -> Option<String> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if owner != 0 && owner != me {
+        return Some(format!("it belongs to user {owner}"));
+    }
+    (mode & 0o022 != 0).then(|| format!("its mode is {mode:04o}"))
 }
 
 /// The actions of this program, as each session lists them.

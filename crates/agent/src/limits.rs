@@ -43,6 +43,11 @@ pub(crate) const SKEW_WARN: DurationMs = DurationMs::from_secs(30);
 /// Free bytes below which `doctor` warns, and below which it calls the disk full.
 pub(crate) const DISK_WARN_BYTES: u64 = 1024 * 1024 * 1024;
 pub(crate) const DISK_FAIL_BYTES: u64 = 64 * 1024 * 1024;
+/// Free inodes below which `doctor` warns, and below which it calls the file system full.
+pub(crate) const INODES_WARN: u64 = 50_000;
+pub(crate) const INODES_FAIL: u64 = 1_000;
+/// Longest look-up of a name by `doctor`.
+pub(crate) const LOOK_UP_MAX: Duration = Duration::from_secs(5);
 /// Root metadata that expires within this span is warned of.
 pub(crate) const ROOT_EXPIRY_WARN: DurationMs = DurationMs::from_days(60);
 /// Threads for what blocks: look-ups of names, facts of the host.

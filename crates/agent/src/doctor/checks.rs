@@ -88,17 +88,18 @@ pub(super) fn policy(path: &Path) -> Finding {
                 "Write one; docs/POLICY.md has each line, enrolment writes a first one.",
             );
         }
+        Err(error @ PolicyFileError::Changeable { .. }) => {
+            let shown = path.display();
+            let advice =
+                format!("Run `chown root {shown}` and `chmod go-w {shown}`, and read it: who wrote it meanwhile?");
+            return Finding::fail(check, words(&error), advice);
+        }
         Err(error) => {
             return Finding::fail(check, words(&error), "Mend that line; the agent reads the file again by itself.");
         }
     };
     let (allowed, _) = allowed_actions(&policy);
     let shown = path.display();
-    let mode = fs::metadata(path).map_or(0, |metadata| metadata.mode() & 0o777);
-    if mode & 0o022 != 0 {
-        let found = format!("{shown} can be changed by others than its owner (mode {mode:o})");
-        return Finding::fail(check, found, format!("Run `chmod go-w {shown}`."));
-    }
     if allowed == [actions::policy::CANCEL_ACTION] {
         let found = format!("{shown} is valid and allows no action");
         return Finding::warn(check, found, "List what this host may do under `actions`, such as \"app.*\".");
@@ -185,8 +186,32 @@ fn root_finding(root: RootStatus, now: ids::UnixMs) -> Finding {
     }
 }
 
-/// Does Docker answer? Also gives the engine's data directory.
-pub(super) async fn docker(enrolment: Option<&Enrolment>) -> (Finding, Option<PathBuf>) {
+/// Is each file of the state its owner's alone to change?
+pub(super) fn state_files(state: &StateDir) -> Option<Finding> {
+    let check = "files";
+    let directory = fs::metadata(state.path()).ok()?;
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(state.path()).ok()?.flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let (name, mode) = (entry.file_name().display().to_string(), metadata.mode() & 0o777);
+        if metadata.uid() != directory.uid() {
+            wrong.push(format!("{name} belongs to user {}", metadata.uid()));
+        } else if !metadata.is_symlink() && mode & 0o022 != 0 {
+            wrong.push(format!("{name} has mode {mode:03o}"));
+        }
+    }
+    wrong.sort();
+    let shown = state.path().display();
+    if wrong.is_empty() {
+        return Some(Finding::ok(check, format!("each file in {shown} is its owner's alone to change")));
+    }
+    let found = format!("in {shown} others may change what the agent relies on: {}", wrong.join(", "));
+    let advice = format!("Run `chown -R {} {shown}` and `chmod -R go-rwx {shown}`; ask who did that.", directory.uid());
+    Some(Finding::fail(check, found, advice))
+}
+
+/// Does Docker answer, and how is it set up? Also gives the engine's data directory.
+pub(super) async fn docker(enrolment: Option<&Enrolment>) -> (Vec<Finding>, Option<PathBuf>) {
     let check = "docker";
     // Before enrolment the labels do not matter: nothing is made here.
     let (fleet, host) =
@@ -194,7 +219,8 @@ pub(super) async fn docker(enrolment: Option<&Enrolment>) -> (Finding, Option<Pa
     let engine = match Engine::new(EngineConfig { socket: None, fleet, host }) {
         Ok(engine) => engine,
         Err(error) => {
-            return (Finding::fail(check, words(&error), "Correct DOCKER_HOST in the agent's environment."), None);
+            let finding = Finding::fail(check, words(&error), "Correct DOCKER_HOST in the agent's environment.");
+            return (vec![finding], None);
         }
     };
     match engine.check().await {
@@ -205,24 +231,46 @@ pub(super) async fn docker(enrolment: Option<&Enrolment>) -> (Finding, Option<Pa
             } else {
                 Finding::warn(check, text, format!("Docker itself warns: {}", found.warnings.join("; ")))
             };
-            (finding, Some(found.root))
+            let mut findings = vec![finding];
+            findings.extend(super::engine::findings(&found));
+            (findings, Some(found.root))
         }
         // Its words say what to do already.
-        Err(error) => (Finding { advice: None, ..Finding::fail(check, error.message, "") }, None),
+        Err(error) => (vec![Finding { advice: None, ..Finding::fail(check, error.message, "") }], None),
     }
 }
 
 /// Is there room where the agent and Docker write?
 pub(super) fn disks(state: &StateDir, docker_root: Option<&Path>) -> Vec<Finding> {
     let places = [("its state", Some(state.path())), ("Docker", docker_root)];
-    places.into_iter().filter_map(|(whose, path)| disk(whose, path?)).collect()
+    places.into_iter().filter_map(|(whose, path)| disk(whose, path?)).flatten().collect()
 }
 
-fn disk(whose: &str, path: &Path) -> Option<Finding> {
+fn disk(whose: &str, path: &Path) -> Option<Vec<Finding>> {
     let place = path.ancestors().find(|path| path.exists())?;
     let stat = rustix::fs::statvfs(place).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    Some(disk_finding(whose, place, free))
+    let mut findings = vec![disk_finding(whose, place, free)];
+    findings.extend(inodes_finding(whose, place, stat.f_favail, stat.f_files));
+    Some(findings)
+}
+
+/// Nothing where the file system has no fixed number of them.
+fn inodes_finding(whose: &str, place: &Path, free: u64, total: u64) -> Option<Finding> {
+    if total == 0 {
+        return None;
+    }
+    let check = "inodes";
+    let found = format!("{free} of {total} inodes free for {whose} ({})", place.display());
+    let advice = "Remove many small files, for example with `docker image prune`; new files cannot be made without \
+                  inodes, however much space is free.";
+    Some(if free < limits::INODES_FAIL {
+        Finding::fail(check, found, advice)
+    } else if free < limits::INODES_WARN {
+        Finding::warn(check, found, advice)
+    } else {
+        Finding::ok(check, found)
+    })
 }
 
 fn disk_finding(whose: &str, place: &Path, free: u64) -> Finding {
@@ -278,7 +326,11 @@ mod tests {
             disk_finding("Docker", place, 5 * limits::DISK_WARN_BYTES),
             disk_finding("Docker", place, limits::DISK_WARN_BYTES - 1),
             disk_finding("its state", place, limits::DISK_FAIL_BYTES - 1),
+            inodes_finding("its state", place, limits::INODES_WARN, 1_000_000).expect("a number"),
+            inodes_finding("Docker", place, limits::INODES_WARN - 1, 1_000_000).expect("a number"),
+            inodes_finding("Docker", place, limits::INODES_FAIL - 1, 1_000_000).expect("a number"),
         ];
+        assert_eq!(inodes_finding("Docker", place, 0, 0), None, "a file system without a number of inodes");
         expect_file!["golden/numbers.txt"].assert_eq(&render(&findings));
     }
 
@@ -294,6 +346,28 @@ mod tests {
         std::fs::write(state.policy(), "").expect("written");
         let empty = super::policy(&state.policy());
         assert_eq!(empty.verdict, crate::doctor::Verdict::Warn, "{empty:?}");
+    }
+
+    #[test]
+    fn a_file_that_others_may_change_is_found_and_a_policy_of_that_kind_is_none() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDir::new(directory.path().to_owned());
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("mode set");
+        fs::write(state.policy(), "actions = [\"app.*\"]\n").expect("written");
+        set(&state.policy(), 0o644);
+        assert_eq!(state_files(&state).expect("it exists").verdict, crate::doctor::Verdict::Ok);
+        let before = policy(&state.policy());
+        assert_ne!(before.verdict, crate::doctor::Verdict::Fail, "{before:?}");
+        for mode in [0o664, 0o646] {
+            set(&state.policy(), mode);
+            let files = state_files(&state).expect("it exists");
+            assert!(files.found.contains(&format!("policy.toml has mode {mode:03o}")), "{files:?}");
+            let policy = policy(&state.policy());
+            assert_eq!(policy.verdict, crate::doctor::Verdict::Fail);
+            assert!(policy.found.contains(&format!("its mode is {mode:04o}")), "{policy:?}");
+            assert!(policy.advice.expect("advice").contains("chmod go-w"));
+        }
     }
 
     #[test]

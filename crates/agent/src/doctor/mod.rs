@@ -4,6 +4,7 @@
 //! person, a script and a test read the same.
 
 mod checks;
+mod engine;
 mod network;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -72,17 +73,19 @@ async fn examine(state: &StateDir, policy: Option<PathBuf>) -> Vec<Finding> {
     let (enrolment, finding) = checks::enrolment(state);
     findings.push(finding);
     findings.extend(checks::state_directory(state));
+    findings.extend(checks::state_files(state));
     let policy = path_in_use(state, policy);
     findings.push(checks::policy(&policy));
     let status = Status::read(state).ok().flatten();
     if let Some(enrolment) = &enrolment {
         findings.push(checks::agent(status.as_ref()));
+        findings.extend(network::proxies(|name| std::env::var(name).ok()));
         findings.extend(network::addresses(state, enrolment).await);
         findings.push(checks::clock(status.as_ref()));
         findings.extend(checks::root(status.as_ref()));
     }
     let (engine, root) = checks::docker(enrolment.as_ref()).await;
-    findings.push(engine);
+    findings.extend(engine);
     findings.extend(checks::disks(state, root.as_deref()));
     findings
 }

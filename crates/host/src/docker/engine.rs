@@ -70,6 +70,8 @@ pub struct EngineVersion {
     pub storage_driver: String,
     /// Version and driver of control groups, such as `2 (systemd)`.
     pub cgroup: String,
+    /// Log driver of containers that name none, such as `json-file`.
+    pub logging_driver: String,
     /// Directory in which the engine keeps its data.
     pub root: PathBuf,
     /// Socket it was reached by.
@@ -450,6 +452,7 @@ impl Session {
             api_version: self.api_version.clone(),
             storage_driver: info.driver.unwrap_or_default(),
             cgroup: format!("{cgroup_version} ({cgroup_driver})"),
+            logging_driver: info.logging_driver.unwrap_or_default(),
             root: info.docker_root_dir.unwrap_or_else(|| facts::DOCKER_ROOT_DEFAULT.to_owned()).into(),
             socket: self.socket.clone(),
             live_restore: info.live_restore_enabled.unwrap_or(false),
