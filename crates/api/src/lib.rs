@@ -33,5 +33,5 @@ pub use operation::{
     SingleRequest,
 };
 pub use problem::{FieldError, FileProblem, Problem};
-pub use session::{FleetInfo, Health, SignInRequest, SignInResponse, WhoAmI};
+pub use session::{FleetInfo, FleetRoot, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

@@ -30,6 +30,14 @@ pub struct WhoAmI {
     pub expires_at: Timestamp,
 }
 
+/// `GET /api/v1/fleet/root`: what signed things are verified from. Who relies on it begins with a root key of
+/// their own: this answer proves nothing about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetRoot {
+    /// Root metadata envelopes from version 1, base64.
+    pub root_chain: Vec<String>,
+}
+
 /// `GET /api/v1/fleet`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetInfo {

@@ -117,6 +117,9 @@ pub(crate) struct Login {
     /// File whose first line is the password; `-` reads standard input. Asked for when absent
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// File with the root's public key, which the fleet must have; when absent, the key it shows is trusted and kept
+    #[arg(long, value_name = "FILE", env = "SERVERFLOW_ROOT")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{error::Error as _, time::Duration};
 
 use api::Problem;
+use envelope::messages::PublicKeyBytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
@@ -20,17 +21,28 @@ pub(crate) struct Client {
     base: Url,
     token: Option<Zeroizing<String>>,
     trust: Option<Trust>,
+    root: Option<PublicKeyBytes>,
 }
 
 impl Client {
     /// As whoever is signed in. `place` is what flags or environment say.
     pub(crate) fn signed_in(place: Place<'_>) -> Result<Self, Failure> {
-        let Target { url, token, trust } = target(place)?;
+        let Target { url, token, trust, root } = target(place)?;
         if header::HeaderValue::from_str(&token).is_err() {
             let why = "the session token holds characters that no token has";
             return Err(Failure::new(Kind::NotAllowed, why).hint(crate::exit::SIGN_IN_HINT));
         }
-        Self::new(url, Some(token), trust)
+        Ok(Self { root, ..Self::new(url, Some(token), trust)? })
+    }
+
+    /// The same control plane, as whoever has this token.
+    pub(crate) fn with_token(&self, token: &str) -> Result<Self, Failure> {
+        Self::new(self.base.clone(), Some(Zeroizing::new(token.to_owned())), self.trust.clone())
+    }
+
+    /// The fleet's root key, if it was kept with the session.
+    pub(crate) fn root(&self) -> Option<PublicKeyBytes> {
+        self.root
     }
 
     /// As nobody yet, or with a token.
@@ -49,7 +61,7 @@ impl Client {
         let http = builder
             .build()
             .map_err(|e| Failure::new(Kind::NotWell, format!("cannot set up HTTP and TLS: {}", root_cause(&e))))?;
-        Ok(Self { http, base, token, trust })
+        Ok(Self { http, base, token, trust, root: None })
     }
 
     /// The control plane's address.

@@ -1,9 +1,7 @@
 //! `app deploy`: Compose files become a specification with its secrets sealed, goes to the control
 //! plane as one operation, and is followed to its end.
 
-use api::{
-    CommandStatus, DeployRequest, FleetInfo, HostDetail, HostStatus, HostSummary, OperationRequest, OperationResponse,
-};
+use api::{CommandStatus, DeployRequest, HostDetail, HostStatus, HostSummary, OperationRequest, OperationResponse};
 use compose::Composed;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ids::{CommandId, HostName, OperationId};
@@ -19,6 +17,7 @@ use crate::{
     follow, limits, list, operation,
     operation::Wait,
     output::{Output, Paint, clean, clean_line, status_style},
+    roots,
     sealing::Sealing,
 };
 
@@ -36,10 +35,10 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
         ))
         .hint("enrol the machine anew with `serverflow host enroll NAME`"));
     }
-    let fleet: FleetInfo = client.get(&["fleet"]).await?;
+    let roots = roots::known(client, output).await?;
     let operation_id = clock::operation_id()?;
     let app = &composed.spec.app;
-    let sealing = Sealing { fleet: fleet.fleet_id, app, operation: operation_id, secrets: &composed.secrets };
+    let sealing = Sealing { roots: &roots, app, operation: operation_id, secrets: &composed.secrets };
     let request = DeployRequest {
         operation_id,
         sealed: sealing.to_hosts(&details)?,

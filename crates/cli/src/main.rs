@@ -28,6 +28,7 @@ mod operation;
 mod output;
 mod parameters;
 mod prompt;
+mod roots;
 #[cfg(test)]
 mod sample;
 mod sealing;

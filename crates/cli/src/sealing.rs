@@ -11,15 +11,18 @@ use envelope::{
     messages::SealingKeyBytes,
     seal::{SealContext, seal},
 };
-use ids::{AppName, FleetId, HostName, OperationId};
+use ids::{AppName, HostName, OperationId};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use zeroize::Zeroizing;
 
-use crate::exit::{Failure, Kind};
+use crate::{
+    exit::{Failure, Kind},
+    roots::Roots,
+};
 
 /// What is sealed, and for what.
 pub(crate) struct Sealing<'a> {
-    pub(crate) fleet: FleetId,
+    pub(crate) roots: &'a Roots,
     pub(crate) app: &'a AppName,
     pub(crate) operation: OperationId,
     pub(crate) secrets: &'a BTreeMap<SecretName, Zeroizing<String>>,
@@ -52,10 +55,10 @@ impl Sealing<'_> {
     }
 
     fn to_host(&self, host: &HostDetail) -> Result<Vec<SealedValue>, Failure> {
-        let key = sealing_key(host)?;
+        let key = sealing_key(host, self.roots)?;
         let seal_one = |(name, text): (&SecretName, &Zeroizing<String>)| {
             let context = SealContext {
-                fleet: self.fleet,
+                fleet: self.roots.fleet,
                 host: host.summary.id,
                 app: self.app.as_str(),
                 name: &name.0,
@@ -71,7 +74,7 @@ impl Sealing<'_> {
 }
 
 /// The key that secrets for a host are sealed to.
-fn sealing_key(host: &HostDetail) -> Result<SealingKeyBytes, Failure> {
+fn sealing_key(host: &HostDetail, roots: &Roots) -> Result<SealingKeyBytes, Failure> {
     let wrong = |what: &str| {
         let name = &host.summary.name;
         Failure::new(
@@ -83,10 +86,11 @@ fn sealing_key(host: &HostDetail) -> Result<SealingKeyBytes, Failure> {
     let bytes = BASE64.decode(host.sealing_key.as_bytes()).ok();
     let key = bytes.and_then(|bytes| bytes.try_into().ok()).map(SealingKeyBytes).ok_or_else(|| wrong("sealing key"))?;
     envelope::keys::check_sealing_key(&key).map_err(|_| wrong("sealing key"))?;
-    // The receipt, which the host signed for and keeps, names the key it made. A control plane that
-    // mixed hosts up would seal to somebody else.
+    // The receipt, signed by a key that the root named, says which key the host made. Without it, whoever
+    // answers here could have secrets sealed to a key of their own.
     let receipt = BASE64.decode(host.receipt.as_bytes()).map_err(|_| wrong("enrolment receipt"))?;
-    if !receipt.windows(key.0.len()).any(|bytes| bytes == key.0) {
+    let receipt = roots.receipt(&receipt).map_err(|why| wrong(&format!("enrolment receipt ({why})")))?;
+    if receipt.host != host.summary.id || receipt.sealing_key != key {
         return Err(wrong("sealing key that its enrolment receipt does not name, or a receipt"));
     }
     Ok(key)
@@ -99,10 +103,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::sample;
+    use crate::{roots::tests as roots, sample};
 
     fn host(name: &str, number: u8, key: &SealingKeyBytes) -> HostDetail {
-        let receipt = [&b"receipt of "[..], &key.0].concat();
+        let receipt = roots::receipt(sample::id(number).parse().unwrap(), *key, 1);
         serde_json::from_value(json!({
             "id": sample::id(number), "name": name, "status": "connected", "roles": [], "agent_version": "0.1.0",
             "last_seen": null, "enrolled_at": "2023-11-13T22:13:20.000Z", "host_epoch": 1, "identity_key": "",
@@ -121,11 +125,11 @@ mod tests {
     fn each_host_opens_its_own_values_in_their_own_place_and_nothing_else() {
         let keys = [SealingSecretKey::from_bytes(&[1; 32]), SealingSecretKey::from_bytes(&[2; 32])];
         let hosts = [host("a", 1, &keys[0].public()), host("b", 2, &keys[1].public())];
-        let fleet: FleetId = sample::id(7).parse().unwrap();
+        let (fleet, roots) = (roots::fleet(), roots::roots());
         let operation: OperationId = sample::id(8).parse().unwrap();
         let app: AppName = "shop".parse().unwrap();
         let secrets = secrets();
-        let sealed = Sealing { fleet, app: &app, operation, secrets: &secrets }.to_hosts(&hosts).unwrap();
+        let sealed = Sealing { roots: &roots, app: &app, operation, secrets: &secrets }.to_hosts(&hosts).unwrap();
         let context = |host: &HostDetail, name: &'static str| SealContext {
             fleet,
             host: host.summary.id,
@@ -152,16 +156,23 @@ mod tests {
 
     #[test]
     fn a_key_that_is_none_or_not_the_receipts_is_refused() {
+        let roots = roots::roots();
         let key = SealingSecretKey::from_bytes(&[1; 32]).public();
         let other = SealingSecretKey::from_bytes(&[2; 32]).public();
-        assert!(sealing_key(&host("a", 1, &key)).is_ok());
+        assert!(sealing_key(&host("a", 1, &key), &roots).is_ok());
         let zero = SealingKeyBytes([0; 32]);
-        assert!(sealing_key(&host("a", 1, &zero)).is_err(), "a key of small order");
+        assert!(sealing_key(&host("a", 1, &zero), &roots).is_err(), "a key of small order");
         let mut swapped = host("a", 1, &key);
         swapped.sealing_key = BASE64.encode(&other.0);
-        assert!(sealing_key(&swapped).is_err(), "another key than the receipt's");
+        assert!(sealing_key(&swapped, &roots).is_err(), "another key than the receipt's");
+        let mut another = host("a", 1, &key);
+        another.receipt = host("b", 2, &key).receipt;
+        assert!(sealing_key(&another, &roots).is_err(), "another host's receipt");
+        let mut unsigned = host("a", 1, &key);
+        unsigned.receipt = BASE64.encode(&roots::receipt(unsigned.summary.id, key, 9));
+        assert!(sealing_key(&unsigned, &roots).is_err(), "a receipt that no key of the root's signed");
         let mut broken = host("a", 1, &key);
         broken.sealing_key = "not base64".to_owned();
-        assert!(sealing_key(&broken).is_err());
+        assert!(sealing_key(&broken, &roots).is_err());
     }
 }

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use envelope::messages::PublicKeyBytes;
 use ids::UserName;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub(crate) struct SessionFile {
     /// The certificates trusted there (PEM), when they were not the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
+    /// The fleet's root key, hexadecimal: as it was given, or as it was at the first sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<String>,
 }
 
 impl Drop for SessionFile {
@@ -59,6 +63,8 @@ pub(crate) struct Target {
     pub(crate) token: Zeroizing<String>,
     /// The certificates to trust; the system's when absent.
     pub(crate) trust: Option<Trust>,
+    /// The root key that was kept with that address.
+    pub(crate) root: Option<PublicKeyBytes>,
 }
 
 /// The value of an environment variable, unless it is empty or no text.
@@ -78,6 +84,16 @@ pub(crate) fn path() -> Result<PathBuf, Failure> {
 }
 
 impl SessionFile {
+    /// The root key that was kept.
+    pub(crate) fn root_key(&self) -> Result<Option<PublicKeyBytes>, Failure> {
+        let read = |text: &String| {
+            text.parse().map_err(|_| {
+                Failure::new(Kind::NotAllowed, "the kept session holds a root key that is none").hint(SIGN_IN_HINT)
+            })
+        };
+        self.root.as_ref().map(read).transpose()
+    }
+
     /// The session that was kept, if there is one.
     pub(crate) fn load(path: &Path) -> Result<Option<Self>, Failure> {
         let file = match OpenOptions::new().read(true).open(path) {
@@ -145,7 +161,7 @@ pub(crate) fn target(place: Place<'_>) -> Result<Target, Failure> {
     let trust = place.ca.filter(|path| !path.as_os_str().is_empty()).map(Trust::read).transpose()?;
     let token = variable("SERVERFLOW_TOKEN").map(|token| Zeroizing::new(token.trim().to_owned()));
     if let (Some(url), Some(token)) = (&url, &token) {
-        return Ok(Target { url: url.clone(), token: token.clone(), trust });
+        return Ok(Target { url: url.clone(), token: token.clone(), trust, root: None });
     }
     let not_signed_in = |detail: String| Failure::new(Kind::NotAllowed, detail).hint(SIGN_IN_HINT);
     let Some(session) = SessionFile::load(&path()?)? else {
@@ -159,12 +175,13 @@ pub(crate) fn target(place: Place<'_>) -> Result<Target, Failure> {
         (None, Some(pem)) => Some(Trust::parse(pem, "the kept session")?),
         (trust, _) => trust,
     };
+    let root = session.root_key()?;
     match (url, token) {
-        (None, Some(token)) => Ok(Target { url: kept, token, trust }),
+        (None, Some(token)) => Ok(Target { url: kept, token, trust, root }),
         (Some(url), None) if url != kept => {
             Err(not_signed_in(format!("nobody is signed in at {url}; the session that is kept is for {kept}")))
         }
-        _ => Ok(Target { url: kept, token: Zeroizing::new(session.token.clone()), trust }),
+        _ => Ok(Target { url: kept, token: Zeroizing::new(session.token.clone()), trust, root }),
     }
 }
 
@@ -248,6 +265,7 @@ mod tests {
             token: "sfs_x".to_owned(),
             expires_at: ids::UnixMs(5).into(),
             ca: None,
+            root: None,
         };
         session().save(&path).unwrap();
         session().save(&path).unwrap();

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use api::{SignInRequest, SignInResponse, WhoAmI};
+use envelope::messages::PublicKeyBytes;
 use serde::Serialize;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -13,7 +14,7 @@ use crate::{
     exit::{Ended, Failure, Kind},
     files, limits,
     output::{Output, clean_line},
-    prompt, session_file,
+    prompt, roots, session_file,
     session_file::SessionFile,
     spans::relative,
     table::fields,
@@ -57,12 +58,14 @@ pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> R
         Kind::NotAllowed => failure.hint("check the name and the password"),
         _ => failure,
     })?;
+    let root = root_key(output, &client.with_token(&answer.token)?, login.root.as_deref(), &path).await?;
     let session = SessionFile {
         url: client.address().to_owned(),
         user: answer.user.name.clone(),
         token: answer.token,
         expires_at: answer.expires_at,
         ca: client.trusted().map(str::to_owned),
+        root: Some(root.to_string()),
     };
     session.save(&path)?;
     for name in ["SERVERFLOW_TOKEN", "SERVERFLOW_URL"] {
@@ -80,6 +83,36 @@ pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> R
         )
     })?;
     Ok(Ended::Well)
+}
+
+/// The fleet's root key, against which its chain of root metadata verified: the one that is named, else
+/// the one that was kept with this address, else the one that the control plane shows now.
+async fn root_key(
+    output: &Output,
+    client: &Client,
+    named: Option<&Path>,
+    path: &Path,
+) -> Result<PublicKeyBytes, Failure> {
+    let kept = match SessionFile::load(path) {
+        Ok(Some(session)) if session.url == client.address() => session.root_key()?,
+        // A file that is of no use any more is written anew.
+        _ => None,
+    };
+    let chain = roots::fetch(client).await?;
+    let key = match (named, kept) {
+        (Some(file), _) => roots::read_key(file)?,
+        (None, Some(key)) => key,
+        (None, None) => {
+            let key = roots::first_key(&chain)?;
+            output.progress(format_args!(
+                "note: root key {key} is trusted from now on, because it was seen at this first sign-in; compare it with \
+                 the owner's, or name that with --root FILE"
+            ));
+            key
+        }
+    };
+    roots::verified(&chain, key)?;
+    Ok(key)
 }
 
 /// The first line of a file.

@@ -5,6 +5,7 @@ use envelope::seal::{SealContext, SealingSecretKey};
 use serde_json::{Value, json};
 
 use crate::{
+    fleet_root,
     json::host,
     program::{Home, id},
     server::{Answer, Server},
@@ -26,7 +27,7 @@ fn host_detail() -> Value {
     let public = BASE64.encode(&key().public().0);
     let mut detail = host("a", 1);
     let more = json!({"enrolled_at": "2023-11-14T22:13:20.000Z", "host_epoch": 1, "identity_key": "",
-        "sealing_key": public, "receipt": public, "root_version": 1, "highest_sequence": 0,
+        "sealing_key": public, "receipt": fleet_root::receipt(key().public()), "root_version": 1, "highest_sequence": 0,
         "acknowledged_sequence": 0, "last_report_sequence": 0, "actions": [], "apps": []});
     detail.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     detail
@@ -49,12 +50,10 @@ fn operation(state: &str, commands: &[Value]) -> Value {
 
 /// A control plane that answers the proposal and then the end.
 fn server(proposal: Vec<Answer>, end: Value) -> Server {
-    let fleet = json!({"fleet_id": id(8), "version": "0.1.0", "epoch": 1, "root_version": 1,
-        "root_expires_at": "2099-01-01T00:00:00.000Z", "agent_addresses": []});
     let running = operation("running", &[command(1, "app.plan@1", "running", "", json!(null))]);
     Server::new([
         ("GET /api/v1/hosts/a", vec![Answer::Json(200, host_detail())]),
-        ("GET /api/v1/fleet", vec![Answer::Json(200, fleet)]),
+        ("GET /api/v1/fleet/root", vec![Answer::Json(200, fleet_root::chain(1))]),
         ("POST /api/v1/operations", proposal),
         (
             "GET /api/v1/operations/00000000-0000-7000-8000-000000000009",
@@ -227,11 +226,9 @@ fn every_problem_of_a_file_is_listed_and_nothing_is_sent() {
 fn a_host_whose_sealing_key_is_not_its_receipts_gets_no_secrets() {
     let mut detail = host_detail();
     detail["sealing_key"] = json!(BASE64.encode(&SealingSecretKey::from_bytes(&[8; 32]).public().0));
-    let fleet = json!({"fleet_id": id(8), "version": "0.1.0", "epoch": 1, "root_version": 1,
-        "root_expires_at": "2099-01-01T00:00:00.000Z", "agent_addresses": []});
     let server = Server::new([
         ("GET /api/v1/hosts/a", vec![Answer::Json(200, detail)]),
-        ("GET /api/v1/fleet", vec![Answer::Json(200, fleet)]),
+        ("GET /api/v1/fleet/root", vec![Answer::Json(200, fleet_root::chain(1))]),
     ]);
     let ran = home(&server).run(&DEPLOY).code(1);
     assert!(ran.stderr.contains("nothing was sealed to it"), "{}", ran.stderr);
@@ -277,4 +274,14 @@ fn a_check_needs_nobody_signed_in_and_no_control_plane() {
     let problems = document["problems"].as_array().expect("a list");
     assert_eq!(problems.len(), 4, "{document}");
     assert!(problems.iter().all(|problem| problem["file"] == "open.yaml" && problem["line"] == 1), "{document}");
+}
+
+#[test]
+fn a_fleet_with_another_root_than_the_known_one_gets_no_secrets() {
+    let server = server(Vec::new(), json!(null));
+    let home = home(&server).with("SERVERFLOW_ROOT", "root.pub");
+    home.write("root.pub", &fleet_root::root_key(2));
+    let ran = home.run(&DEPLOY).code(1);
+    assert!(ran.stderr.contains("somebody in its place"), "{}", ran.stderr);
+    assert!(server.heard_of("POST").is_empty());
 }

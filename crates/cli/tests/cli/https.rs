@@ -59,11 +59,12 @@ fn config(certificate: rustls::pki_types::CertificateDer<'static>, key: &KeyPair
     Arc::new(config)
 }
 
-fn answers() -> [(&'static str, Vec<Answer>); 3] {
+fn answers() -> [(&'static str, Vec<Answer>); 4] {
     let user = json!({"name": "admin", "role": "admin", "expires_at": "2099-01-01T00:00:00.000Z"});
     let signed_in = json!({"token": "sfs_kept", "expires_at": "2099-01-01T00:00:00.000Z", "user": user});
     [
         ("POST /api/v1/session", vec![Answer::Json(201, signed_in)]),
+        ("GET /api/v1/fleet/root", vec![Answer::Json(200, crate::fleet_root::chain(1))]),
         ("GET /api/v1/session", vec![Answer::Json(200, user)]),
         ("DELETE /api/v1/session", vec![Answer::Json(204, json!(null))]),
     ]

@@ -3,6 +3,7 @@
 mod audit;
 mod deploy;
 mod failures;
+mod fleet_root;
 mod follow;
 mod https;
 mod json;

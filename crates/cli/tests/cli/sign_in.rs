@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use crate::{
+    fleet_root,
     program::Home,
     server::{Answer, Server},
 };
@@ -15,6 +16,10 @@ fn server() -> Server {
     Server::new([
         ("POST /api/v1/session", vec![Answer::Json(201, signed_in)]),
         ("GET /api/v1/session", vec![Answer::Json(200, user)]),
+        (
+            "GET /api/v1/fleet/root",
+            vec![Answer::Json(200, fleet_root::chain(1)), Answer::Json(200, fleet_root::chain(2))],
+        ),
         ("DELETE /api/v1/session", vec![Answer::Json(204, json!(null))]),
     ])
 }
@@ -34,7 +39,7 @@ fn a_session_is_kept_used_and_ended() {
 
     let who = home.run(&["whoami"]).code(0);
     assert!(who.stdout.contains("account        admin\n"), "{}", who.stdout);
-    assert_eq!(server.heard_of("GET")[0].authorization.as_deref(), Some("Bearer sfs_kept"));
+    assert_eq!(server.heard_of("GET /api/v1/session")[0].authorization.as_deref(), Some("Bearer sfs_kept"));
 
     home.run(&["logout"]).code(0);
     assert!(!file.exists());
@@ -61,7 +66,7 @@ fn the_environment_wins_over_the_kept_session() {
     home.write("password", "correct horse");
     home.run(&["login", &server.url, "--user", "admin", "--password-file", "password"]).code(0);
     home.run(&["whoami"]).code(0);
-    assert_eq!(server.heard_of("GET")[0].authorization.as_deref(), Some("Bearer sfs_environment"));
+    assert_eq!(server.heard_of("GET /api/v1/session")[0].authorization.as_deref(), Some("Bearer sfs_environment"));
 }
 
 #[test]
@@ -102,4 +107,27 @@ fn logout_leaves_a_token_of_the_environment_alone() {
     let ran = Home::signed_in(&server.url).run(&["logout"]).code(2);
     assert!(ran.stderr.contains("unset SERVERFLOW_TOKEN"), "{}", ran.stderr);
     assert!(server.heard().is_empty());
+}
+
+/// The server above shows another root from the second time on.
+#[test]
+fn a_root_is_trusted_at_the_first_sign_in_and_held_to_from_then_on() {
+    let server = server();
+    let home = Home::new();
+    home.write("password", "correct horse");
+    home.write("other.pub", &fleet_root::root_key(2));
+    let login = ["login", &server.url, "--user", "admin", "--password-file", "password"];
+    let first = home.run(&login).code(0);
+    assert!(
+        first.stderr.contains("trusted from now on") && first.stderr.contains(&fleet_root::root_key(1)),
+        "{}",
+        first.stderr
+    );
+    let changed = home.run(&login).code(1);
+    assert!(changed.stderr.contains("does not begin with the root key known here"), "{}", changed.stderr);
+    home.run(&["whoami"]).code(0);
+    let named = home.run(&[&login[..], &["--root", "other.pub"]].concat()).code(0);
+    assert!(!named.stderr.contains("trusted from now on"), "{}", named.stderr);
+    home.write("other.pub", &fleet_root::root_key(3));
+    home.run(&[&login[..], &["--root", "other.pub"]].concat()).code(1);
 }

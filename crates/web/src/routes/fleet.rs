@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use api::FleetInfo;
+use api::{FleetInfo, FleetRoot};
 use axum::{Json, extract::State};
+use data_encoding::BASE64;
 
 use crate::state::Shared;
 
@@ -18,4 +19,8 @@ pub(super) async fn info(State(shared): State<Arc<Shared>>) -> Json<FleetInfo> {
         root_expires_at: metadata.expires.into(),
         agent_addresses: metadata.addresses.clone(),
     })
+}
+
+pub(super) async fn root(State(shared): State<Arc<Shared>>) -> Json<FleetRoot> {
+    Json(FleetRoot { root_chain: shared.root().chain().iter().map(|envelope| BASE64.encode(envelope)).collect() })
 }

@@ -83,6 +83,7 @@ fn people() -> Vec<Route> {
 fn hosts() -> Vec<Route> {
     vec![
         route(GET, "/api/v1/fleet", VIEWER, NO_LEAF, fleet::info),
+        route(GET, "/api/v1/fleet/root", VIEWER, NO_LEAF, fleet::root),
         route(GET, "/api/v1/agents", VIEWER, NO_LEAF, agents::list),
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),

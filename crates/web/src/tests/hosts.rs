@@ -103,6 +103,14 @@ async fn the_fleet_and_its_actions_are_told() {
     let fleet = world.get("/api/v1/fleet").await;
     assert_eq!(fleet.json["agent_addresses"], json!(["control.example.org:7443"]));
     assert_eq!((&fleet.json["version"], &fleet.json["root_version"]), (&json!("0.1.0-test"), &json!(1)));
+    let root = world.get("/api/v1/fleet/root").await;
+    let chain: Vec<Vec<u8>> = root.json["root_chain"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|text| data_encoding::BASE64.decode(text.as_str().unwrap().as_bytes()).unwrap())
+        .collect();
+    assert_eq!(chain, world.root.chain(), "what a client verifies receipts from");
     let actions = world.get("/api/v1/actions").await;
     assert_eq!(actions.json.as_array().unwrap().len(), actions::actions().len());
     let action = world.get("/api/v1/actions/host.facts").await;
