@@ -98,6 +98,9 @@ pub(crate) enum Noun {
     /// Read, verify and export the audit log
     #[command(subcommand, after_help = "Example:\n  serverflow audit verify")]
     Audit(Audit),
+    /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
+    #[command(after_help = "Example:\n  serverflow doctor")]
+    Doctor,
     /// Write shell completions and man pages
     #[command(subcommand, after_help = "Example:\n  serverflow generate completions --shell bash")]
     Generate(manual::Generate),

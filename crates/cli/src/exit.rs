@@ -89,6 +89,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// What happened, and what to do next.
+    pub(crate) fn words(&self) -> (&str, Option<&str>) {
+        (&self.detail, self.hint.as_deref())
+    }
+
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let (fields, places) = (Vec::new(), Vec::new());

@@ -44,6 +44,12 @@ pub(crate) const PARAMETERS_FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the root's public key file.
 pub(crate) const ROOT_FILE_BYTES_MAX: usize = 4 * 1024;
 
+/// Rest of a sign-in below which `doctor` warns.
+pub(crate) const SESSION_WARN: ids::DurationMs = ids::DurationMs::from_secs(24 * 60 * 60);
+/// Root metadata that expires within this span is warned of by `doctor`.
+pub(crate) const ROOT_EXPIRY_WARN: ids::DurationMs = ids::DurationMs::from_days(60);
+/// Hosts that a finding of `doctor` names; of more, it says how many.
+pub(crate) const DOCTOR_NAMES_MAX: usize = 5;
 /// Items of one page of a list, as the control plane has it.
 pub(crate) const PAGE_ITEMS_MAX: usize = 500;
 /// Hosts asked about at once.

@@ -15,6 +15,7 @@ mod client;
 mod clock;
 mod command;
 mod deploy;
+mod doctor;
 mod events;
 mod exit;
 mod files;
@@ -104,6 +105,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
         Noun::Generate(what) => generate::run(output, &what),
+        Noun::Doctor => doctor::run(output, place).await,
         Noun::Version => version(output),
     }
 }

@@ -105,6 +105,7 @@ fn every_command_writes_exactly_one_document() {
         ("audit verify --root root.pub", 1, "/fault"),
         ("audit export out.json", 0, "/bytes"),
         ("audit export -", 0, "/entries"),
+        ("doctor", 1, "/findings/0/found"),
         ("version", 0, "/version"),
     ] {
         let mut arguments: Vec<&str> = line.split(' ').collect();

@@ -1,0 +1,240 @@
+//! `doctor`: is everything right from here to the hosts, and if not, what to do.
+
+use anstyle::{AnsiColor, Style};
+use api::{FleetInfo, HostStatus, HostSummary, WhoAmI};
+use ids::{DurationMs, UnixMs};
+use serde::Serialize;
+
+use crate::{
+    client::Client,
+    clock,
+    exit::{Ended, Failure, Kind},
+    limits, list,
+    output::{Output, Paint, clean, clean_line},
+    roots,
+    session_file::{Place, variable},
+};
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    /// Works, but a person should look.
+    Warn,
+    /// Has to be mended.
+    Fail,
+}
+
+/// One thing looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// What to do next; nothing when all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Ok, found: found.into(), advice: None }
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, advice: &str) -> Self {
+        Self { check, verdict: Verdict::Warn, found: found.into(), advice: Some(advice.to_owned()) }
+    }
+
+    /// What stands in the way is said in the failure's own words.
+    fn failed(check: &'static str, failure: &Failure) -> Self {
+        let (found, advice) = failure.words();
+        Self { check, verdict: Verdict::Fail, found: found.to_owned(), advice: advice.map(str::to_owned) }
+    }
+}
+
+/// What `doctor --json` prints.
+#[derive(Serialize)]
+struct Document {
+    verdict: Verdict,
+    findings: Vec<Finding>,
+}
+
+pub(crate) async fn run(output: &Output, place: Place<'_>) -> Result<Ended, Failure> {
+    let findings = examine(output, place).await;
+    let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
+    output.result(&Document { verdict, findings }, |document, paint| words(&document.findings, paint))?;
+    Ok(Ended::well_if(verdict != Verdict::Fail))
+}
+
+/// Each check needs those before it; the first that fails is the last.
+async fn examine(output: &Output, place: Place<'_>) -> Vec<Finding> {
+    let client = match Client::signed_in(place) {
+        Ok(client) => client,
+        Err(failure) => return vec![Finding::failed("sign-in", &failure)],
+    };
+    let now = clock::now();
+    let mut findings = Vec::new();
+    match client.get::<WhoAmI>(&["session"]).await {
+        Err(failure) => {
+            let check = if failure.kind == Kind::NotAllowed { "sign-in" } else { "reach" };
+            return vec![Finding::failed(check, &failure)];
+        }
+        Ok(user) => {
+            findings.extend([Finding::ok("reach", format!("{} answers", client.address())), sign_in(&user, now)])
+        }
+    }
+    match client.get::<FleetInfo>(&["fleet"]).await {
+        Err(failure) => findings.push(Finding::failed("version", &failure)),
+        Ok(fleet) => {
+            findings.push(version(&fleet.version, env!("CARGO_PKG_VERSION")));
+            findings.push(root_expiry(&fleet, now));
+            match list::items::<HostSummary>(&client, &["hosts"], &[], None).await {
+                Err(failure) => findings.push(Finding::failed("hosts", &failure)),
+                Ok(hosts) => findings.extend(self::hosts(&hosts, &fleet.version)),
+            }
+        }
+    }
+    let known = client.root().is_some() || variable("SERVERFLOW_ROOT").is_some();
+    findings.push(match roots::known(&client, &output.without_progress()).await {
+        Err(failure) => Finding::failed("root key", &failure),
+        Ok(_) if known => Finding::ok("root key", "the fleet's root metadata begins with the root key known here"),
+        Ok(_) => Finding::warn(
+            "root key",
+            "no root key is known here, so secrets are sealed on the control plane's word",
+            "Sign in with `serverflow login --root FILE`, or name the file with SERVERFLOW_ROOT.",
+        ),
+    });
+    findings
+}
+
+fn sign_in(user: &WhoAmI, now: UnixMs) -> Finding {
+    let left = user.expires_at.0.since(now);
+    let found = format!("signed in as {} ({}) for {left}", user.name, clean_line(&user.role));
+    if left < limits::SESSION_WARN {
+        return Finding::warn("sign-in", found, "Sign in again with `serverflow login` before it ends.");
+    }
+    Finding::ok("sign-in", found)
+}
+
+/// Major and minor version: between those of one, everything works.
+fn release(version: &str) -> &str {
+    let end = version.match_indices('.').nth(1).map_or(version.len(), |(at, _)| at);
+    &version[..end]
+}
+
+fn version(control_plane: &str, mine: &str) -> Finding {
+    let found = format!("control plane {}, this program {mine}", clean_line(control_plane));
+    if release(control_plane) == release(mine) {
+        return Finding::ok("version", found);
+    }
+    Finding::warn("version", found, "Bring this program and the control plane to the same release.")
+}
+
+fn root_expiry(fleet: &FleetInfo, now: UnixMs) -> Finding {
+    let left = fleet.root_expires_at.0.since(now);
+    let advice = "Let the owner issue new root metadata: past its end, hosts take read actions only.";
+    let version = fleet.root_version;
+    match left {
+        DurationMs(0) => Finding {
+            verdict: Verdict::Fail,
+            ..Finding::warn("root", format!("root metadata version {version} has expired"), advice)
+        },
+        left if left < limits::ROOT_EXPIRY_WARN => {
+            Finding::warn("root", format!("root metadata version {version} expires in {left}"), advice)
+        }
+        left => Finding::ok("root", format!("root metadata version {version} is valid for {left}")),
+    }
+}
+
+fn hosts(hosts: &[HostSummary], control_plane: &str) -> Vec<Finding> {
+    let with = |status| hosts.iter().filter(move |host| host.status == status);
+    let connected = with(HostStatus::Connected).count();
+    let all = connected + with(HostStatus::Offline).count() + with(HostStatus::Quarantined).count();
+    let mut findings = vec![Finding::ok("hosts", format!("{connected} of {all} are connected"))];
+    let mut note = |check, hosts: Vec<&HostSummary>, what: &str, advice: &str| {
+        if !hosts.is_empty() {
+            findings.push(Finding::warn(check, format!("{} {what}", names(&hosts)), advice));
+        }
+    };
+    let advice = "Run `serverflow-agent doctor` there.";
+    note("offline", with(HostStatus::Offline).collect(), "without a connection", advice);
+    let advice = "See why with `serverflow host show NAME`; revoke such a host and enrol its machine anew.";
+    note("quarantine", with(HostStatus::Quarantined).collect(), "in quarantine: no order runs there", advice);
+    let is_old = |host: &&HostSummary| {
+        host.status != HostStatus::Revoked
+            && !host.agent_version.is_empty()
+            && release(&host.agent_version) != release(control_plane)
+    };
+    let advice = "Upgrade the agent with the lines of `serverflow host upgrade NAME`.";
+    note("agents", hosts.iter().filter(is_old).collect(), "with an agent of another release", advice);
+    findings
+}
+
+/// Some by name, the rest by their number.
+fn names(hosts: &[&HostSummary]) -> String {
+    let shown: Vec<&str> = hosts.iter().take(limits::DOCTOR_NAMES_MAX).map(|host| host.name.as_str()).collect();
+    match hosts.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn words(findings: &[Finding], paint: Paint) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let (mark, style) = match finding.verdict {
+            Verdict::Ok => ("ok  ", AnsiColor::Green.on_default()),
+            Verdict::Warn => ("warn", AnsiColor::Yellow.on_default()),
+            Verdict::Fail => ("FAIL", AnsiColor::Red.on_default().bold()),
+        };
+        text.push_str(&format!("{}  {:<10} {}\n", paint.on(style, mark), finding.check, clean(&finding.found)));
+        if let Some(advice) = &finding.advice {
+            text.push_str(&format!("                 → {}\n", paint.on(Style::new(), clean(advice))));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sample::{self, NOW};
+
+    fn host(number: u8, status: &str, agent: &str) -> HostSummary {
+        serde_json::from_value(json!({"id": sample::id(number), "name": format!("host-{number}"), "status": status,
+            "roles": [], "agent_version": agent, "last_seen": null}))
+        .unwrap()
+    }
+
+    fn fleet(days: u64) -> FleetInfo {
+        let expires: api::Timestamp = NOW.plus(DurationMs::from_days(days)).into();
+        serde_json::from_value(json!({"fleet_id": sample::id(7), "version": "0.2.1", "epoch": 1, "root_version": 3,
+            "root_expires_at": expires, "agent_addresses": []}))
+        .unwrap()
+    }
+
+    fn user(hours: u64) -> WhoAmI {
+        let expires: api::Timestamp = NOW.plus(DurationMs::from_secs(hours * 3600)).into();
+        serde_json::from_value(json!({"name": "ada", "role": "admin", "expires_at": expires})).unwrap()
+    }
+
+    #[test]
+    fn what_is_found_becomes_words() {
+        let mut all = vec![
+            sign_in(&user(100), NOW),
+            sign_in(&user(3), NOW),
+            version("0.2.9", "0.2.0"),
+            version("0.3.0", "0.2.0"),
+        ];
+        all.extend([root_expiry(&fleet(300), NOW), root_expiry(&fleet(20), NOW), root_expiry(&fleet(0), NOW)]);
+        all.extend(hosts(&[host(1, "connected", "0.2.0"), host(2, "revoked", "0.1.0")], "0.2.1"));
+        let mut many: Vec<HostSummary> = (1..=9).map(|number| host(number, "offline", "0.1.0")).collect();
+        many.extend([host(10, "quarantined", "0.2.0"), host(11, "offline", "")]);
+        all.extend(hosts(&many, "0.2.1"));
+        all.push(Finding::failed("reach", &Failure::new(Kind::Unreachable, "nobody answers").hint("start it")));
+        expect_test::expect_file!["golden/doctor.txt"].assert_eq(&words(&all, Paint(false)));
+    }
+}
