@@ -140,10 +140,14 @@ fn short_options(reading: &mut Reading<'_>, field: &Field<'_>, value: &Value, te
 fn bind_source(reading: &mut Reading<'_>, field: &Field<'_>, value: &Value, source: &str) -> Option<(String, bool)> {
     let looks_like_a_file = source.rsplit('/').next().is_some_and(|name| name.trim_start_matches('.').contains('.'));
     if source.starts_with('/') {
-        return match paths::absolute(source) {
+        return match paths::mount_target(source) {
             Ok(path) => Some((path, !looks_like_a_file)),
             Err(_) => {
-                reading.refuse_value(field, value, "a path of the host has no `..` and no control characters");
+                reading.refuse_value(
+                    field,
+                    value,
+                    "a path of the host has no `..` and no control characters, and is not / itself",
+                );
                 None
             }
         };

@@ -39,6 +39,10 @@ fn realistic_projects_become_golden_specifications() {
         assert_eq!(shown(&again), shown(&composed), "{name} is read differently the second time");
         let json = serde_json::to_string(&composed.spec).unwrap();
         assert_eq!(serde_json::from_str::<AppSpec>(&json).unwrap(), composed.spec, "{name} does not round-trip");
+        let plan = actions::latest(&"app.plan".parse().unwrap()).unwrap();
+        let parameters = format!(r#"{{"spec":{json}}}"#);
+        let decoded = actions::Request::decode(&plan.name.parse().unwrap(), plan.version, parameters.as_bytes());
+        assert!(decoded.is_ok(), "{name} is nothing a host takes: {:?}", decoded.err());
     }
 }
 
