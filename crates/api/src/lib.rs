@@ -14,6 +14,7 @@ mod command;
 mod host;
 mod list;
 mod operation;
+mod people;
 mod problem;
 mod session;
 mod time;
@@ -31,6 +32,10 @@ pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, BundleBytes, BundleFile, DeployBundleRequest, DeployRequest,
     Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, SealedValue,
     SingleRequest,
+};
+pub use people::{
+    SessionSummary, TokenRequest, TokenResponse, TokenStatus, TokenSummary, UserCreateRequest, UserPasswordRequest,
+    UserRoleRequest, UserSummary,
 };
 pub use problem::{FieldError, FileProblem, Problem};
 pub use session::{FleetInfo, FleetRoot, Health, SignInRequest, SignInResponse, WhoAmI};

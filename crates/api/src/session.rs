@@ -1,6 +1,6 @@
 //! Signing in.
 
-use ids::{FleetId, UserName};
+use ids::{ApiTokenId, FleetId, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -25,9 +25,13 @@ pub struct SignInResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoAmI {
     pub name: UserName,
-    /// `viewer`, `operator` or `admin`.
+    /// `viewer`, `operator`, `admin` or `owner`.
     pub role: String,
+    /// When the session or the API token ends.
     pub expires_at: Timestamp,
+    /// The API token that asks; absent for a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<ApiTokenId>,
 }
 
 /// `GET /api/v1/fleet/root`: what signed things are verified from. Who relies on it begins with a root key of

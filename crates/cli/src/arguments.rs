@@ -6,6 +6,7 @@ mod audit;
 mod choice;
 mod command;
 mod host;
+mod people;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
     host::{AgentSource, Host},
+    people::{NewPassword, Session, Token, User},
 };
 
 const EXIT_CODES: &str = "\
@@ -101,6 +103,15 @@ pub(crate) enum Noun {
     /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
     #[command(after_help = "Example:\n  serverflow doctor")]
     Doctor,
+    /// Make, change and delete accounts
+    #[command(subcommand, after_help = "Example:\n  serverflow user create ada --role operator")]
+    User(User),
+    /// List and end sessions
+    #[command(subcommand, after_help = "Example:\n  serverflow session list")]
+    Session(Session),
+    /// Make, list and revoke API tokens
+    #[command(subcommand, after_help = "Example:\n  serverflow token create --name ci --role operator --ttl 90d")]
+    Token(Token),
     /// Write shell completions and man pages
     #[command(subcommand, after_help = "Example:\n  serverflow generate completions --shell bash")]
     Generate(manual::Generate),
@@ -164,6 +175,13 @@ mod tests {
             "serverflow command list --host a --status rolled_back",
             "serverflow command watch 018bcfe5-6800-7fff-bfff-ffffffffffff",
             "serverflow audit verify --root r --export e",
+            "serverflow user create ada --role operator --password-file -",
+            "serverflow user role ada owner",
+            "serverflow user password",
+            "serverflow user password ada --ask --json",
+            "serverflow session revoke --all --user ada",
+            "serverflow token create --name ci --role viewer --ttl 90d",
+            "serverflow token revoke 018bcfe5-6800-7fff-bfff-ffffffffffff",
             "serverflow generate completions --out d",
             "serverflow generate man --out d",
             "serverflow audit export - --quiet --color never --url https://x",
@@ -188,6 +206,12 @@ mod tests {
             ("serverflow command list --status done", ErrorKind::InvalidValue),
             ("serverflow command show 7", ErrorKind::ValueValidation),
             ("serverflow login x --password secret", ErrorKind::UnknownArgument),
+            ("serverflow user create ada", ErrorKind::MissingRequiredArgument),
+            ("serverflow user create ada --role king", ErrorKind::InvalidValue),
+            ("serverflow user create ada --role viewer --password secret", ErrorKind::UnknownArgument),
+            ("serverflow session revoke", ErrorKind::MissingRequiredArgument),
+            ("serverflow session revoke 018bcfe5-6800-7fff-bfff-ffffffffffff --all", ErrorKind::ArgumentConflict),
+            ("serverflow token create --ttl 367d", ErrorKind::ValueValidation),
             ("serverflow frobnicate", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).map(drop).map_err(|e| e.kind()), Err(kind), "{line}");

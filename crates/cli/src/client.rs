@@ -151,6 +151,12 @@ impl Client {
         self.decode(self.send(request).await?).await
     }
 
+    /// Puts something in place of what is there.
+    pub(crate) async fn put<B: Serialize, T: DeserializeOwned>(&self, path: &[&str], body: &B) -> Result<T, Failure> {
+        let request = self.request(Method::PUT, path, &[], limits::REQUEST_TIMEOUT).json(body);
+        self.decode(self.send(request).await?).await
+    }
+
     /// Asks for something that the control plane recognises when it comes again: a broken connection
     /// is no reason to give up. `again` hears about each further attempt.
     pub(crate) async fn post_repeatedly<B: Serialize, T: DeserializeOwned>(

@@ -59,6 +59,8 @@ pub(crate) const PLANS_SHOWN_HOSTS_MAX: usize = 10;
 
 /// Seconds a join token may live at most: 7 days.
 pub(crate) const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+/// Seconds an API token may live at most: 366 days.
+pub(crate) const API_TOKEN_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 /// Seconds an order may wait for its host at most: 30 days.
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Seconds that reading logs waits for a host that is away.

@@ -28,16 +28,20 @@ mod list;
 mod operation;
 mod output;
 mod parameters;
+mod password;
 mod prompt;
 mod roots;
 #[cfg(test)]
 mod sample;
 mod sealing;
+mod session;
 mod session_file;
 mod sign_in;
 mod spans;
 mod table;
+mod token;
 mod trust;
+mod user;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
@@ -104,6 +108,9 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Action(verb) => action::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
+        Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Token(verb) => token::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Generate(what) => generate::run(output, &what),
         Noun::Doctor => doctor::run(output, place).await,
         Noun::Version => version(output),

@@ -12,9 +12,8 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure, Kind},
-    files, limits,
     output::{Output, clean_line},
-    prompt, roots, session_file,
+    password, prompt, roots, session_file,
     session_file::SessionFile,
     spans::relative,
     table::fields,
@@ -46,7 +45,7 @@ pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> R
             .map_err(|e: ids::NameError| Failure::invalid(e.to_string()))?,
     };
     let password = match &login.password_file {
-        Some(file) => password_of(file)?,
+        Some(file) => password::of_file(file)?,
         None => prompt::password(&format!("Password of {name}: "))?,
     };
     let trust = place_ca(ca).map(Trust::read).transpose()?;
@@ -113,20 +112,6 @@ async fn root_key(
     };
     roots::verified(&chain, key)?;
     Ok(key)
-}
-
-/// The first line of a file.
-fn password_of(file: &Path) -> Result<Zeroizing<String>, Failure> {
-    // Room for the end of the line.
-    let text = files::read_text(file, limits::PASSWORD_BYTES_MAX + 2)?;
-    let line = text.lines().next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(Failure::invalid(format!(
-            "the first line of {} is empty; it should be the password",
-            file.display()
-        )));
-    }
-    Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// An empty variable is none.

@@ -41,6 +41,11 @@ pub(crate) fn token_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::TOKEN_SECONDS_MAX)
 }
 
+/// How long an API token is taken.
+pub(crate) fn api_token_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::API_TOKEN_SECONDS_MAX)
+}
+
 /// How long an order may wait for its host.
 pub(crate) fn queue_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::QUEUE_SECONDS_MAX)

@@ -1,4 +1,4 @@
-//! `init`: a new fleet's keys, root metadata, database and first administrator.
+//! `init`: a new fleet's keys, root metadata, database and first owner.
 //!
 //! Everything is made in a directory beside the final one and moved there at the end, so an
 //! interrupted `init` leaves no half of a fleet behind.
@@ -29,7 +29,7 @@ use crate::{certificate, clock, files::Files, tls};
 
 /// How long root metadata is valid.
 const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
-/// How long the first administrator's session token is valid.
+/// How long the first owner's session token is valid.
 const ADMIN_TOKEN_LIFETIME: DurationMs = DurationMs::from_days(30);
 /// Protocol version agents must speak at least.
 const PROTOCOL_MIN: u32 = 1;
@@ -40,7 +40,7 @@ pub(crate) struct InitArgs {
     /// Address agents dial, as they see it; may be given more than once
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
     agent_address: Vec<String>,
-    /// Name of the first administrator
+    /// Name of the first owner
     #[arg(long, value_name = "NAME", default_value = "admin")]
     admin: UserName,
     /// Make a self-signed certificate for the people's listener too, for this name or IP address; may be given more than once
@@ -235,17 +235,21 @@ async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<In
     let user = User {
         id: new_id::<_>(now)?,
         name: args.admin.clone(),
-        role: UserRole::Admin,
+        role: UserRole::Owner,
         password_hash: web::credentials::password_hash(&password)?,
+        created_at: now,
+        disabled_at: None,
     };
     let (token, token_sha256) = web::credentials::bearer_token()?;
     let session = UserSession {
+        id: new_id(now)?,
         token_sha256,
         user: user.id,
         user_name: user.name.clone(),
         role: user.role,
         created_at: now,
         expires: now.plus(ADMIN_TOKEN_LIFETIME),
+        peer: String::new(),
     };
     write_database(files, keys.data, envelope, user, session, &root, now).await?;
     signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
@@ -349,8 +353,9 @@ async fn write_database(
         format!("user {}", admin.name),
         serde_json::json!({ "user_id": administrator, "expires_ms": session.expires, "how": "token file written by init" }),
     );
+    let password_hash = admin.password_hash.clone();
     store.write(Write::Initialise { root, admin, audit: vec![created] }).await?;
-    store.write(Write::UserSessionCreate { session, audit: signed_in }).await?;
+    store.write(Write::UserSessionCreate { session, password_hash, audit: signed_in }).await?;
     store.close().await;
     Ok(())
 }
@@ -359,7 +364,7 @@ impl Initialised {
     fn for_people(&self) -> String {
         let Self { fleet_id, admin, root_key, root_passphrase, root_public, token_file, .. } = self;
         let rows = [
-            ("Administrator", admin.name.to_string()),
+            ("Owner", admin.name.to_string()),
             ("Password", format!("{}   (shown once)", admin.password.as_str())),
             ("Session token", format!("{}   (valid for 30 days)\n", token_file.display())),
             ("Root key", root_key.display().to_string()),
@@ -387,7 +392,7 @@ impl Initialised {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn args() -> InitArgs {
@@ -397,6 +402,13 @@ mod tests {
             http_name: Vec::new(),
             json: true,
         }
+    }
+
+    /// A new fleet below a directory: its data directory.
+    pub(crate) async fn made(directory: &Path) -> PathBuf {
+        let data_dir = directory.join("fleet");
+        init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect("made");
+        data_dir
     }
 
     struct Full;

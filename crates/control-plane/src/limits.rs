@@ -44,6 +44,12 @@ pub(crate) const MEND_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its expiry root metadata is warned about.
 pub(crate) const ROOT_EXPIRY_WARNING: ids::DurationMs = ids::DurationMs::from_days(60);
+/// Time for one question and its answer on the machine's own socket.
+pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of such a question.
+pub(crate) const ADMIN_LINE_BYTES_MAX: u64 = 16 * 1024;
+/// Bytes of such an answer.
+pub(crate) const ADMIN_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 /// Time given to sessions and requests to end at shutdown.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a certificate file or a key file.

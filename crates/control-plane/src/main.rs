@@ -3,6 +3,8 @@
 //! This program is the control plane's shell: it brings clocks, randomness, sockets and files to the
 //! machines of `session` and `fleet`, and holds the wiring between the rooms. It decides nothing.
 
+mod admin;
+mod admin_socket;
 mod agent_programs;
 mod agents;
 mod certificate;
@@ -71,6 +73,11 @@ enum Command {
     ///
     /// Example: serverflow-control-plane certificate --name fleet.example.org --name 192.0.2.7
     Certificate(certificate::CertificateArgs),
+    /// Look after accounts on this machine, also while the control plane runs
+    Admin {
+        #[command(subcommand)]
+        command: admin::AdminCommand,
+    },
     /// Work with the configuration
     Config {
         #[command(subcommand)]
@@ -106,6 +113,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error, 1),
         },
         Command::Health => run(health::run(config)),
+        Command::Admin { command } => run(admin::run(config.data_dir, command)),
         Command::Init(args) => run(init::run(config.data_dir, args)),
         Command::Serve => {
             if let Err(error) = log_to_standard_error(&config) {

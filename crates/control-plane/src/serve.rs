@@ -1,6 +1,10 @@
 //! `serve`: opens everything, listens on both sides, and drains at the end.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use envelope::root::{RootError, TrustedRoot};
 use fleet::ports::{Store as _, StoreError};
@@ -18,6 +22,7 @@ use tonic::transport::Server;
 use wire::v1::agent_link_server::AgentLinkServer;
 
 use crate::{
+    admin_socket,
     agent_programs::Programs,
     agents::{AgentService, Agents},
     chores, clock,
@@ -98,6 +103,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     warn_of_expiry(&root);
 
     let (stop, stopping) = watch::channel(false);
+    let admin = admin_door(&config.data_dir, &store, &hub);
     let chores = chores::start(&agents, &store, &signer, keys.audit);
     let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
     let ended = Arc::new(Notify::new());
@@ -129,11 +135,22 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         Ok(())
     });
     let result = if is_early { result.and(Err(ServeError::Early)) } else { result };
-    for chore in chores.into_iter().chain(watching) {
+    for chore in chores.into_iter().chain(watching).chain(admin) {
         chore.abort();
     }
     store.close().await;
     result
+}
+
+/// The door for `admin` on this machine, open as long as its task runs.
+fn admin_door(data_dir: &Path, store: &Arc<SqliteStore>, hub: &Arc<Hub>) -> Option<tokio::task::JoinHandle<()>> {
+    match admin_socket::listen(data_dir) {
+        Ok(listener) => Some(tokio::spawn(admin_socket::serve(listener, store.clone(), hub.clone()))),
+        Err(error) => {
+            tracing::warn!(%error, "the machine's own socket cannot be made: `admin` works only while this control plane is stopped");
+            None
+        }
+    }
 }
 
 async fn listen(address: SocketAddr, whom: &'static str, flag: &'static str) -> Result<TcpListener, ServeError> {

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod list;
 pub mod model;
 pub mod operation;
+pub mod people;
 pub mod ports;
 mod record;
 pub mod selector;

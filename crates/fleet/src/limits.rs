@@ -22,6 +22,25 @@ pub const TARGETS_MAX: usize = 10_000;
 /// Most commands of one host that may wait or be under way; a session holds all of them in memory.
 pub const OPEN_PER_HOST_MAX: u32 = 1_000;
 
+/// Accounts of a fleet; deleted ones do not count.
+pub const USERS_MAX: usize = 1_000;
+/// Sessions of one account; a sign-in beyond it ends the oldest.
+pub const SESSIONS_PER_USER_MAX: u32 = 100;
+/// API tokens of one account that are taken.
+pub const API_TOKENS_PER_USER_MAX: u32 = 100;
+/// API tokens of one account that are kept for its list though they ended.
+pub const API_TOKENS_ENDED_KEPT_MAX: u32 = 100;
+/// How long an API token lives, unless someone says otherwise.
+pub const API_TOKEN_LIFETIME_DEFAULT: DurationMs = DurationMs::from_days(30);
+/// Shortest life of an API token.
+pub const API_TOKEN_LIFETIME_MIN: DurationMs = DurationMs::from_mins(1);
+/// Longest life of an API token.
+pub const API_TOKEN_LIFETIME_MAX: DurationMs = DurationMs::from_days(366);
+/// Characters of an API token's name.
+pub const API_TOKEN_NAME_CHARS_MAX: usize = 64;
+/// The use of an API token is noted once in this time at most.
+pub const API_TOKEN_USE_NOTED_PER: DurationMs = DurationMs::from_mins(60);
+
 /// How long an order may wait for its host, unless the person says otherwise: a forgotten order
 /// must not fire three weeks later.
 pub const QUEUE_FOR_DEFAULT: DurationMs = DurationMs::from_mins(10);

@@ -10,7 +10,9 @@ use ids::{
 };
 use session::frames::ActionRef;
 
-pub use self::people::{Credential, Principal, User, UserRole, UserSession};
+pub use self::people::{
+    ApiToken, Credential, NoSuchRole, Principal, TokenStanding, User, UserChange, UserRole, UserSession,
+};
 use crate::selector::Labels;
 
 /// One enrolled host, as stored.

@@ -6,8 +6,8 @@ use envelope::{
     messages::{LogPosition, ReportPosition},
 };
 use ids::{
-    AppName, BootId, CommandId, HostId, HostName, LabelKey, LabelValue, OperationId, RootVersion, Sequence, Sha256,
-    TokenId, UnixMs, UserId, UserName,
+    ApiTokenId, AppName, BootId, CommandId, HostId, HostName, LabelKey, LabelValue, OperationId, RootVersion, Sequence,
+    SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
@@ -65,9 +65,18 @@ pub trait Store: Send + Sync {
     fn apps_list(&self, host: Option<HostId>, page: ListPage) -> Later<'_, Result<Listed<AppLine>, StoreError>>;
     /// Names of the apps that a host carries.
     fn apps_on(&self, host: HostId) -> Later<'_, Result<Vec<AppName>, StoreError>>;
+    /// Every account, by name.
+    fn users(&self) -> Later<'_, Result<Vec<User>, StoreError>>;
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>>;
-    /// A session that is not expired at `now`.
-    fn user_session(&self, token_sha256: Sha256, now: UnixMs) -> Later<'_, Result<Option<UserSession>, StoreError>>;
+    /// A session by the hash of its bearer token, expired or not.
+    fn user_session(&self, token_sha256: Sha256) -> Later<'_, Result<Option<UserSession>, StoreError>>;
+    fn user_session_by_id(&self, id: SessionId) -> Later<'_, Result<Option<UserSession>, StoreError>>;
+    /// Sessions of an account that are not expired at `now`, newest first.
+    fn user_sessions(&self, user: UserId, now: UnixMs) -> Later<'_, Result<Vec<UserSession>, StoreError>>;
+    /// An API token, whether it is taken or not.
+    fn api_token(&self, id: ApiTokenId) -> Later<'_, Result<Option<ApiToken>, StoreError>>;
+    /// API tokens of an account, newest first.
+    fn api_tokens(&self, user: UserId) -> Later<'_, Result<Vec<ApiToken>, StoreError>>;
     /// Audit entries from `first` on, ascending, at most `limit`, with their records.
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>>;
     /// A page of audit entries without their records.
@@ -181,19 +190,48 @@ pub enum Write {
         envelope: Vec<u8>,
         audit: AuditEntry,
     },
+    /// A new account. Refused when an account has, or a deleted one had, its name.
+    UserCreate {
+        user: User,
+        audit: AuditEntry,
+    },
+    /// Changes an account. Refused when its role or password is not what it `was`, and
+    /// ([`StoreError::LastOwner`]) when no owner who may sign in would be left.
+    UserChange {
+        was: User,
+        change: UserChange,
+        audit: AuditEntry,
+    },
+    /// A sign-in. Refused when the password that was checked is no longer the account's, or the
+    /// account is disabled.
     UserSessionCreate {
         session: UserSession,
+        password_hash: String,
         audit: AuditEntry,
     },
     UserSessionEnd {
-        token_sha256: Sha256,
+        session: SessionId,
         audit: AuditEntry,
     },
-    /// Replaces an account's password and ends its sessions.
-    UserPasswordSet {
+    /// Ends every session of an account.
+    UserSessionsEnd {
         user: UserId,
-        password_hash: String,
         audit: AuditEntry,
+    },
+    /// A new API token. Refused when the account is gone or disabled, or has too many.
+    ApiTokenCreate {
+        token: ApiToken,
+        audit: AuditEntry,
+    },
+    ApiTokenRevoke {
+        token: ApiTokenId,
+        at: UnixMs,
+        audit: AuditEntry,
+    },
+    /// An API token was seen in use.
+    ApiTokenUsed {
+        token: ApiTokenId,
+        at: UnixMs,
     },
     /// Something that only the audit log records.
     Audit(AuditEntry),
@@ -303,6 +341,9 @@ pub enum StoreError {
         "the join token is not valid (unknown, used, expired, or for another host); ask for a new one with `serverflow host enroll NAME`"
     )]
     TokenRefused,
+    /// It would have left the fleet without an owner who may sign in; nothing was written.
+    #[error("this is the last owner who can sign in, and a fleet needs one; make another account an owner first")]
+    LastOwner,
     /// The database cannot be used now.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),
@@ -335,7 +376,24 @@ pub enum HostChange {
 /// Something that happened, for server-sent events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Command { command: CommandId, operation: OperationId, host: HostId, status: CommandStatus, message: String },
-    Progress { command: CommandId, operation: OperationId, host: HostId, text: String },
-    Host { host: HostId },
+    Command {
+        command: CommandId,
+        operation: OperationId,
+        host: HostId,
+        status: CommandStatus,
+        message: String,
+    },
+    Progress {
+        command: CommandId,
+        operation: OperationId,
+        host: HostId,
+        text: String,
+    },
+    Host {
+        host: HostId,
+    },
+    /// Credentials of an account ended, or its rights changed: whoever is let in by them is asked again.
+    Account {
+        user: UserId,
+    },
 }

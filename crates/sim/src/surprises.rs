@@ -6,7 +6,7 @@ use fleet::{
     operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
     ports::{AuditEntry, AuditRecord, Write},
 };
-use ids::{CommandId, DurationMs, OperationId, Sha256, UserId};
+use ids::{ApiTokenId, CommandId, DurationMs, OperationId, UserId};
 
 use crate::{
     network::LinkId,
@@ -90,7 +90,7 @@ impl World {
             user: UserId::from_bytes([1; 16]),
             user_name: "admin".parse().expect("invariant: a valid name"),
             role: UserRole::Admin,
-            credential: Credential::Session(Sha256::ZERO),
+            credential: Credential::Token(ApiTokenId::from_bytes([6; 16])),
             expires: BEGINNING.plus(DurationMs::from_days(4_000)),
         }
     }

@@ -9,20 +9,8 @@ use fleet::{
 use ids::BootId;
 use session::frames::ActionRef;
 
-pub(crate) const fn user_role_word(role: UserRole) -> &'static str {
-    match role {
-        UserRole::Viewer => "viewer",
-        UserRole::Operator => "operator",
-        UserRole::Admin => "admin",
-        UserRole::Owner => "owner",
-    }
-}
-
 pub(crate) fn user_role(word: &str) -> Result<UserRole, StoreError> {
-    UserRole::ALL
-        .into_iter()
-        .find(|role| user_role_word(*role) == word)
-        .ok_or_else(|| corrupt("an account", "role", word))
+    word.parse().map_err(|_| corrupt("an account", "role", word))
 }
 
 pub(crate) const fn operation_kind_word(kind: OperationKind) -> &'static str {
@@ -100,7 +88,7 @@ mod tests {
     #[test]
     fn words_and_bytes_round_trip() {
         for role in UserRole::ALL {
-            assert_eq!(user_role(user_role_word(role)), Ok(role));
+            assert_eq!(user_role(role.as_str()), Ok(role));
         }
         for kind in [OperationKind::Single, OperationKind::Deploy] {
             assert_eq!(operation_kind(operation_kind_word(kind)), Ok(kind));

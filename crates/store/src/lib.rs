@@ -23,4 +23,5 @@ mod write;
 mod writer;
 
 pub use audit::AuditPosition;
+pub use lock::is_in_use;
 pub use sqlite::{SqliteStore, StoreConfig};

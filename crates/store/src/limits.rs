@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use ids::DurationMs;
+
 /// Writes waiting for the writer.
 pub const QUEUE_MAX: usize = 1024;
 /// Writes that one commit takes from the queue. A test that ends the control plane at each write wants each by itself.
@@ -27,5 +29,7 @@ pub const LIST_MAX: u32 = fleet::limits::LIST_MAX;
 pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
 /// Leaves read at once while the tree is rebuilt.
 pub const LEAVES_PER_READ_MAX: i64 = 4096;
+/// How long an expired session is remembered, so that its use afterwards can be told from a stranger's.
+pub const EXPIRED_SESSIONS_KEPT: DurationMs = DurationMs::from_days(7);
 /// Expired sign-in sessions deleted when a new one is made.
 pub const EXPIRED_SESSIONS_PER_SIGN_IN_MAX: i64 = 64;

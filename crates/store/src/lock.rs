@@ -37,6 +37,24 @@ impl DatabaseLock {
     }
 }
 
+/// Whether another process may write the database now.
+///
+/// # Errors
+/// When the lock cannot be looked at.
+pub fn is_in_use(database: &Path) -> Result<bool, StoreError> {
+    let path = database.with_added_extension("lock");
+    let file = match OpenOptions::new().write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(file_error("opening the lock", &path, &error)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(file_error("locking", &path, &error)),
+    }
+}
+
 /// Makes the database file, if it is not there, readable by its owner only. SQLite gives its
 /// write-ahead log the same mode.
 pub(crate) fn create_private(database: &Path) -> Result<(), StoreError> {

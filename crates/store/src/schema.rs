@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "first", sql: include_str!("../migrations/0001_first.sql") },
     Migration { version: 2, name: "app_state", sql: include_str!("../migrations/0002_app_state.sql") },
     Migration { version: 3, name: "lists", sql: include_str!("../migrations/0003_lists.sql") },
+    Migration { version: 4, name: "people", sql: include_str!("../migrations/0004_people.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.
@@ -118,6 +119,33 @@ mod tests {
         assert!(migrate(&mut connection, &location, &[bad]).await.is_err());
         let good = Migration { version: 1, name: "good", sql: "CREATE TABLE a (x INTEGER)" };
         migrate(&mut connection, &location, &[good]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_oldest_admin_of_a_first_database_becomes_its_owner() {
+        let (mut connection, location) = memory().await;
+        migrate(&mut connection, &location, &MIGRATIONS[..1]).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO users (id, name, role, password_hash) VALUES \
+             (x'01', 'vera', 'viewer', 'h'), (x'02', 'ada', 'admin', 'h'), (x'03', 'bob', 'admin', 'h'); \
+             INSERT INTO user_sessions (token_sha256, user_number, created_at, expires) VALUES (x'aa', 2, 5, 9), (x'bb', 2, 6, 9); \
+             INSERT INTO audit_leaves (leaf, time, kind, actor, subject, record_sha256, leaf_sha256) VALUES (0, 1234, 1, 'init', 'fleet', x'', x'')",
+        )
+        .execute(&mut connection)
+        .await
+        .unwrap();
+        migrate(&mut connection, &location, MIGRATIONS).await.unwrap();
+        let rows = sqlx::query("SELECT name, role, created_at FROM users ORDER BY number").fetch_all(&mut connection);
+        let rows: Vec<(String, String, i64)> =
+            rows.await.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        let row = |name: &str, role: &str| (name.to_owned(), role.to_owned(), 1234);
+        assert_eq!(rows, [row("vera", "viewer"), row("ada", "owner"), row("bob", "admin")]);
+        let named: i64 = sqlx::query("SELECT count(DISTINCT id) FROM user_sessions WHERE length(id) = 16")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(named, 2, "sessions go on, each with an id");
     }
 
     #[test]

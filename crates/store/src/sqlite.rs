@@ -7,10 +7,14 @@ use fleet::{
         AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, HeadLine, HostFilter, HostSort,
         ListPage, Listed, OperationFilter, OperationLine,
     },
-    model::{AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession},
+    model::{
+        ApiToken, AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession,
+    },
     ports::{Later, Store, StoreError, Write, Written},
 };
-use ids::{AppName, CommandId, HostId, HostName, OperationId, Sha256, TokenId, UnixMs, UserName};
+use ids::{
+    ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+};
 use sqlx::{
     ConnectOptions as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -251,11 +255,26 @@ impl Store for SqliteStore {
     fn apps_on(&self, host: HostId) -> Later<'_, Result<Vec<AppName>, StoreError>> {
         Box::pin(self.reader.apps_on(host))
     }
+    fn users(&self) -> Later<'_, Result<Vec<User>, StoreError>> {
+        Box::pin(self.reader.users())
+    }
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>> {
         Box::pin(self.reader.user_by_name(name))
     }
-    fn user_session(&self, token_sha256: Sha256, now: UnixMs) -> Later<'_, Result<Option<UserSession>, StoreError>> {
-        Box::pin(self.reader.user_session(token_sha256, now))
+    fn user_session(&self, token_sha256: Sha256) -> Later<'_, Result<Option<UserSession>, StoreError>> {
+        Box::pin(self.reader.user_session(token_sha256))
+    }
+    fn user_session_by_id(&self, id: SessionId) -> Later<'_, Result<Option<UserSession>, StoreError>> {
+        Box::pin(self.reader.user_session_by_id(id))
+    }
+    fn user_sessions(&self, user: UserId, now: UnixMs) -> Later<'_, Result<Vec<UserSession>, StoreError>> {
+        Box::pin(self.reader.user_sessions(user, now))
+    }
+    fn api_token(&self, id: ApiTokenId) -> Later<'_, Result<Option<ApiToken>, StoreError>> {
+        Box::pin(self.reader.api_token(id))
+    }
+    fn api_tokens(&self, user: UserId) -> Later<'_, Result<Vec<ApiToken>, StoreError>> {
+        Box::pin(self.reader.api_tokens(user))
     }
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>> {
         Box::pin(self.reader.audit(first, limit))

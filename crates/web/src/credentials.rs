@@ -5,13 +5,19 @@
 //! and looking them up by that hash leaks nothing about the token by timing.
 
 use argon2::{Argon2, PasswordHasher as _, PasswordVerifier as _, password_hash::phc::PasswordHash};
-use data_encoding::BASE64URL_NOPAD;
-use ids::{Sha256, sha256};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use ids::{ApiTokenId, Sha256, sha256};
 use rand::{TryRng as _, rngs::SysRng};
 use zeroize::Zeroizing;
 
 /// Tells a ServerFlow session token from other secrets, for secret scanners.
 const TOKEN_PREFIX: &str = "sfs_";
+/// The same of an API token.
+const API_TOKEN_PREFIX: &str = "sft_";
+/// Characters of an API token's secret: 32 bytes, base64url.
+const API_SECRET_CHARS: usize = 43;
+/// Shortest password that may be set, in characters.
+pub const PASSWORD_CHARS_MIN: usize = 12;
 /// Longest password accepted, in bytes: hashing is not free.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -24,6 +30,9 @@ pub enum CredentialError {
     /// The password cannot be hashed.
     #[error("the password cannot be hashed: it may have at most {PASSWORD_BYTES_MAX} bytes")]
     Password,
+    /// The password may not be set.
+    #[error("a password has at least {PASSWORD_CHARS_MIN} characters and at most {PASSWORD_BYTES_MAX} bytes")]
+    PasswordRule,
 }
 
 /// A new bearer token, and the hash to store.
@@ -43,6 +52,50 @@ pub fn bearer_token() -> Result<(Zeroizing<String>, Sha256), CredentialError> {
 #[must_use]
 pub fn bearer_sha256(token: &str) -> Sha256 {
     sha256(token.as_bytes())
+}
+
+/// A new API token of that id, and the hash of its secret to store.
+///
+/// # Errors
+/// When the operating system gives no randomness.
+pub fn api_token(id: ApiTokenId) -> Result<(Zeroizing<String>, Sha256), CredentialError> {
+    let mut secret = Zeroizing::new([0u8; 32]);
+    SysRng.try_fill_bytes(secret.as_mut_slice()).map_err(|_| CredentialError::Randomness)?;
+    let encoded = Zeroizing::new(BASE64URL_NOPAD.encode(secret.as_slice()));
+    let id = ids::hex(id.as_bytes());
+    Ok((Zeroizing::new(format!("{API_TOKEN_PREFIX}{id}_{}", encoded.as_str())), sha256(secret.as_slice())))
+}
+
+/// What a bearer token says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    /// A session's, by its hash.
+    Session(Sha256),
+    /// An API token, and the hash of the secret it brings.
+    Token(ApiTokenId, Sha256),
+}
+
+/// Reads a bearer token by its prefix; what has another form is nobody's.
+pub(crate) fn bearer_read(text: &str) -> Option<Bearer> {
+    let Some(rest) = text.strip_prefix(API_TOKEN_PREFIX) else {
+        return text.starts_with(TOKEN_PREFIX).then(|| Bearer::Session(bearer_sha256(text)));
+    };
+    let (id, secret) = rest.split_once('_')?;
+    let id = ApiTokenId::try_from_slice(&HEXLOWER.decode(id.as_bytes()).ok()?).ok()?;
+    if secret.len() != API_SECRET_CHARS {
+        return None;
+    }
+    let secret = Zeroizing::new(BASE64URL_NOPAD.decode(secret.as_bytes()).ok()?);
+    Some(Bearer::Token(id, sha256(&secret)))
+}
+
+/// Whether a password may be set.
+///
+/// # Errors
+/// When it is too short or too long.
+pub fn password_rule(password: &str) -> Result<(), CredentialError> {
+    let fits = password.chars().count() >= PASSWORD_CHARS_MIN && password.len() <= PASSWORD_BYTES_MAX;
+    if fits { Ok(()) } else { Err(CredentialError::PasswordRule) }
 }
 
 /// Argon2id of a password with a fresh salt, in PHC string form. Takes tens of milliseconds.
@@ -81,6 +134,31 @@ mod tests {
         assert!(!password_matches("correct horse ", &hash));
         assert!(!password_matches("correct horse", "not a hash"));
         assert_ne!(hash, password_hash("correct horse").expect("hashed"), "salted");
+    }
+
+    #[test]
+    fn api_tokens_are_read_back_and_nothing_else_is() {
+        let id = ApiTokenId::from_bytes([7; 16]);
+        let (token, secret) = api_token(id).expect("randomness");
+        assert_eq!(bearer_read(&token), Some(Bearer::Token(id, secret)));
+        assert!(token.starts_with("sft_07070707070707070707070707070707_") && token.len() == 80, "{}", token.len());
+        let (session, hash) = bearer_token().expect("randomness");
+        assert_eq!(bearer_read(&session), Some(Bearer::Session(hash)));
+        let upper = token.to_uppercase();
+        for other in ["", "sft_", "sft__", "abc", &token[..79], &format!("{}A", token.as_str()), &token[4..], &upper] {
+            assert_eq!(bearer_read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn passwords_have_their_rule() {
+        let long = "x".repeat(PASSWORD_BYTES_MAX);
+        for good in ["twelve chars", "zwölf Zeiche", &long] {
+            assert!(password_rule(good).is_ok(), "{good}");
+        }
+        for bad in ["", "eleven char", "äöüäöü", &format!("{long}x")] {
+            assert!(password_rule(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use ids::{DurationMs, UnixMs};
 
-use crate::{limits, sign_in_rate::network};
+use crate::{limits, rate::network};
 
 /// One bucket for each network, as the time at which it is full again.
 #[derive(Default)]

@@ -1,7 +1,10 @@
 //! What every request passes through, whatever its route: an id and a span, the check of the name
 //! it was sent to, a time limit, headers that keep browsers careful, and the counters.
 
-use core::net::{IpAddr, SocketAddr};
+use core::{
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+};
 use std::sync::Arc;
 
 use axum::{
@@ -10,12 +13,14 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument as _;
 
 use crate::{
-    limits,
+    access, limits,
     problem::{ApiError, Kind},
+    rate::Key,
     state::Shared,
 };
 
@@ -64,12 +69,28 @@ async fn answer(shared: &Shared, request: Request, next: Next) -> Response {
         let detail = "the request names a host this control plane is not known by; use http://localhost or http://127.0.0.1 with its port. A name must be in the certificate or in `host_names` of the control plane; a proxy in front must send such a name as `Host`";
         return ApiError::new(Kind::WrongHost, detail).into_response();
     }
-    timeout(limits::RESPONSE_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    if let Some(peer) = peer
+        && let Err(wait) = shared.request_rate.take(&[Key::address(peer)], shared.now())
+    {
+        return access::too_many(wait, "from this address").into_response();
+    }
+    timeout(limits::RESPONSE_TIME_MAX, caught(next.run(request))).await.unwrap_or_else(|_| {
         let detail = format!(
             "no answer within {} s; look whether the request took effect before you repeat it",
             limits::RESPONSE_TIME_MAX.as_secs()
         );
         ApiError::new(Kind::TooSlow, detail).into_response()
+    })
+}
+
+/// A handler that panics is answered as any other fault of ours.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    // What a handler shares with others is behind locks that forgive a panic, or in the store.
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("answering a request panicked; the line before says where");
+        let detail = "the control plane met a fault of its own while it answered; its log says where. Look whether the request took effect before you repeat it";
+        ApiError::new(Kind::Internal, detail).into_response()
     })
 }
 
@@ -124,6 +145,17 @@ fn is_our_name(authority: &str, host: &str, is_called: &dyn Fn(&str) -> bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_as_a_problem() {
+        let response = caught(async {
+            assert_eq!(1, 2, "on purpose");
+            Response::default()
+        });
+        let response = response.await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
 
     #[test]
     fn only_names_of_ours_are_answered() {

@@ -6,8 +6,8 @@
 
 use core::convert::Infallible;
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use api::Event as Shown;
@@ -20,14 +20,14 @@ use fleet::{
     ports::{Event, StoreError},
 };
 use futures_util::stream;
-use ids::{CommandId, HostName, OperationId};
+use ids::{CommandId, HostName, OperationId, UserId};
 use tokio::{
     sync::{OwnedSemaphorePermit, broadcast, watch},
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    limits,
+    access, limits,
     problem::{ApiError, Kind},
     state::{Shared, asked_to_end},
     view,
@@ -58,35 +58,59 @@ struct Watch {
     ended: bool,
     end_by: Instant,
     reread_at: Instant,
-    _place: Place,
+    place: Place,
 }
 
 /// One of the streams that may be open at once.
 struct Place {
     shared: Arc<Shared>,
+    user: UserId,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Result<Self, ApiError> {
-        let permit = shared.event_streams.clone().try_acquire_owned().map_err(|_| {
-            let detail = format!("{} event streams are open already; try again later", limits::EVENT_STREAMS_MAX);
+    /// Streams in all are bounded, and those of each account: nobody keeps all others from watching.
+    fn take(shared: &Arc<Shared>, user: UserId) -> Result<Self, ApiError> {
+        let busy = |most: usize, whose: &str| {
+            let detail = format!("{most} event streams {whose} are open already; try again later");
             ApiError::new(Kind::Busy, detail).retry_after(10)
-        })?;
+        };
+        let permit = shared.event_streams.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| busy(limits::EVENT_STREAMS_MAX, "in all"))?;
+        let mut streams = streams_of(shared);
+        let own = streams.entry(user).or_default();
+        if *own >= limits::EVENT_STREAMS_PER_ACCOUNT_MAX {
+            return Err(busy(limits::EVENT_STREAMS_PER_ACCOUNT_MAX, "of this account"));
+        }
+        *own += 1;
+        drop(streams);
         shared.metrics.event_streams.inc();
-        Ok(Self { shared: shared.clone(), _permit: permit })
+        Ok(Self { shared: shared.clone(), user, _permit: permit })
     }
+}
+
+fn streams_of(shared: &Shared) -> MutexGuard<'_, HashMap<UserId, usize>> {
+    // A panic elsewhere leaves the numbers right: each changes in one step.
+    shared.event_streams_of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let mut streams = streams_of(&self.shared);
+        if let Some(own) = streams.get_mut(&self.user) {
+            *own -= 1;
+            if *own == 0 {
+                streams.remove(&self.user);
+            }
+        }
+        drop(streams);
         self.shared.metrics.event_streams.dec();
     }
 }
 
 /// Answers with a stream about a subject that exists.
 pub(crate) async fn open(shared: &Arc<Shared>, subject: Subject, actor: &Principal) -> Result<Response, ApiError> {
-    let place = Place::take(shared)?;
+    let place = Place::take(shared, actor.user)?;
     let mut watch = Watch {
         shared: shared.clone(),
         subject,
@@ -98,7 +122,7 @@ pub(crate) async fn open(shared: &Arc<Shared>, subject: Subject, actor: &Princip
         ended: false,
         end_by: Instant::now() + limits::EVENT_STREAM_AGE_MAX,
         reread_at: Instant::now() + limits::EVENT_REREAD,
-        _place: place,
+        place,
     };
     watch.read().await?;
     let frames = stream::unfold(watch, |mut watch| async move {
@@ -165,8 +189,9 @@ impl Watch {
                 }
                 true
             }
+            Ok(Event::Account { user }) if user == self.place.user => self.still_signed_in().await,
             Ok(_) => true,
-            Err(broadcast::error::RecvError::Lagged(_)) => self.reread().await,
+            Err(broadcast::error::RecvError::Lagged(_)) => self.still_signed_in().await && self.reread().await,
             Err(broadcast::error::RecvError::Closed) => false,
         }
     }
@@ -194,9 +219,7 @@ impl Watch {
     }
 
     async fn still_signed_in(&self) -> bool {
-        let Credential::Session(token_sha256) = self.credential else { return false };
-        let session = self.shared.store.user_session(token_sha256, self.shared.now()).await;
-        matches!(session, Ok(Some(_)))
+        access::is_still_good(&self.shared, self.credential).await
     }
 
     async fn reread(&mut self) -> bool {

@@ -14,6 +14,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
     limits,
@@ -123,7 +124,11 @@ async fn json_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes
 }
 
 async fn body_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+    let read = timeout(limits::BODY_TIME_MAX, Bytes::from_request(request, state)).await.map_err(|_| {
+        let seconds = limits::BODY_TIME_MAX.as_secs();
+        ApiError::new(Kind::BodyTooSlow, format!("the body did not arrive within {seconds} s; send it again"))
+    })?;
+    read.map_err(|rejection| match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             let detail = format!(
                 "the body is too large: at most {} bytes, and {} to sign in",

@@ -16,6 +16,8 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time for a request's headers to arrive, and for which an idle connection is kept.
 pub const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time for a request's body to arrive.
+pub const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 /// Time until a response must begin.
 pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time for a waiting answer to make headway; whoever takes nothing for so long is cut off.
@@ -31,6 +33,8 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Event streams open at once.
 pub const EVENT_STREAMS_MAX: usize = 256;
+/// Of these, streams of one account.
+pub const EVENT_STREAMS_PER_ACCOUNT_MAX: usize = 32;
 /// Age at which an event stream is ended; whoever still watches opens another.
 pub const EVENT_STREAM_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How often a quiet event stream carries a comment.
@@ -66,10 +70,29 @@ pub const SIGN_IN_NAME_REFILL: DurationMs = DurationMs::from_secs(6);
 pub const SIGN_INS_PER_PEER: u32 = 30;
 /// Time after which one more sign-in from that address is possible.
 pub const SIGN_IN_PEER_REFILL: DurationMs = DurationMs::from_secs(2);
-/// Names and addresses remembered for that; the one with the least to remember gives way.
-pub const SIGN_IN_KEYS_MAX: usize = 10_000;
-/// Refused sign-ins with one name make one audit entry in this time.
+/// Requests in a row from one address (IPv6: one /64 network), whoever sends them.
+pub const REQUESTS_PER_ADDRESS: u32 = 2_000;
+/// Time after which one more request from that address is possible.
+pub const REQUEST_ADDRESS_REFILL: DurationMs = DurationMs(5);
+/// Requests in a row from one address without a credential that is taken.
+pub const REQUESTS_PER_STRANGER: u32 = 240;
+/// Time after which one more of those is possible.
+pub const REQUEST_STRANGER_REFILL: DurationMs = DurationMs(50);
+/// Requests in a row of one account's sessions together.
+pub const REQUESTS_PER_ACCOUNT: u32 = 1_000;
+/// Time after which one more request of that account is possible.
+pub const REQUEST_ACCOUNT_REFILL: DurationMs = DurationMs(10);
+/// Requests in a row of one API token.
+pub const REQUESTS_PER_TOKEN: u32 = 1_000;
+/// Time after which one more request of that token is possible.
+pub const REQUEST_TOKEN_REFILL: DurationMs = DurationMs(10);
+/// Names, accounts, tokens and addresses remembered for all that, once for sign-ins and once for
+/// requests; the one with the least to remember gives way.
+pub const RATE_KEYS_MAX: usize = 10_000;
+/// Refusals of one account or token make one audit entry in this time.
 pub const REFUSALS_PER: DurationMs = DurationMs::from_mins(1);
+/// Accounts and tokens whose refusals are counted apart.
+pub const REFUSAL_KEYS_MAX: usize = 4_096;
 
 /// Programs fetched at once.
 pub const DOWNLOADS_MAX: usize = 16;

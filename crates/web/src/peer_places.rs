@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{limits, sign_in_rate::network};
+use crate::{limits, rate::network};
 
 /// Connections by network.
 #[derive(Clone, Default)]

@@ -11,6 +11,7 @@ use axum::{
 };
 use fleet::{
     operation::{AppTargetError, CancelError, ProposeError},
+    people::PeopleError,
     ports::StoreError,
 };
 
@@ -55,8 +56,16 @@ kinds! {
     AgentNotFound NOT_FOUND "agent-not-found" "No such agent program";
     CommandNotFound NOT_FOUND "command-not-found" "No such command";
     OperationNotFound NOT_FOUND "operation-not-found" "No such operation";
+    UserNotFound NOT_FOUND "user-not-found" "No such account";
+    SessionNotFound NOT_FOUND "session-not-found" "No such session";
+    TokenNotFound NOT_FOUND "token-not-found" "No such API token";
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "No such method";
     TooSlow SERVICE_UNAVAILABLE "too-slow" "Took too long";
+    BodyTooSlow REQUEST_TIMEOUT "body-too-slow" "The request took too long to arrive";
+    UserExists CONFLICT "user-exists" "The account cannot be made";
+    OwnAccount CONFLICT "own-account" "Not with the own account";
+    LastOwner CONFLICT "last-owner" "A fleet needs an owner";
+    LimitReached CONFLICT "limit-reached" "There are too many";
     HostExists CONFLICT "host-exists" "The host exists";
     HostNotActive CONFLICT "host-not-active" "The host gets no orders";
     ActionMissing CONFLICT "action-missing" "The host lacks the action";
@@ -69,6 +78,7 @@ kinds! {
     Invalid UNPROCESSABLE_ENTITY "invalid" "The request is wrong";
     TooManySignIns TOO_MANY_REQUESTS "too-many-sign-ins" "Too many sign-ins";
     TooManyDownloads TOO_MANY_REQUESTS "too-many-downloads" "Too many downloads";
+    TooManyRequests TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     Internal INTERNAL_SERVER_ERROR "internal" "The control plane failed";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is busy";
     StoreUnavailable SERVICE_UNAVAILABLE "store-unavailable" "The database cannot be used";
@@ -160,6 +170,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Conflict(why) => Self::new(Kind::Changed, format!("{why}; look at it again and repeat")),
             StoreError::TokenRefused => Self::new(Kind::Changed, StoreError::TokenRefused.to_string()),
+            StoreError::LastOwner => Self::new(Kind::LastOwner, StoreError::LastOwner.to_string()),
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store did not answer");
                 Self::new(
@@ -183,7 +194,7 @@ impl From<CredentialError> for ApiError {
                 tracing::error!("the operating system gave no randomness");
                 Self::new(Kind::Internal, "the control plane's machine gave no randomness; look at its system log")
             }
-            CredentialError::Password => Self::field("password", error.to_string()),
+            CredentialError::Password | CredentialError::PasswordRule => Self::field("password", error.to_string()),
         }
     }
 }
@@ -214,6 +225,17 @@ impl From<ProposeError> for ApiError {
             ProposeError::ActionMissing { .. } | ProposeError::SchemaDiffers { .. } => {
                 Self::new(Kind::ActionMissing, detail)
             }
+        }
+    }
+}
+
+impl From<PeopleError> for ApiError {
+    fn from(error: PeopleError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PeopleError::NotAllowed { .. } => Self::new(Kind::NotAllowed, detail),
+            PeopleError::Own { .. } => Self::new(Kind::OwnAccount, detail),
+            PeopleError::Invalid { field, message } => Self::new(Kind::Invalid, detail).and_field(field, message),
         }
     }
 }

@@ -10,6 +10,8 @@ use fleet::{
 use ids::{HostName, LabelKey, LabelValue, UnixMs};
 use serde_json::{Value, json};
 
+use crate::refusals::{Refused, ToTell};
+
 /// Who acts when no account does.
 const CONTROL_PLANE: &str = "control-plane";
 
@@ -29,7 +31,7 @@ pub(crate) fn token_issued(token: &JoinTokenRecord) -> AuditEntry {
 pub(crate) fn host_revoked(host: &Host, actor: &Principal, now: UnixMs) -> AuditEntry {
     let record = json!({ "host": host.id, "name": host.name, "revoked_by": actor.user_name });
     let subject = format!("host {} ({})", host.name, host.id);
-    entry(now, AuditKind::HostRevoked, actor.user_name.to_string(), subject, &record)
+    entry(now, AuditKind::HostRevoked, actor.audit_name(), subject, &record)
 }
 
 pub(crate) fn host_renamed(host: &Host, to: &HostName, actor: &Principal, now: UnixMs) -> AuditEntry {
@@ -56,11 +58,19 @@ pub(crate) fn sign_in(user: &User, expires: UnixMs, peer: IpAddr, now: UnixMs) -
     entry(now, AuditKind::SignIn, user.name.to_string(), format!("user {}", user.name), &record)
 }
 
-/// `name` is that of an account, or none for names that no account has: those may be anything, even
+/// Refusals of one kind, together. Names that no account has are not kept: they may be anything, even
 /// a password typed into the wrong field.
-pub(crate) fn sign_in_refused(name: Option<&str>, count: u64, peer: IpAddr, now: UnixMs) -> AuditEntry {
-    let record = json!({ "name": name, "count": count, "last_peer": peer });
-    let subject = name.map_or_else(|| "unknown user names".to_owned(), |name| format!("user {name}"));
+pub(crate) fn refused(told: &ToTell, now: UnixMs) -> AuditEntry {
+    let (what, name, token, subject) = match &told.what {
+        Refused::SignIn(Some(name)) => ("sign-in", Some(name), None, format!("user {name}")),
+        Refused::SignIn(None) => ("sign-in", None, None, "unknown user names".to_owned()),
+        Refused::TooManySignIns => ("sign-in, too many", None, None, "too many sign-ins".to_owned()),
+        Refused::Session(name) => ("session expired", Some(name), None, format!("user {name}: expired session")),
+        Refused::Token(id, name) => ("API token", Some(name), Some(id), format!("user {name}: API token {id}")),
+        Refused::Others => ("others", None, None, "more accounts and tokens than are told apart".to_owned()),
+    };
+    let record =
+        json!({ "refused": what, "name": name, "token": token, "count": told.count, "last_peer": told.last_peer });
     entry(now, AuditKind::SignInRefused, CONTROL_PLANE.to_owned(), subject, &record)
 }
 
@@ -73,5 +83,5 @@ pub(crate) fn sign_out(session: &Principal, now: UnixMs) -> AuditEntry {
 pub(crate) fn audit_exported(actor: &Principal, size: u64, now: UnixMs) -> AuditEntry {
     let record = json!({ "user": actor.user, "name": actor.user_name, "size": size });
     let subject = format!("audit log up to entry {size}");
-    entry(now, AuditKind::AuditExport, actor.user_name.to_string(), subject, &record)
+    entry(now, AuditKind::AuditExport, actor.audit_name(), subject, &record)
 }

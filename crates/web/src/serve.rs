@@ -8,7 +8,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -43,7 +43,8 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn(events::count(shared.clone()));
-    chores.spawn(tell_refusals(shared.clone()));
+    let (tell_rest, rest) = oneshot::channel();
+    let teller = tokio::spawn(tell_refusals(shared.clone(), rest));
     let mut shutdown = pin!(shutdown);
     loop {
         tokio::select! {
@@ -68,7 +69,11 @@ pub async fn serve(
         connections.shutdown().await;
     }
     chores.shutdown().await;
-    routes::tell_refusals(&shared, true).await;
+    // Nobody is left to be refused. An error means that it is gone already.
+    let _ = tell_rest.send(());
+    if let Err(error) = teller.await {
+        tracing::error!(%error, "refusals could not be told to the audit log to the end");
+    }
     Ok(())
 }
 
@@ -142,11 +147,18 @@ async fn answer_on(shared: &Arc<Shared>, router: Router, stream: Box<dyn Connect
     }
 }
 
-async fn tell_refusals(shared: Arc<Shared>) {
+/// Tells the audit log of refusals, and of the rest when asked to end.
+async fn tell_refusals(shared: Arc<Shared>, mut rest: oneshot::Receiver<()>) {
     let mut ticks = interval(core::time::Duration::from_millis(limits::REFUSALS_PER.0));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = &mut rest => break,
+            _ = ticks.tick() => {}
+            () = shared.refusals.news.notified() => {}
+        }
+        // Not within the choice above: what was taken out is written before anything ends.
         routes::tell_refusals(&shared, false).await;
     }
+    routes::tell_refusals(&shared, true).await;
 }

@@ -1,21 +1,19 @@
 //! What the people's side is given, and what it keeps beside.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use envelope::root::TrustedRoot;
 use fleet::ports::{Event, Notifier, Store};
-use ids::{Sha256, UnixMs};
+use ids::{Sha256, UnixMs, UserId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
-    agent_programs::AgentPrograms,
-    credentials::CredentialError,
-    download_rate::DownloadRate,
-    fresh, limits,
-    metrics::Metrics,
-    sign_in_rate::{Refusals, SignInRate},
-    tls::Tls,
+    access::TokensUsed, agent_programs::AgentPrograms, credentials::CredentialError, download_rate::DownloadRate,
+    fresh, limits, metrics::Metrics, rate::Rate, refusals::Refusals, tls::Tls,
 };
 
 /// Everything [`crate::serve`] needs.
@@ -77,10 +75,15 @@ pub(crate) struct Shared {
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
     pub(crate) request_ids: fresh::RequestIds,
-    pub(crate) sign_in_rate: SignInRate,
+    /// Sign-ins, by name and address.
+    pub(crate) sign_in_rate: Rate,
+    /// Requests, by account, token and address.
+    pub(crate) request_rate: Rate,
+    pub(crate) tokens_used: TokensUsed,
     pub(crate) refusals: Refusals,
     pub(crate) password_checks: Arc<Semaphore>,
     pub(crate) event_streams: Arc<Semaphore>,
+    pub(crate) event_streams_of: Mutex<HashMap<UserId, usize>>,
     /// Turns true when the program is asked to end.
     pub(crate) closing: watch::Receiver<bool>,
 }
@@ -103,10 +106,13 @@ impl Shared {
             figures: state.figures,
             metrics: Metrics::new(state.registry),
             request_ids: fresh::RequestIds::new()?,
-            sign_in_rate: SignInRate::default(),
+            sign_in_rate: Rate::default(),
+            request_rate: Rate::default(),
+            tokens_used: TokensUsed::default(),
             refusals: Refusals::default(),
             password_checks: Arc::new(Semaphore::new(limits::PASSWORD_CHECKS_MAX)),
             event_streams: Arc::new(Semaphore::new(limits::EVENT_STREAMS_MAX)),
+            event_streams_of: Mutex::default(),
             closing,
         }))
     }

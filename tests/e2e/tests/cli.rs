@@ -235,7 +235,7 @@ fn signs_in_and_out(fleet: &Fleet) {
     fs::write(&wrong, "not the password").expect("written");
     problem(login(&wrong), 3);
     let signed_in = document(login(&password).ok());
-    assert_eq!((&signed_in["name"], &signed_in["role"]), (&json!("admin"), &json!("admin")));
+    assert_eq!((&signed_in["name"], &signed_in["role"]), (&json!("admin"), &json!("owner")));
     let whoami = document(run(fleet.cli_stranger(&["whoami", "--json"])).ok());
     assert_eq!(whoami["name"], "admin");
     let out = document(run(fleet.cli_stranger(&["logout", "--json"])).ok());

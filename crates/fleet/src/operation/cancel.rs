@@ -79,7 +79,7 @@ pub fn command_cancel(
             authorise(actor, Class::Change, &cancel)?;
         }
         let message = format!("cancelled by {} before it was sent", actor.user_name);
-        let audit = record::command_cancel(command, actor.user_name.to_string(), &message, now);
+        let audit = record::command_cancel(command, actor.audit_name(), &message, now);
         return Ok(CancelDecision::End(Box::new(Write::CommandEnd {
             command: command.order.command,
             from: vec![command.status],

@@ -99,7 +99,7 @@ pub fn operation_propose(
         let sealed = sealed_checked(&prepared, host, sealed)?;
         commands.push(command(fleet, &operation, &prepared, info, host, sealed, now, ids));
     }
-    let audit = record::proposal(&operation, &commands, 1, actor.user_name.to_string(), now);
+    let audit = record::proposal(&operation, &commands, 1, actor.audit_name(), now);
     Ok(Proposed { operation, commands, audit })
 }
 

@@ -5,6 +5,7 @@ mod host_lists;
 mod hosts;
 mod keyset;
 mod lists;
+mod log;
 mod people;
 #[cfg(test)]
 mod tests;

@@ -1,113 +1,116 @@
-//! Accounts, sign-in sessions, the audit log, root metadata.
+//! Accounts, their sessions and their API tokens.
 
-use envelope::audit::AuditKind;
 use fleet::{
-    model::{AuditRow, User, UserSession},
+    limits as fleet_limits,
+    model::{ApiToken, User, UserSession},
     ports::StoreError,
 };
-use ids::{Sha256, UnixMs, UserName};
+use ids::{ApiTokenId, SessionId, Sha256, UnixMs, UserId, UserName};
 use sqlx::sqlite::SqliteRow;
 
 use crate::{
-    cipher::Place,
-    codes, limits,
+    codes,
     rows::{Fields, int},
     sqlite::Reader,
 };
 
+const USER: &str = "SELECT id, name, role, password_hash, created_at, disabled_at FROM users WHERE deleted_at IS NULL";
+const SESSION: &str = "SELECT s.id, s.token_sha256, u.id, u.name, u.role, s.created_at, s.expires, s.peer \
+    FROM user_sessions s JOIN users u ON u.number = s.user_number \
+    WHERE u.disabled_at IS NULL AND u.deleted_at IS NULL";
+const TOKEN: &str = "SELECT t.id, t.name, u.id, u.name, t.role, u.role, u.disabled_at IS NOT NULL, t.secret_sha256, \
+    t.created_at, t.expires, t.last_used_at, t.revoked_at \
+    FROM api_tokens t JOIN users u ON u.number = t.user_number WHERE u.deleted_at IS NULL";
+
+fn user(row: &SqliteRow) -> Result<User, StoreError> {
+    let mut fields = Fields::of(row, "the accounts");
+    Ok(User {
+        id: fields.id()?,
+        name: fields.word()?,
+        role: codes::user_role(fields.get()?)?,
+        password_hash: fields.get()?,
+        created_at: fields.time()?,
+        disabled_at: fields.time_maybe()?,
+    })
+}
+
+fn session(row: &SqliteRow) -> Result<UserSession, StoreError> {
+    let mut fields = Fields::of(row, "the sign-in sessions");
+    Ok(UserSession {
+        id: fields.id()?,
+        token_sha256: fields.hash()?,
+        user: fields.id()?,
+        user_name: fields.word()?,
+        role: codes::user_role(fields.get()?)?,
+        created_at: fields.time()?,
+        expires: fields.time()?,
+        peer: fields.get()?,
+    })
+}
+
+fn token(row: &SqliteRow) -> Result<ApiToken, StoreError> {
+    let mut fields = Fields::of(row, "the API tokens");
+    Ok(ApiToken {
+        id: fields.id()?,
+        name: fields.get()?,
+        user: fields.id()?,
+        user_name: fields.word()?,
+        role: codes::user_role(fields.get()?)?,
+        user_role: codes::user_role(fields.get()?)?,
+        user_disabled: fields.get()?,
+        secret_sha256: fields.hash()?,
+        created_at: fields.time()?,
+        expires: fields.time()?,
+        last_used_at: fields.time_maybe()?,
+        revoked_at: fields.time_maybe()?,
+    })
+}
+
+/// The texts are put together from constants of this program.
+fn text(select: &str, more: &str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!("{select} {more}"))
+}
+
 impl Reader {
+    pub(crate) async fn users(&self) -> Result<Vec<User>, StoreError> {
+        let rows = self.rows("reading the accounts", sqlx::query(text(USER, "ORDER BY name"))).await?;
+        rows.iter().map(user).collect()
+    }
+
     pub(crate) async fn user_by_name(&self, name: UserName) -> Result<Option<User>, StoreError> {
-        let select = sqlx::query("SELECT id, name, role, password_hash FROM users WHERE name = $1").bind(name.as_str());
-        let Some(row) = self.row("reading an account", select).await? else {
-            return Ok(None);
-        };
-        let mut fields = Fields::of(&row, "the accounts");
-        Ok(Some(User {
-            id: fields.id()?,
-            name: fields.word()?,
-            role: codes::user_role(fields.get()?)?,
-            password_hash: fields.get()?,
-        }))
+        let select = sqlx::query(text(USER, "AND name = $1")).bind(name.as_str());
+        self.row("reading an account", select).await?.as_ref().map(user).transpose()
     }
 
-    pub(crate) async fn user_session(&self, token: Sha256, now: UnixMs) -> Result<Option<UserSession>, StoreError> {
-        let select = sqlx::query(
-            "SELECT s.token_sha256, u.id, u.name, u.role, s.created_at, s.expires \
-             FROM user_sessions s JOIN users u ON u.number = s.user_number WHERE s.token_sha256 = $1 AND s.expires > $2",
-        )
-        .bind(&token.0[..])
-        .bind(int(now.0)?);
-        let Some(row) = self.row("reading a sign-in session", select).await? else {
-            return Ok(None);
-        };
-        let mut fields = Fields::of(&row, "the sign-in sessions");
-        Ok(Some(UserSession {
-            token_sha256: fields.hash()?,
-            user: fields.id()?,
-            user_name: fields.word()?,
-            role: codes::user_role(fields.get()?)?,
-            created_at: fields.time()?,
-            expires: fields.time()?,
-        }))
+    pub(crate) async fn user_session(&self, token: Sha256) -> Result<Option<UserSession>, StoreError> {
+        let select = sqlx::query(text(SESSION, "AND s.token_sha256 = $1")).bind(&token.0[..]);
+        self.row("reading a sign-in session", select).await?.as_ref().map(session).transpose()
     }
 
-    pub(crate) async fn audit(&self, first: u64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-        let select = sqlx::query(
-            "SELECT a.leaf, a.time, a.kind, a.actor, a.subject, a.record_sha256, a.record, \
-             a.record_seal, s.envelope, a.record_report, r.envelope \
-             FROM audit_leaves a LEFT JOIN command_seals s ON s.number = a.record_seal \
-             LEFT JOIN command_reports r ON r.command = a.record_report \
-             WHERE a.leaf >= $1 ORDER BY a.leaf LIMIT $2",
-        )
-        .bind(int(first)?)
-        .bind(i64::from(limit.min(limits::AUDIT_ROWS_MAX)));
-        let rows = self.rows("reading the audit log", select).await?;
-        rows.iter().map(|row| self.audit_row(row)).collect()
+    pub(crate) async fn user_session_by_id(&self, id: SessionId) -> Result<Option<UserSession>, StoreError> {
+        let select = sqlx::query(text(SESSION, "AND s.id = $1")).bind(&id.as_bytes()[..]);
+        self.row("reading a sign-in session", select).await?.as_ref().map(session).transpose()
     }
 
-    fn audit_row(&self, row: &SqliteRow) -> Result<AuditRow, StoreError> {
-        let mut fields = Fields::of(row, "the audit log");
-        let index = fields.number()?;
-        let time = fields.time()?;
-        let kind = fields.small()?;
-        let kind = u16::try_from(kind).ok().and_then(AuditKind::from_number).ok_or_else(|| {
-            StoreError::Corrupt(format!("audit entry {index} is of kind {kind}, which this program does not know"))
-        })?;
-        let (actor, subject, record_sha256) = (fields.get()?, fields.get()?, fields.hash()?);
-        let inline: Option<&[u8]> = fields.get()?;
-        let (seal, seal_envelope): (Option<i64>, Option<&[u8]>) = (fields.get()?, fields.get()?);
-        let (report, report_envelope): (Option<i64>, Option<&[u8]>) = (fields.get()?, fields.get()?);
-        let leaf = int(index)?;
-        let record = match (inline, seal.zip(seal_envelope), report.zip(report_envelope)) {
-            (Some(sealed), _, _) => Some(self.cipher.open(Place::AUDIT_RECORD, leaf, sealed)?),
-            (None, Some((number, sealed)), _) => Some(self.cipher.open(Place::SEAL, number, sealed)?),
-            (None, None, Some((command, sealed))) => Some(self.cipher.open(Place::REPORT, command, sealed)?),
-            (None, None, None) => None,
-        };
-        Ok(AuditRow { index, time, kind, actor, subject, record_sha256, record })
+    pub(crate) async fn user_sessions(&self, user: UserId, now: UnixMs) -> Result<Vec<UserSession>, StoreError> {
+        let select = sqlx::query(text(SESSION, "AND u.id = $1 AND s.expires > $2 ORDER BY s.number DESC LIMIT $3"))
+            .bind(&user.as_bytes()[..])
+            .bind(int(now.0)?)
+            .bind(i64::from(fleet_limits::SESSIONS_PER_USER_MAX));
+        let rows = self.rows("reading an account's sessions", select).await?;
+        rows.iter().map(session).collect()
     }
 
-    pub(crate) async fn audit_leaf_hashes(&self, first: u64, limit: u32) -> Result<Vec<Sha256>, StoreError> {
-        let select = sqlx::query("SELECT leaf_sha256 FROM audit_leaves WHERE leaf >= $1 ORDER BY leaf LIMIT $2")
-            .bind(int(first)?)
-            .bind(i64::from(limit.min(limits::AUDIT_ROWS_MAX)));
-        let rows = self.rows("reading the audit log", select).await?;
-        rows.iter().map(|row| Fields::of(row, "the audit log").hash()).collect()
+    pub(crate) async fn api_token(&self, id: ApiTokenId) -> Result<Option<ApiToken>, StoreError> {
+        let select = sqlx::query(text(TOKEN, "AND t.id = $1")).bind(&id.as_bytes()[..]);
+        self.row("reading an API token", select).await?.as_ref().map(token).transpose()
     }
 
-    pub(crate) async fn audit_heads(&self, latest_only: bool) -> Result<Vec<Vec<u8>>, StoreError> {
-        let select = if latest_only {
-            sqlx::query("SELECT envelope FROM audit_heads ORDER BY size DESC LIMIT 1")
-        } else {
-            sqlx::query("SELECT envelope FROM audit_heads ORDER BY size")
-        };
-        let rows = self.rows("reading the audit heads", select).await?;
-        rows.iter().map(|row| Fields::of(row, "the audit heads").get()).collect()
-    }
-
-    pub(crate) async fn root_chain(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        let select = sqlx::query("SELECT envelope FROM root_chain ORDER BY version");
-        let rows = self.rows("reading the root chain", select).await?;
-        rows.iter().map(|row| Fields::of(row, "the root chain").get()).collect()
+    pub(crate) async fn api_tokens(&self, user: UserId) -> Result<Vec<ApiToken>, StoreError> {
+        let select = sqlx::query(text(TOKEN, "AND u.id = $1 ORDER BY t.number DESC LIMIT $2"))
+            .bind(&user.as_bytes()[..])
+            .bind(i64::from(fleet_limits::API_TOKENS_PER_USER_MAX + fleet_limits::API_TOKENS_ENDED_KEPT_MAX));
+        let rows = self.rows("reading an account's API tokens", select).await?;
+        rows.iter().map(token).collect()
     }
 }

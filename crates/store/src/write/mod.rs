@@ -2,6 +2,7 @@
 //! others are applied one by one, in their order, each within a savepoint if it has several
 //! statements, so that one which is refused leaves no trace and its neighbours stand.
 
+mod accounts;
 mod flush;
 mod hosts;
 pub(crate) mod hot;
@@ -199,6 +200,9 @@ fn has_several_statements(write: &Write) -> bool {
             | Write::RootAdvance { .. }
             | Write::CommandEnd { .. }
             | Write::UserSessionEnd { .. }
+            | Write::UserSessionsEnd { .. }
+            | Write::ApiTokenRevoke { .. }
+            | Write::ApiTokenUsed { .. }
     )
 }
 
@@ -224,6 +228,12 @@ enum Change {
     Nothing(Written),
 }
 
+impl Change {
+    const fn if_any(any: bool) -> Self {
+        if any { Self::Made } else { Self::Nothing(Written::Done) }
+    }
+}
+
 async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failure> {
     let written = match write {
         Write::Initialise { root, admin, .. } => people::initialise(t, root, admin).await?,
@@ -243,12 +253,18 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         }
         Write::HostLeft { host, at } => hosts::left(t, *host, *at).await?,
         Write::RootAdvance { version, envelope, .. } => people::root_advance(t, *version, envelope).await?,
-        Write::UserSessionCreate { session, .. } => people::session_create(t, session).await?,
-        Write::UserSessionEnd { token_sha256, .. } => {
-            let ended = people::session_end(t, *token_sha256).await?;
-            return Ok(if ended { Change::Made } else { Change::Nothing(Written::Done) });
+        Write::UserCreate { user, .. } => accounts::create(t, user).await?,
+        Write::UserChange { was, change, .. } => accounts::change(t, was, change).await?,
+        Write::UserSessionCreate { session, password_hash, .. } => {
+            accounts::session_create(t, session, password_hash).await?
         }
-        Write::UserPasswordSet { user, password_hash, .. } => people::password_set(t, *user, password_hash).await?,
+        Write::UserSessionEnd { session, .. } => return Ok(Change::if_any(accounts::session_end(t, *session).await?)),
+        Write::UserSessionsEnd { user, .. } => return Ok(Change::if_any(accounts::sessions_end(t, *user).await?)),
+        Write::ApiTokenCreate { token, .. } => accounts::token_create(t, token).await?,
+        Write::ApiTokenRevoke { token, at, .. } => {
+            return Ok(Change::if_any(accounts::token_revoke(t, *token, *at).await?));
+        }
+        Write::ApiTokenUsed { token, at } => accounts::token_used(t, *token, *at).await?,
         Write::Audit(_) => Written::Done,
         Write::AuditHead { position, envelope } => {
             t.log.accept_head(AuditPosition { size: position.size, root: position.root })?;
@@ -274,10 +290,14 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::RootAdvance { audit, .. }
         | Write::UserSessionCreate { audit, .. }
         | Write::UserSessionEnd { audit, .. }
-        | Write::UserPasswordSet { audit, .. }
+        | Write::UserCreate { audit, .. }
+        | Write::UserChange { audit, .. }
+        | Write::UserSessionsEnd { audit, .. }
+        | Write::ApiTokenCreate { audit, .. }
+        | Write::ApiTokenRevoke { audit, .. }
         | Write::Audit(audit) => core::slice::from_ref(audit),
         Write::HostEdit(edit) => &edit.audit,
-        Write::HostSeen { .. } | Write::HostLeft { .. } | Write::AuditHead { .. } => &[],
+        Write::HostSeen { .. } | Write::HostLeft { .. } | Write::AuditHead { .. } | Write::ApiTokenUsed { .. } => &[],
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }

@@ -1,21 +1,57 @@
-//! Accounts, sessions, root metadata.
+//! Accounts, sessions, API tokens, root metadata.
 
 use envelope::audit::AuditKind;
 use fleet::{
-    model::{User, UserRole, UserSession},
-    ports::{Store, Write},
+    limits::{API_TOKENS_PER_USER_MAX, SESSIONS_PER_USER_MAX},
+    model::{ApiToken, TokenStanding, User, UserChange, UserRole, UserSession},
+    ports::{Store, StoreError, Write, Written},
 };
-use ids::{RootVersion, Sha256, UnixMs, UserId, sha256};
+use ids::{ApiTokenId, RootVersion, SessionId, UnixMs, UserId, sha256};
 
 use super::fixtures::*;
 
-fn admin() -> User {
+fn user(name: &str, role: UserRole) -> User {
     User {
         id: UserId::from_bytes(fresh()),
-        name: "anna".parse().unwrap(),
-        role: UserRole::Admin,
-        password_hash: "$argon2id$one".to_owned(),
+        name: name.parse().unwrap(),
+        role,
+        password_hash: format!("$argon2id${name}"),
+        created_at: NOW,
+        disabled_at: None,
     }
+}
+
+fn admin() -> User {
+    user("anna", UserRole::Owner)
+}
+
+fn create(user: &User) -> Write {
+    Write::UserCreate { user: user.clone(), audit: entry(AuditKind::AccountChange, user.name.as_str()) }
+}
+
+fn change(was: &User, change: UserChange) -> Write {
+    Write::UserChange { was: was.clone(), change, audit: entry(AuditKind::AccountChange, was.name.as_str()) }
+}
+
+fn token_of(user: &User, name: &str) -> ApiToken {
+    ApiToken {
+        id: ApiTokenId::from_bytes(fresh()),
+        name: name.to_owned(),
+        user: user.id,
+        user_name: user.name.clone(),
+        role: UserRole::Operator,
+        user_role: user.role,
+        user_disabled: false,
+        secret_sha256: sha256(name.as_bytes()),
+        created_at: NOW,
+        expires: UnixMs(NOW.0 + 1_000),
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
+fn token_create(token: &ApiToken) -> Write {
+    Write::ApiTokenCreate { token: token.clone(), audit: entry(AuditKind::AccountChange, "a token") }
 }
 
 fn initialise(admin: &User) -> Write {
@@ -25,21 +61,24 @@ fn initialise(admin: &User) -> Write {
 
 fn session(user: &User, token: &[u8], expires: UnixMs) -> UserSession {
     UserSession {
+        id: SessionId::from_bytes(fresh()),
         token_sha256: sha256(token),
         user: user.id,
         user_name: user.name.clone(),
         role: user.role,
         created_at: NOW,
         expires,
+        peer: "192.0.2.1".to_owned(),
     }
 }
 
-fn sign_in(session: &UserSession) -> Write {
-    Write::UserSessionCreate { session: session.clone(), audit: entry(AuditKind::SignIn, "anna") }
+fn sign_in(session: &UserSession, user: &User) -> Write {
+    let (session, password_hash) = (session.clone(), user.password_hash.clone());
+    Write::UserSessionCreate { session, password_hash, audit: entry(AuditKind::SignIn, "anna") }
 }
 
-fn sign_out(token_sha256: Sha256) -> Write {
-    Write::UserSessionEnd { token_sha256, audit: entry(AuditKind::SignOut, "anna") }
+fn sign_out(session: &UserSession) -> Write {
+    Write::UserSessionEnd { session: session.id, audit: entry(AuditKind::SignOut, "anna") }
 }
 
 pub(crate) async fn a_fleet_is_made_once(store: &dyn Store) {
@@ -75,36 +114,139 @@ pub(crate) async fn sessions_live_until_they_end(store: &dyn Store) {
     done(store, initialise(&admin)).await;
     let (first, second) =
         (session(&admin, b"first", UnixMs(NOW.0 + 100)), session(&admin, b"second", UnixMs(NOW.0 + 200)));
-    done(store, sign_in(&first)).await;
-    done(store, sign_in(&second)).await;
-    let at = |session: &UserSession, ms: u64| store.user_session(session.token_sha256, UnixMs(NOW.0 + ms));
-    assert_eq!(at(&first, 99).await, Ok(Some(first.clone())));
-    assert_eq!(at(&first, 100).await, Ok(None), "expired");
-    assert_eq!(at(&second, 100).await, Ok(Some(second.clone())));
-    assert_eq!(store.user_session(sha256(b"third"), NOW).await, Ok(None));
-    done(store, sign_out(second.token_sha256)).await;
-    assert_eq!(at(&second, 0).await, Ok(None), "signed out");
+    done(store, sign_in(&first, &admin)).await;
+    done(store, sign_in(&second, &admin)).await;
+    let read = |session: &UserSession| store.user_session(session.token_sha256);
+    assert_eq!(read(&first).await, Ok(Some(first.clone())));
+    assert_eq!(store.user_session_by_id(second.id).await, Ok(Some(second.clone())));
+    assert_eq!(store.user_session(sha256(b"third")).await, Ok(None));
+    assert_eq!(store.user_sessions(admin.id, NOW).await, Ok(vec![second.clone(), first.clone()]), "newest first");
+    assert_eq!(store.user_sessions(admin.id, UnixMs(NOW.0 + 100)).await, Ok(vec![second.clone()]), "not expired");
+    assert_eq!(read(&first).await, Ok(Some(first.clone())), "expired ones are known for a while");
+    done(store, sign_out(&second)).await;
+    assert_eq!(read(&second).await, Ok(None), "signed out");
     let leaves = audit_kinds(store).await.len();
-    done(store, sign_out(second.token_sha256)).await;
+    done(store, sign_out(&second)).await;
     assert_eq!(audit_kinds(store).await.len(), leaves, "signing out twice is no news");
-    let nobody = session(&User { id: UserId::from_bytes(fresh()), ..admin }, b"x", UnixMs(NOW.0 + 1));
-    conflicts(store, sign_in(&nobody), "not known").await;
+    let nobody = User { id: UserId::from_bytes(fresh()), ..admin.clone() };
+    conflicts(store, sign_in(&session(&nobody, b"x", UnixMs(NOW.0 + 1)), &nobody), "not known").await;
+    for n in 0..SESSIONS_PER_USER_MAX + 3 {
+        done(store, sign_in(&session(&admin, &n.to_be_bytes(), UnixMs(NOW.0 + 100)), &admin)).await;
+    }
+    let open = store.user_sessions(admin.id, NOW).await.unwrap();
+    assert_eq!(open.len(), SESSIONS_PER_USER_MAX as usize, "bounded");
+    assert_eq!(read(&first).await, Ok(None), "the oldest gave way");
+    let all = Write::UserSessionsEnd { user: admin.id, audit: entry(AuditKind::SignOut, "anna") };
+    done(store, all).await;
+    assert_eq!(store.user_sessions(admin.id, NOW).await, Ok(vec![]));
 }
 
-pub(crate) async fn a_new_password_ends_all_sessions(store: &dyn Store) {
+pub(crate) async fn a_sign_in_is_refused_when_the_account_moved_meanwhile(store: &dyn Store) {
     let admin = admin();
     done(store, initialise(&admin)).await;
     let kept = session(&admin, b"one", UnixMs(NOW.0 + 100));
-    done(store, sign_in(&kept)).await;
-    let set = |user: UserId| Write::UserPasswordSet {
-        user,
-        password_hash: "$argon2id$two".to_owned(),
-        audit: entry(AuditKind::AccountChange, "anna"),
-    };
-    conflicts(store, set(UserId::from_bytes(fresh())), "not known").await;
-    assert_eq!(store.user_session(kept.token_sha256, NOW).await, Ok(Some(kept.clone())));
-    done(store, set(admin.id)).await;
-    assert_eq!(store.user_session(kept.token_sha256, NOW).await, Ok(None));
-    let changed = store.user_by_name(admin.name).await.unwrap().unwrap();
+    done(store, sign_in(&kept, &admin)).await;
+    done(store, change(&admin, UserChange::Password("$argon2id$two".to_owned()))).await;
+    assert_eq!(store.user_session(kept.token_sha256).await, Ok(None), "a new password ends all sessions");
+    let changed = store.user_by_name(admin.name.clone()).await.unwrap().unwrap();
     assert_eq!(changed.password_hash, "$argon2id$two");
+    // Its password was checked before the change, and it is stored after it.
+    let late = session(&admin, b"two", UnixMs(NOW.0 + 100));
+    conflicts(store, sign_in(&late, &admin), "password").await;
+    let bob = user("bob", UserRole::Viewer);
+    done(store, create(&bob)).await;
+    done(store, change(&bob, UserChange::Disable(NOW))).await;
+    conflicts(store, sign_in(&session(&bob, b"three", UnixMs(NOW.0 + 100)), &bob), "disabled").await;
+}
+
+pub(crate) async fn accounts_are_made_changed_and_deleted(store: &dyn Store) {
+    let admin = admin();
+    done(store, initialise(&admin)).await;
+    let bob = user("bob", UserRole::Viewer);
+    done(store, create(&bob)).await;
+    conflicts(store, create(&user("bob", UserRole::Viewer)), "already").await;
+    assert_eq!(store.users().await, Ok(vec![admin.clone(), bob.clone()]), "by name");
+    done(store, change(&bob, UserChange::Role(UserRole::Operator))).await;
+    conflicts(store, change(&bob, UserChange::Role(UserRole::Admin)), "meanwhile").await;
+    let bob = User { role: UserRole::Operator, ..bob };
+    assert_eq!(store.user_by_name(bob.name.clone()).await, Ok(Some(bob.clone())));
+    let (open, token) = (session(&bob, b"b", UnixMs(NOW.0 + 100)), token_of(&bob, "ci"));
+    done(store, sign_in(&open, &bob)).await;
+    done(store, token_create(&token)).await;
+
+    done(store, change(&bob, UserChange::Disable(NOW))).await;
+    assert_eq!(store.user_session(open.token_sha256).await, Ok(None));
+    let disabled = store.user_by_name(bob.name.clone()).await.unwrap().unwrap();
+    assert_eq!(disabled.disabled_at, Some(NOW));
+    let standing = store.api_token(token.id).await.unwrap().unwrap().standing(NOW);
+    assert_eq!(standing, TokenStanding::AccountDisabled);
+    done(store, change(&disabled, UserChange::Enable)).await;
+    assert_eq!(store.user_by_name(bob.name.clone()).await, Ok(Some(bob.clone())));
+    assert_eq!(store.api_token(token.id).await.unwrap().unwrap().standing(NOW), TokenStanding::Good);
+
+    done(store, sign_in(&open, &bob)).await;
+    done(store, change(&bob, UserChange::Delete(NOW))).await;
+    assert_eq!(store.users().await, Ok(vec![admin]));
+    assert_eq!(store.user_session(open.token_sha256).await, Ok(None));
+    assert_eq!(store.api_token(token.id).await, Ok(None));
+    conflicts(store, change(&bob, UserChange::Enable), "gone").await;
+    conflicts(store, create(&user("bob", UserRole::Viewer)), "is deleted").await;
+}
+
+pub(crate) async fn a_fleet_keeps_an_owner_whoever_is_first(store: &dyn Store) {
+    let anna = admin();
+    done(store, initialise(&anna)).await;
+    let changes = || [UserChange::Role(UserRole::Admin), UserChange::Disable(NOW), UserChange::Delete(NOW)].into_iter();
+    for change_of in changes() {
+        assert_eq!(store.write(change(&anna, change_of)).await, Err(StoreError::LastOwner));
+    }
+    assert_eq!(store.user_by_name(anna.name.clone()).await, Ok(Some(anna.clone())), "nothing of it stands");
+    let mut last = anna;
+    for (number, change_of) in changes().enumerate() {
+        let berta = user(&format!("berta{number}"), UserRole::Owner);
+        done(store, create(&berta)).await;
+        // Both at once, in one transaction or two: one of them is the last.
+        let (one, other) =
+            tokio::join!(store.write(change(&last, change_of.clone())), store.write(change(&berta, change_of)));
+        let outcomes = [one, other];
+        assert!(
+            outcomes.contains(&Ok(Written::Done)) && outcomes.contains(&Err(StoreError::LastOwner)),
+            "{outcomes:?}"
+        );
+        let users = store.users().await.unwrap();
+        let owners: Vec<&User> =
+            users.iter().filter(|user| user.role == UserRole::Owner && user.disabled_at.is_none()).collect();
+        assert_eq!(owners.len(), 1);
+        last = owners[0].clone();
+    }
+}
+
+pub(crate) async fn api_tokens_are_kept_used_and_revoked(store: &dyn Store) {
+    let anna = admin();
+    done(store, initialise(&anna)).await;
+    let token = token_of(&anna, "ci");
+    done(store, token_create(&token)).await;
+    assert_eq!(store.api_token(token.id).await, Ok(Some(token.clone())));
+    let used = |at: u64| Write::ApiTokenUsed { token: token.id, at: UnixMs(NOW.0 + at) };
+    let leaves = audit_kinds(store).await.len();
+    done(store, used(7)).await;
+    done(store, used(5)).await;
+    let read = store.api_token(token.id).await.unwrap().unwrap();
+    assert_eq!(read.last_used_at, Some(UnixMs(NOW.0 + 7)), "time moves on only");
+    assert_eq!(audit_kinds(store).await.len(), leaves, "its use leaves no entry");
+    let revoke = |at| Write::ApiTokenRevoke { token: token.id, at, audit: entry(AuditKind::AccountChange, "a token") };
+    done(store, revoke(NOW)).await;
+    done(store, revoke(UnixMs(NOW.0 + 9))).await;
+    let read = store.api_token(token.id).await.unwrap().unwrap();
+    assert_eq!(read.revoked_at, Some(NOW));
+    assert_eq!(audit_kinds(store).await.len(), leaves + 1, "revoking twice is no news");
+    for n in 0..API_TOKENS_PER_USER_MAX {
+        done(store, token_create(&token_of(&anna, &format!("t{n}")))).await;
+    }
+    conflicts(store, token_create(&token_of(&anna, "one more")), "no more are possible").await;
+    let listed = store.api_tokens(anna.id).await.unwrap();
+    assert_eq!(listed.len(), API_TOKENS_PER_USER_MAX as usize + 1);
+    assert_eq!(listed.first().unwrap().name, format!("t{}", API_TOKENS_PER_USER_MAX - 1), "newest first");
+    let nobody = User { id: UserId::from_bytes(fresh()), ..anna };
+    conflicts(store, token_create(&token_of(&nobody, "x")), "not known").await;
 }

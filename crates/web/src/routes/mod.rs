@@ -14,18 +14,26 @@ mod hosts;
 mod operations;
 mod page;
 mod session;
+mod sessions;
 mod table;
+mod tokens;
+mod users;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, State},
+    middleware::from_fn_with_state,
+};
 
 #[cfg(test)]
 pub(crate) use self::table::Route;
 pub(crate) use self::{session::tell_refusals, table::table};
 use crate::{
-    access::{Access, authorise},
-    edge, limits,
+    access::{self, Access, authorise},
+    edge::{self, Peer},
+    limits,
     problem::{ApiError, Kind},
     state::Shared,
 };
@@ -34,9 +42,11 @@ use crate::{
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
     for route in table() {
-        let handler = match route.access {
-            Access::Open => route.handler.layer(DefaultBodyLimit::max(limits::BODY_BYTES_OPEN_MAX)),
-            access => route.handler.route_layer(from_fn_with_state((shared.clone(), access), authorise)),
+        let access = route.access;
+        let handler = route.handler.route_layer(from_fn_with_state((shared.clone(), access), authorise));
+        let handler = match access {
+            Access::Open => handler.layer(DefaultBodyLimit::max(limits::BODY_BYTES_OPEN_MAX)),
+            Access::Role(_) | Access::Person(_) => handler,
         };
         router = router.route(route.path, handler);
     }
@@ -48,7 +58,10 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .with_state(shared.clone())
 }
 
-async fn not_found() -> ApiError {
+async fn not_found(State(shared): State<Arc<Shared>>, Extension(Peer(peer)): Extension<Peer>) -> ApiError {
+    if let Err(too_many) = access::stranger(&shared, peer.ip()) {
+        return too_many;
+    }
     ApiError::new(Kind::NotFound, "there is nothing at this path; the API is under /api/v1")
 }
 

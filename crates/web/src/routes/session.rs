@@ -1,7 +1,6 @@
 //! Signing in and out. An unknown name and a wrong password get the same answer after the same
 //! work, and neither says which it was.
 
-use core::net::IpAddr;
 use std::sync::Arc;
 
 use api::{SignInRequest, SignInResponse, WhoAmI};
@@ -13,9 +12,9 @@ use axum::{
 };
 use fleet::{
     model::{Credential, User, UserSession},
-    ports::Write,
+    ports::{Event, Write},
 };
-use ids::UserName;
+use ids::DurationMs;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -23,11 +22,13 @@ use crate::{
     access::Actor,
     credentials,
     edge::Peer,
+    fresh,
     input::JsonBody,
     limits,
     problem::{ApiError, Kind},
+    rate::Key,
     records,
-    sign_in_rate::RefusalsToTell,
+    refusals::Refused,
     state::Shared,
 };
 
@@ -43,96 +44,115 @@ pub(super) async fn sign_in(
 ) -> Result<Response, ApiError> {
     let SignInRequest { name, password } = request;
     let (password, peer, now) = (Zeroizing::new(password), peer.ip(), shared.now());
-    if let Err(wait) = shared.sign_in_rate.take(&name, peer, now) {
+    let keys = [Key::Name(name.clone()), Key::peer(peer)];
+    if let Err(wait) = shared.sign_in_rate.take(&keys, now) {
         shared.metrics.sign_in("throttled");
-        return Err(too_many(wait.0.div_ceil(1000)));
+        shared.refusals.note(Refused::TooManySignIns, peer);
+        return Err(too_many(wait));
     }
     let user = shared.store.user_by_name(name.clone()).await?;
     let Some(user) = user_checked(&shared, user.clone(), password).await? else {
         shared.metrics.sign_in("refused");
-        note_refusal(&shared, user.map(|user| user.name), peer);
+        shared.refusals.note(Refused::SignIn(user.map(|user| user.name)), peer);
         return Err(ApiError::new(Kind::SignInRefused, "the user name or the password is wrong"));
     };
-    shared.sign_in_rate.give_back(&name, peer, now);
+    shared.sign_in_rate.give_back(&keys, now);
     let (token, token_sha256) = credentials::bearer_token()?;
     let expires = now.plus(limits::SIGN_IN_LIFETIME);
     let audit = records::sign_in(&user, expires, peer, now);
-    let session =
-        UserSession { token_sha256, user: user.id, user_name: user.name, role: user.role, created_at: now, expires };
     let answer = WhoAmI {
-        name: session.user_name.clone(),
-        role: session.role.as_str().to_owned(),
-        expires_at: session.expires.into(),
+        name: user.name.clone(),
+        role: user.role.as_str().to_owned(),
+        expires_at: expires.into(),
+        token_id: None,
     };
-    shared.store.write(Write::UserSessionCreate { session, audit }).await?;
+    let session = UserSession {
+        id: fresh::id(now)?,
+        token_sha256,
+        user: user.id,
+        user_name: user.name,
+        role: user.role,
+        created_at: now,
+        expires,
+        peer: peer.to_string(),
+    };
+    shared.store.write(Write::UserSessionCreate { session, password_hash: user.password_hash, audit }).await?;
     shared.metrics.sign_in("signed_in");
     let answer = SignInResponse { token: token.to_string(), expires_at: expires.into(), user: answer };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
-fn too_many(seconds: u64) -> ApiError {
+pub(super) fn too_many(wait: DurationMs) -> ApiError {
+    let seconds = wait.0.div_ceil(1000);
     let detail = format!("too many sign-ins with this name or from this address; try again in {seconds} s");
     ApiError::new(Kind::TooManySignIns, detail).retry_after(seconds)
 }
 
-/// The account, if the password is its own.
+/// The account, if the password is its own and it is not disabled.
 async fn user_checked(
     shared: &Shared,
     user: Option<User>,
     password: Zeroizing<String>,
 ) -> Result<Option<User>, ApiError> {
+    password_work(shared, move || {
+        let hash = user.as_ref().map_or(NO_ACCOUNT_HASH, |user| user.password_hash.as_str());
+        let matches = credentials::password_matches(&password, hash);
+        // Only now, so that it takes as long for a disabled one.
+        user.filter(|user| matches && user.disabled_at.is_none())
+    })
+    .await
+}
+
+/// Does what takes a core for a while: in turn, and beside whatever else is answered.
+pub(super) async fn password_work<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
     let turn = shared.password_checks.clone().acquire_owned();
     let Ok(Ok(turn)) = timeout(limits::PASSWORD_CHECK_WAIT_MAX, turn).await else {
         return Err(ApiError::new(Kind::Busy, "too many sign-ins at once; try again in a moment").retry_after(2));
     };
-    let checked = tokio::task::spawn_blocking(move || {
-        let hash = user.as_ref().map_or(NO_ACCOUNT_HASH, |user| user.password_hash.as_str());
-        let matches = credentials::password_matches(&password, hash);
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
         drop(turn);
-        user.filter(|_| matches)
+        done
     });
-    checked.await.map_err(|error| {
+    done.await.map_err(|error| {
         tracing::error!(%error, "a password check did not end");
         ApiError::new(Kind::Internal, "the password could not be checked; the control plane's log says why")
     })
 }
 
-/// Tells the audit log beside the answer, which must not take longer for a known name.
-fn note_refusal(shared: &Arc<Shared>, account: Option<UserName>, peer: IpAddr) {
-    if let Some(refusals) = shared.refusals.note(account, peer, shared.now()) {
-        let shared = shared.clone();
-        tokio::spawn(async move { tell(&shared, refusals).await });
-    }
-}
-
-async fn tell(shared: &Shared, refusals: RefusalsToTell) {
-    let RefusalsToTell { name, count, last_peer } = refusals;
-    let entry = records::sign_in_refused(name.as_ref().map(UserName::as_str), count, last_peer, shared.now());
-    if let Err(error) = shared.store.write(Write::Audit(entry)).await {
-        tracing::error!(%error, count, "refused sign-ins could not be told to the audit log");
-    }
-}
-
 /// Tells the audit log of refusals that have come due; with `all`, of every one.
 pub(crate) async fn tell_refusals(shared: &Shared, all: bool) {
-    for refusals in shared.refusals.due(shared.now(), all) {
-        tell(shared, refusals).await;
+    for told in shared.refusals.due(shared.now(), all) {
+        if let Err(error) = shared.store.write(Write::Audit(records::refused(&told, shared.now()))).await {
+            tracing::error!(%error, ?told, "refusals could not be told to the audit log; they are told with the next");
+            shared.refusals.put_back(told);
+        }
     }
 }
 
 pub(super) async fn who_am_i(Actor(actor): Actor) -> Json<WhoAmI> {
-    Json(WhoAmI { name: actor.user_name, role: actor.role.as_str().to_owned(), expires_at: actor.expires.into() })
+    Json(WhoAmI {
+        name: actor.user_name,
+        role: actor.role.as_str().to_owned(),
+        expires_at: actor.expires.into(),
+        token_id: match actor.credential {
+            Credential::Session { .. } => None,
+            Credential::Token(id) => Some(id),
+        },
+    })
 }
 
 pub(super) async fn sign_out(State(shared): State<Arc<Shared>>, Actor(actor): Actor) -> Result<StatusCode, ApiError> {
-    let Credential::Session(token_sha256) = actor.credential else {
-        return Err(ApiError::new(
-            Kind::NotAllowed,
-            "an API token does not sign out; revoke it with `serverflow token revoke ID`",
-        ));
+    let Credential::Session { id: session, .. } = actor.credential else {
+        let detail = "an API token does not sign out; revoke it with `serverflow token revoke ID`";
+        return Err(ApiError::new(Kind::NotAllowed, detail));
     };
     let audit = records::sign_out(&actor, shared.now());
-    shared.store.write(Write::UserSessionEnd { token_sha256, audit }).await?;
+    shared.store.write(Write::UserSessionEnd { session, audit }).await?;
+    shared.notifier.publish(Event::Account { user: actor.user });
     Ok(StatusCode::NO_CONTENT)
 }
 

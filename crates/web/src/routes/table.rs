@@ -15,7 +15,9 @@ use axum::{
 };
 use envelope::audit::AuditKind;
 
-use super::{actions, agents, apps, audit, commands, fleet, health, hosts, operations, page, session};
+use super::{
+    actions, agents, apps, audit, commands, fleet, health, hosts, operations, page, session, sessions, tokens, users,
+};
 use crate::{access::Access, state::Shared};
 
 /// One line of the table.
@@ -50,12 +52,15 @@ const OPEN: Access = Access::Open;
 const VIEWER: Access = Access::Role(Viewer);
 /// Signed in, not by an API token.
 const PERSON: Access = Access::Person(Viewer);
+const PERSON_ADMIN: Access = Access::Person(Admin);
 const ADMIN: Access = Access::Role(Admin);
 /// Leaves nothing in the audit log.
 const NO_LEAF: Option<AuditKind> = None;
+const ACCOUNT: Option<AuditKind> = Some(AuditKind::AccountChange);
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 const PATCH: Method = Method::PATCH;
+const PUT: Method = Method::PUT;
 const DELETE: Method = Method::DELETE;
 
 /// The table.
@@ -77,6 +82,20 @@ fn people() -> Vec<Route> {
     vec![
         route(GET, "/api/v1/session", VIEWER, NO_LEAF, session::who_am_i),
         route(DELETE, "/api/v1/session", PERSON, Some(AuditKind::SignOut), session::sign_out),
+        route(GET, "/api/v1/users", ADMIN, NO_LEAF, users::list),
+        route(POST, "/api/v1/users", PERSON_ADMIN, ACCOUNT, users::create),
+        route(GET, "/api/v1/users/{name}", VIEWER, NO_LEAF, users::show),
+        route(DELETE, "/api/v1/users/{name}", PERSON_ADMIN, ACCOUNT, users::delete),
+        route(PUT, "/api/v1/users/{name}/role", PERSON_ADMIN, ACCOUNT, users::role_set),
+        route(PUT, "/api/v1/users/{name}/password", PERSON, ACCOUNT, users::password_set),
+        route(POST, "/api/v1/users/{name}/disable", PERSON_ADMIN, ACCOUNT, users::disable),
+        route(POST, "/api/v1/users/{name}/enable", PERSON_ADMIN, ACCOUNT, users::enable),
+        route(DELETE, "/api/v1/users/{name}/sessions", PERSON, Some(AuditKind::SignOut), sessions::end_all),
+        route(GET, "/api/v1/sessions", VIEWER, NO_LEAF, sessions::list),
+        route(DELETE, "/api/v1/sessions/{id}", PERSON, Some(AuditKind::SignOut), sessions::end),
+        route(GET, "/api/v1/tokens", VIEWER, NO_LEAF, tokens::list),
+        route(POST, "/api/v1/tokens", PERSON, ACCOUNT, tokens::create),
+        route(DELETE, "/api/v1/tokens/{id}", PERSON, ACCOUNT, tokens::revoke),
     ]
 }
 

@@ -81,13 +81,14 @@ async fn a_program_is_listed_and_fetched_whole_by_its_hash_by_anyone() {
 
 #[tokio::test]
 async fn one_address_cannot_fetch_without_end() {
+    const PEER: [u8; 4] = [198, 51, 100, 9];
     let world = World::new().await;
     fs::write(world.agent_file(), b"x").unwrap();
     let path = format!("/agents/{}", sha256(b"x"));
     for _ in 0..limits::DOWNLOADS_PER_PEER {
-        assert_eq!(world.send(World::request(Method::GET, &path, None, None)).await.status, StatusCode::OK);
+        assert_eq!(world.send_from(PEER, World::request(Method::GET, &path, None, None)).await.status, StatusCode::OK);
     }
-    let refused = world.send(World::request(Method::GET, &path, None, None)).await;
+    let refused = world.send_from(PEER, World::request(Method::GET, &path, None, None)).await;
     assert_eq!((refused.status, refused.problem()), (StatusCode::TOO_MANY_REQUESTS, "too-many-downloads"));
     assert_eq!(refused.header("retry-after"), "10");
     assert_eq!(fetch(&world, &sha256(b"x").to_string()).await.0, StatusCode::OK, "others are not held up");

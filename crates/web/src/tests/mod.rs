@@ -1,5 +1,6 @@
 //! The whole router over the real store: what people see, and who may not.
 
+mod accounts;
 mod agents;
 mod audit;
 mod bundle;
@@ -13,3 +14,4 @@ mod served;
 mod stream;
 mod work;
 mod world;
+mod world_people;

@@ -80,3 +80,22 @@ async fn a_problem_goes_out_as_problem_json() {
     let problem: api::Problem = serde_json::from_slice(&bytes).unwrap();
     assert_eq!((problem.kind.as_str(), problem.detail.as_str()), ("urn:serverflow:busy", "later"));
 }
+
+#[tokio::test]
+async fn every_kind_goes_out_whole() {
+    for kind in Kind::ALL {
+        let response = ApiError::new(*kind, "what happened, to what, and what to do").into_response();
+        assert_eq!(response.status(), kind.status());
+        assert!(response.status().is_client_error() || response.status().is_server_error());
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let is_401 = response.status() == 401;
+        assert_eq!(response.headers().contains_key("www-authenticate"), is_401, "RFC 9110 section 11.6.1");
+        let bytes = to_bytes(response.into_body(), 10_000).await.unwrap();
+        let problem: api::Problem = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((problem.kind.as_str(), problem.title.as_str()), (kind.urn(), kind.title()));
+        assert_eq!(
+            (problem.status, problem.detail.as_str()),
+            (kind.status().as_u16(), "what happened, to what, and what to do")
+        );
+    }
+}

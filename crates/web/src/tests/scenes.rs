@@ -6,10 +6,14 @@ use axum::{
     http::{Method, Request},
 };
 use envelope::messages::ReportStatus;
-use fleet::ports::AppChange;
+use fleet::{
+    model::{UserChange, UserRole},
+    ports::AppChange,
+};
+use ids::DurationMs;
 use serde_json::{Value, json};
 
-use super::world::{NOW, PASSWORD, World, command_ids, facts, fresh};
+use super::world::{NEW_PASSWORD, NOW, PASSWORD, World, command_ids, facts, fresh};
 use crate::routes::Route;
 
 /// A request that will be granted.
@@ -35,6 +39,31 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             with(route.path, Some(json!({ "name": "ada", "password": PASSWORD })), "user ada")
         }
         (&Method::DELETE, "/api/v1/session") => with(route.path, None, "user ada"),
+        (method, path) if path.starts_with("/api/v1/users") => {
+            if method != Method::POST || path != "/api/v1/users" {
+                let bob = world.user("bob", UserRole::Viewer).await;
+                world.signed_in(&bob, NOW.plus(DurationMs::from_days(1))).await;
+                if path.ends_with("/enable") {
+                    world.change(&bob, UserChange::Disable(NOW)).await;
+                }
+            }
+            let body = match path.rsplit('/').next() {
+                Some("users") => Some(json!({ "name": "bob", "role": "viewer", "password": NEW_PASSWORD })),
+                Some("role") => Some(json!({ "role": "operator" })),
+                Some("password") => Some(json!({ "password": NEW_PASSWORD })),
+                _ => None,
+            };
+            with(&path.replace("{name}", "bob"), body, "user bob")
+        }
+        (&Method::DELETE, "/api/v1/sessions/{id}") => {
+            let (_, id) = world.signed_in(&world.user, NOW.plus(DurationMs::from_days(1))).await;
+            with(&format!("/api/v1/sessions/{id}"), None, &format!("session {id}"))
+        }
+        (&Method::POST, "/api/v1/tokens") => with(route.path, Some(json!({ "name": "ci" })), "user ada: API token"),
+        (&Method::DELETE, "/api/v1/tokens/{id}") => {
+            let (_, id) = world.api_token(&world.user, UserRole::Viewer, NOW.plus(DurationMs::from_days(1))).await;
+            with(&format!("/api/v1/tokens/{id}"), None, &format!("API token {id}"))
+        }
         (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
         (&Method::POST, "/api/v1/hosts/{name}/rename") => {
             world.host("alpha").await;
@@ -78,6 +107,7 @@ async fn read(world: &World, pattern: &str) -> Option<String> {
             "alpha".to_owned()
         }
         "actions" => "host.facts".to_owned(),
+        "users" => "ada".to_owned(),
         "apps" => {
             app(world).await;
             "shop".to_owned()

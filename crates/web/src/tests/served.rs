@@ -32,16 +32,19 @@ async fn connections_are_answered_and_the_end_is_orderly() {
     let (state, parts) = world::state(UserRole::Admin).await;
     let (token, token_sha256) = credentials::bearer_token().unwrap();
     let session = fleet::model::UserSession {
+        id: world::fresh(),
         token_sha256,
         user: parts.user.id,
         user_name: parts.user.name.clone(),
         role: UserRole::Admin,
         created_at: world::NOW,
         expires: world::NOW.plus(ids::DurationMs::from_days(1)),
+        peer: String::new(),
     };
     let audit = crate::records::sign_in(&parts.user, session.expires, [127, 0, 0, 1].into(), world::NOW);
-    let store = parts.store.clone();
-    fleet::ports::Store::write(&*store, fleet::ports::Write::UserSessionCreate { session, audit }).await.unwrap();
+    let (store, password_hash) = (parts.store.clone(), parts.user.password_hash.clone());
+    let write = fleet::ports::Write::UserSessionCreate { session, password_hash, audit };
+    fleet::ports::Store::write(&*store, write).await.unwrap();
 
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

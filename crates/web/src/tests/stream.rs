@@ -2,14 +2,18 @@
 
 use axum::{body::BodyDataStream, http::Method};
 use envelope::messages::ReportStatus;
-use fleet::ports::{Event, Notifier as _, Store as _, Write};
+use fleet::{
+    model::UserRole,
+    ports::{Event, Notifier as _, Store as _, Write},
+};
 use futures_util::StreamExt as _;
+use ids::DurationMs;
 use serde_json::{Value, json};
 use tokio::time::{Duration, timeout};
 use tower::ServiceExt as _;
 
-use super::world::{World, command_ids, deploy, facts};
-use crate::{credentials, edge::Peer, limits, records};
+use super::world::{NOW, World, command_ids, deploy, facts};
+use crate::{edge::Peer, limits, records};
 
 struct Watcher {
     body: BodyDataStream,
@@ -153,9 +157,9 @@ async fn a_stream_ends_when_its_reader_is_signed_out_and_quiet_ones_are_kept_ali
     let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
     let mut watcher = Watcher::of(&world, &format!("{}/events", answer.header("location"))).await;
     watcher.status().await;
-    let token_sha256 = credentials::bearer_sha256(&world.token);
+    // Behind the API, so that nothing is announced: the stream has to ask by itself.
     let audit = records::sign_out(&world.principal(), super::world::NOW);
-    world.store.write(Write::UserSessionEnd { token_sha256, audit }).await.unwrap();
+    world.store.write(Write::UserSessionEnd { session: world.session, audit }).await.unwrap();
     // The store's own waits are short of these spans; only this room's timers are moved on.
     tokio::time::pause();
     let mut ended = false;
@@ -173,4 +177,50 @@ async fn a_stream_ends_when_its_reader_is_signed_out_and_quiet_ones_are_kept_ali
         }
     }
     assert!(ended);
+}
+
+#[tokio::test]
+async fn streams_end_at_once_with_what_let_their_readers_in() {
+    for end in ["session", "token", "disable"] {
+        let mut world = World::of(UserRole::Owner).await;
+        world.host("alpha").await;
+        let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+        let own = world.token.clone();
+        let bob = world.user("bob", UserRole::Viewer).await;
+        let later = NOW.plus(DurationMs::from_days(1));
+        let (session, session_id) = world.signed_in(&bob, later).await;
+        let (token, token_id) = world.api_token(&bob, UserRole::Viewer, later).await;
+        world.token = if end == "token" { token } else { session };
+        let mut watcher = Watcher::of(&world, &format!("{}/events", answer.header("location"))).await;
+        watcher.status().await;
+        world.token = own;
+        let ended = match end {
+            "session" => world.delete(&format!("/api/v1/sessions/{session_id}")).await,
+            "token" => world.delete(&format!("/api/v1/tokens/{token_id}")).await,
+            _ => world.post("/api/v1/users/bob/disable", &json!({})).await,
+        };
+        assert!(ended.status.is_success(), "{ended:?}");
+        assert_eq!(watcher.next().await, None, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn one_account_cannot_take_every_stream() {
+    let world = World::of(UserRole::Viewer).await;
+    world.host("alpha").await;
+    let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let path = format!("{}/events", answer.header("location"));
+    let mut open = Vec::new();
+    for _ in 0..limits::EVENT_STREAMS_PER_ACCOUNT_MAX {
+        open.push(Watcher::of(&world, &path).await);
+    }
+    let refused = world.get(&path).await;
+    assert_eq!((refused.problem(), refused.header("retry-after")), ("busy", "10"), "{refused:?}");
+    let bob = world.user("bob", UserRole::Viewer).await;
+    let (token, _) = world.signed_in(&bob, NOW.plus(DurationMs::from_days(1))).await;
+    let mut request = World::request(Method::GET, &path, Some(&token), None);
+    request.extensions_mut().insert(Peer(([127, 0, 0, 1], 50_000).into()));
+    assert_eq!(world.router.clone().oneshot(request).await.unwrap().status(), 200, "others watch");
+    drop(open.pop());
+    Watcher::of(&world, &path).await;
 }

@@ -19,17 +19,14 @@ use envelope::{
     seal::SealingSecretKey,
 };
 use fleet::{
-    model::{
-        Command, CommandStatus, Credential, Host, HostStanding, JoinTokenRecord, NewCommand, Principal, Seal, User,
-        UserRole, UserSession,
-    },
+    model::{Command, CommandStatus, Host, HostStanding, JoinTokenRecord, NewCommand, Seal, User, UserRole},
     ports::{
         AppChange, AuditEntry, AuditRecord, Event, HostChange, Notifier, Settlement, Store as _, StoreError, Write,
     },
 };
 use ids::{
     AuditLogId, CommandId, DurationMs, Epoch, FleetId, HostEpoch, HostId, Id, IdKind, Nonce, ReportSequence, Role,
-    RootVersion, Sequence, Sha256, UnixMs, sha256,
+    RootVersion, Sequence, SessionId, Sha256, UnixMs, sha256,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -43,6 +40,7 @@ use crate::{Figures, WebState, credentials, edge::Peer, routes, state::Shared};
 
 pub(super) const NOW: UnixMs = UnixMs(1_790_000_000_000);
 pub(super) const PASSWORD: &str = "correct horse battery";
+pub(super) const NEW_PASSWORD: &str = "another horse battery";
 
 fn now() -> UnixMs {
     NOW
@@ -102,6 +100,8 @@ pub(super) struct World {
     pub(super) store: Arc<SqliteStore>,
     pub(super) told: Arc<Told>,
     pub(super) token: String,
+    /// The session of that token.
+    pub(super) session: SessionId,
     pub(super) root: Arc<TrustedRoot>,
     pub(super) user: User,
     command_key: SigningKey<role::Command>,
@@ -145,6 +145,8 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         name: "ada".parse().unwrap(),
         role,
         password_hash: credentials::password_hash(PASSWORD).unwrap(),
+        created_at: NOW,
+        disabled_at: None,
     };
     let audit = vec![entry(AuditKind::FleetCreated)];
     store.write(Write::Initialise { root: envelope, admin: user.clone(), audit }).await.unwrap();
@@ -214,34 +216,21 @@ impl World {
         let shared = Shared::new(state, closed).unwrap();
         let router = routes::router(&shared);
         let WorldParts { store, told, root, user, command_key, directory } = parts;
-        let mut world =
-            Self { router, shared, store, told, token: String::new(), root, user, command_key, closing, directory };
-        world.token = world.token_until(NOW.plus(DurationMs::from_days(1))).await;
+        let mut world = Self {
+            router,
+            shared,
+            store,
+            told,
+            token: String::new(),
+            session: fresh(),
+            root,
+            user,
+            command_key,
+            closing,
+            directory,
+        };
+        (world.token, world.session) = world.signed_in(&world.user, NOW.plus(DurationMs::from_days(1))).await;
         world
-    }
-
-    /// A signed-in person's token that expires at that time.
-    pub(super) async fn token_until(&self, expires: UnixMs) -> String {
-        let (token, token_sha256) = credentials::bearer_token().unwrap();
-        let session = self.session(token_sha256, expires);
-        self.store.write(Write::UserSessionCreate { session, audit: entry(AuditKind::SignIn) }).await.unwrap();
-        token.to_string()
-    }
-
-    pub(super) fn session(&self, token_sha256: Sha256, expires: UnixMs) -> UserSession {
-        let User { id: user, name: user_name, role, .. } = self.user.clone();
-        UserSession { token_sha256, user, user_name, role, created_at: NOW, expires }
-    }
-
-    /// Who the world's own token is of.
-    pub(super) fn principal(&self) -> Principal {
-        Principal {
-            user: self.user.id,
-            user_name: self.user.name.clone(),
-            role: self.user.role,
-            credential: Credential::Session(credentials::bearer_sha256(&self.token)),
-            expires: NOW.plus(DurationMs::from_days(1)),
-        }
     }
 
     pub(super) fn request(method: Method, path: &str, token: Option<&str>, body: Option<&Value>) -> Request<Body> {
@@ -255,8 +244,16 @@ impl World {
         request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap()
     }
 
-    pub(super) async fn send(&self, mut request: Request<Body>) -> Answer {
-        request.extensions_mut().insert(Peer(([127, 0, 0, 1], 50_000).into()));
+    /// Sends a request from an address of its own: the clock stands still, so one address would soon
+    /// have asked too often.
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let [.., a, b, c] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        self.send_from([10, a, b, c], request).await
+    }
+
+    pub(super) async fn send_from(&self, peer: [u8; 4], mut request: Request<Body>) -> Answer {
+        request.extensions_mut().insert(Peer((peer, 50_000).into()));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();

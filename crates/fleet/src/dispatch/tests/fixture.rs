@@ -81,7 +81,7 @@ pub(crate) fn session_of(role: UserRole) -> Principal {
         user: UserId::from_bytes([7; 16]),
         user_name: "ada".parse().expect("a user name"),
         role,
-        credential: Credential::Session(Sha256::ZERO),
+        credential: Credential::Token(ApiTokenId::from_bytes([6; 16])),
         expires: START.plus(DurationMs::from_days(1)),
     }
 }
