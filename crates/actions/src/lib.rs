@@ -28,6 +28,7 @@ pub mod simulated;
 // One line per action, as in the registry's list.
 pub mod app_deploy;
 pub mod app_logs;
+pub mod app_logs_follow;
 pub mod app_plan;
 pub mod app_remove;
 pub mod app_restart;

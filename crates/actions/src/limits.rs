@@ -69,6 +69,22 @@ pub const LOGS_TAIL_DEFAULT: u32 = 100;
 pub const LOGS_TAIL_MAX: u32 = 2_000;
 /// Bytes of all logs in one result; the last lines of each service are kept.
 pub const LOGS_BYTES_MAX: usize = 192 * 1024;
+/// Longest time logs are followed at a time.
+pub const FOLLOW_TIME_MAX: DurationMs = DurationMs::from_mins(60);
+/// Time within which following ends by itself: that, and what it takes to say so.
+pub const FOLLOW_TIMEOUT: DurationMs = DurationMs::from_mins(62);
+/// Greatest age of lines that following may begin with.
+pub const FOLLOW_SINCE_MAX: DurationMs = DurationMs::from_days(7);
+/// Between two looks at which containers there are to follow.
+pub const FOLLOW_LOOK: DurationMs = DurationMs::from_secs(1);
+/// How long nothing may run, and no change be under way, before following ends.
+pub const FOLLOW_GONE_AFTER: DurationMs = DurationMs::from_secs(10);
+/// Pause in reading after lines had to be left out.
+pub const FOLLOW_SLOW_DOWN: DurationMs = DurationMs(50);
+/// Without a renewal for so long, nobody watches a stream any more.
+pub const STREAM_LEASE: DurationMs = DurationMs::from_secs(15);
+/// Streams running on one host at a time.
+pub const STREAMS_MAX: usize = 8;
 /// Containers in the result of `docker.containers`.
 pub const CONTAINERS_MAX: usize = 500;
 /// Bytes of a record that is read back; larger means damaged.

@@ -93,6 +93,12 @@ impl Masker {
         self
     }
 
+    /// Bytes of the longest value: so much of one may stand at the end of a text that was cut.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.values.first().map_or(0, |value| value.len())
+    }
+
     /// `text` with every known value replaced by [`MASKED`].
     #[must_use]
     pub fn mask(&self, text: &str) -> String {

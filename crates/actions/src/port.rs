@@ -18,6 +18,26 @@ pub trait ActionPort: Send {
     /// it may or may not have.
     fn perform(&mut self, effect: Effect) -> impl Future<Output = Result<Observation, EffectError>> + Send;
 
+    /// Opens the log of one of the app's containers, to be read by [`ActionPort::logs_next`] until the
+    /// container ends. What it gives is what [`Effect::ContainerLogs`] gives, while it is written.
+    fn logs_open(
+        &mut self,
+        name: &str,
+        id: &str,
+        start: LogStart,
+    ) -> impl Future<Output = Result<(), EffectError>> + Send;
+
+    /// What the opened logs have brought: some pieces, or none after `span`. Ends early when the
+    /// action is cancelled.
+    fn logs_next(&mut self, span: DurationMs) -> impl Future<Output = Vec<LogPiece>> + Send;
+
+    /// Puts a record on the stream to whoever watches this command. Masked before it leaves. Answers
+    /// whether records had to be left out since the last call, because they are taken too slowly.
+    fn stream(&mut self, record: StreamRecord) -> bool;
+
+    /// Until when somebody watches, by the boot-time clock; in the past when nobody does.
+    fn watched_until(&self) -> BootMs;
+
     /// Replaces the durable record under `key` (`None` removes it); returns after fsync. Fails only
     /// with [`crate::effect::EffectErrorKind::Journal`].
     fn record_write(
@@ -44,6 +64,60 @@ pub trait ActionPort: Send {
 
     /// Whether someone asked to stop. An action looks at safe points and puts things back.
     fn is_cancelled(&self) -> bool;
+}
+
+/// Where reading a log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStart {
+    /// So many lines from its end; absent means all.
+    pub tail: Option<u32>,
+    /// Nothing from before, to the second.
+    pub since: Option<UnixMs>,
+    /// Only lines later than this one's time, as the engine printed it.
+    pub after: Option<String>,
+}
+
+/// What an opened log has brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPiece {
+    /// A line, lossily decoded, not yet masked.
+    Line {
+        /// Id of the container.
+        container: String,
+        /// When it was written, as the engine prints it.
+        time: String,
+        /// Its text, without the end of the line.
+        text: String,
+        /// Whether the rest of it was left out, because it is too long.
+        cut: bool,
+    },
+    /// There is nothing more: the container has ended, or the engine has.
+    Ended {
+        /// Id of the container.
+        container: String,
+        /// Why its log cannot be read at all, if that is so.
+        error: Option<String>,
+    },
+}
+
+/// One record of a command's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamRecord {
+    /// A line of a container's log.
+    Line {
+        /// Its service.
+        service: String,
+        /// Its name.
+        container: String,
+        /// When it was written, as the engine prints it.
+        time: String,
+        /// Its text.
+        text: String,
+        /// Whether the rest of it was left out.
+        cut: bool,
+    },
+    /// Something else that a reader should know.
+    Note(String),
 }
 
 /// What an action knows besides its parameters.

@@ -305,6 +305,7 @@ pub fn latest(name: &ActionName) -> Option<&'static ActionInfo> {
 registry! {
     AppDeploy in app_deploy,
     AppLogs in app_logs,
+    AppLogsFollow in app_logs_follow,
     AppPlan in app_plan,
     AppRemove in app_remove,
     AppRestart in app_restart,

@@ -58,6 +58,11 @@ pub fn live_releases(app_record: &[u8]) -> Vec<ReleaseId> {
     live
 }
 
+/// Whether an app's record has a change that is half-way. A record that does not read has none.
+pub(crate) fn has_pending(app_record: &[u8]) -> bool {
+    serde_json::from_slice::<AppRecord>(app_record).is_ok_and(|record| record.pending.is_some())
+}
+
 /// The sealed values in a release's record, and the operation they were sealed for.
 #[must_use]
 pub fn sealed_values(release_record: &[u8]) -> Option<(OperationId, BTreeMap<SecretName, Vec<u8>>)> {

@@ -5,6 +5,7 @@ mod crash;
 mod decode;
 mod demands;
 mod deploy;
+mod follow;
 mod lifecycle;
 mod reads;
 mod removal;

@@ -28,6 +28,14 @@ pub(crate) const EXECUTOR_EVENTS_MAX: usize = 64;
 pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Output of one command waiting to be handed on; the oldest is dropped beyond it.
 pub(crate) const PROGRESS_PENDING_BYTES_MAX: usize = 64 * 1024;
+/// Records of a stream waiting to be sent; the oldest are left out beyond it.
+pub(crate) const STREAM_PENDING_BYTES_MAX: usize = 256 * 1024;
+/// Time in which what is left of a stream at its end is sent; the rest is left out.
+pub(crate) const STREAM_DRAIN: Duration = Duration::from_secs(3);
+/// Pieces of streams waiting behind everything else that is to be sent.
+pub(crate) const OUTPUT_FRAMES_MAX: usize = 8;
+/// Lines of followed logs handed to an action at once.
+pub(crate) const LOG_BATCH_MAX: usize = 256;
 /// What an action that changes something may take beyond its own time limit before it is stopped hard.
 pub(crate) const TIMEOUT_MARGIN: DurationMs = DurationMs::from_mins(5);
 

@@ -216,6 +216,8 @@ pub enum Event {
     Command { command_id: CommandId, host: HostName, action: String, status: CommandStatus, message: String },
     /// A running command says something. Lossy.
     Progress { command_id: CommandId, host: HostName, text: String },
+    /// A piece of a command's stream, from that offset (bytes) on. Only of `/output`.
+    Output { command_id: CommandId, host: HostName, offset: u64, text: String },
     /// The whole operation, when it ended.
     Operation { operation: OperationResponse },
 }

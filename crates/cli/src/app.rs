@@ -3,18 +3,19 @@
 use api::{
     AppDetail, AppSummary, OperationCommand, OperationRequest, OperationResponse, OperationState, SingleRequest,
 };
-use ids::{AppName, HostName, OperationId, ServiceName, UnixMs};
+use ids::{AppName, HostName, OperationId, UnixMs};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{App, Lifecycle, SomeHosts},
+    arguments::{App, Lifecycle, Logs, SomeHosts},
     check,
     client::Client,
     clock, deploy,
     exit::{Ended, Failure},
     limits,
     list::{self, part},
+    logs_follow::{self, Wanted},
     operation,
     operation::Wait,
     output::{Output, Paint, clean, clean_line, stdout_is_terminal},
@@ -37,7 +38,11 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
             output.result(&app, |app, paint| show_words(app, clock::now(), paint))?;
             Ok(Ended::Well)
         }
-        App::Logs { app, service, tail, hosts } => logs(output, client, app, service, tail, hosts).await,
+        App::Logs(Logs { app, follow: true, service, tail, since, hosts }) => {
+            let since_ms = since.map(|seconds| seconds * 1000);
+            logs_follow::run(output, client, Wanted { app, service, tail, since_ms, hosts }).await
+        }
+        App::Logs(arguments) => logs(output, client, arguments).await,
         App::Stop(arguments) => lifecycle(output, client, ("app.stop", "stopping"), arguments).await,
         App::Start(arguments) => lifecycle(output, client, ("app.start", "starting"), arguments).await,
         App::Restart(arguments) => lifecycle(output, client, ("app.restart", "restarting"), arguments).await,
@@ -46,7 +51,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
 }
 
 /// One action on the hosts of an app, all of them when none is named.
-fn request(action: &str, hosts: SomeHosts, parameters: Value) -> Result<SingleRequest, Failure> {
+pub(crate) fn request(action: &str, hosts: SomeHosts, parameters: Value) -> Result<SingleRequest, Failure> {
     Ok(SingleRequest {
         operation_id: clock::operation_id()?,
         action: action.to_owned(),
@@ -113,14 +118,8 @@ struct LogDocument<'a> {
     text: &'a str,
 }
 
-async fn logs(
-    output: &Output,
-    client: &Client,
-    app: AppName,
-    service: Option<ServiceName>,
-    tail: Option<u32>,
-    hosts: SomeHosts,
-) -> Result<Ended, Failure> {
+async fn logs(output: &Output, client: &Client, arguments: Logs) -> Result<Ended, Failure> {
+    let Logs { app, service, tail, hosts, .. } = arguments;
     let mut parameters = json!({ "app": app });
     if let Some(service) = service {
         parameters["service"] = json!(service);

@@ -15,7 +15,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, AppFiles, Deploy, Lifecycle},
+    app::{App, AppFiles, Deploy, Lifecycle, Logs},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},

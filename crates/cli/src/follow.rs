@@ -218,6 +218,8 @@ impl Follower<'_> {
                 }
                 None
             }
+            // Streams have a path of their own.
+            Event::Output { .. } => None,
             Event::Operation { .. } => Some(Stopped::Broken),
         }
     }

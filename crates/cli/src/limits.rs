@@ -63,5 +63,7 @@ pub(crate) const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 pub(crate) const API_TOKEN_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 /// Seconds an order may wait for its host at most: 30 days.
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Seconds back that followed logs may begin at most: 7 days.
+pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// Seconds that reading logs waits for a host that is away.
 pub(crate) const LOGS_QUEUE_SECONDS: u64 = 30;

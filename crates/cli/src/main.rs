@@ -25,6 +25,7 @@ mod host;
 mod join;
 mod limits;
 mod list;
+mod logs_follow;
 mod operation;
 mod output;
 mod parameters;

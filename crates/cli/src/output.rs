@@ -57,6 +57,16 @@ impl Output {
         !self.json && !self.quiet
     }
 
+    /// Whether documents are printed instead of words.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The colours for standard output.
+    pub(crate) const fn paint(&self) -> Paint {
+        self.paint
+    }
+
     /// The one result of a command: as a document, or in the words `human` finds.
     pub(crate) fn result<T: Serialize + ?Sized>(
         &self,

@@ -51,6 +51,11 @@ pub(crate) fn queue_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::QUEUE_SECONDS_MAX)
 }
 
+/// How far back logs begin.
+pub(crate) fn since_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::SINCE_SECONDS_MAX)
+}
+
 /// Half of the unit that is shown is added, since [`DurationMs`] shows whole units only: a token made a
 /// moment ago ends in 15 minutes, not in 14.
 const fn rounded(span: DurationMs) -> DurationMs {

@@ -2,19 +2,21 @@
 //! the store, and a session that opens reads it there.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use fleet::ports::{Event, HostChange, Notifier};
-use ids::{HostId, UnixMs};
+use fleet::ports::{Event, HostChange, Notifier, StreamLease};
+use ids::{CommandId, HostId, UnixMs};
 use tokio::sync::{Notify, broadcast};
+use web::Streams;
 
 use crate::limits;
 
 /// The registry of open sessions and the stream of events.
 pub(crate) struct Hub {
     sessions: Mutex<Sessions>,
+    streams: Arc<Streams>,
     events: broadcast::Sender<Event>,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct News {
     pub(crate) root_changed: bool,
     pub(crate) shutting_down: bool,
     pub(crate) audit_head: Option<Arc<[u8]>>,
+    /// The latest for each stream: older ones say nothing that it does not.
+    pub(crate) leases: BTreeMap<CommandId, StreamLease>,
 }
 
 impl Mailbox {
@@ -70,13 +74,14 @@ impl Mailbox {
 }
 
 impl News {
-    const fn any(&self) -> bool {
+    fn any(&self) -> bool {
         self.queue_changed
             || self.revoked
             || self.superseded
             || self.root_changed
             || self.shutting_down
             || self.audit_head.is_some()
+            || !self.leases.is_empty()
     }
 }
 
@@ -106,7 +111,11 @@ impl Drop for Registration {
 
 impl Hub {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { sessions: Mutex::default(), events: broadcast::channel(limits::EVENTS_MAX).0 })
+        Arc::new(Self {
+            sessions: Mutex::default(),
+            streams: Arc::default(),
+            events: broadcast::channel(limits::EVENTS_MAX).0,
+        })
     }
 
     /// A host has proved who it is: its session takes over from an older one.
@@ -148,6 +157,11 @@ impl Hub {
         lock(&self.sessions).open.len()
     }
 
+    /// Streams of commands, for the people's side.
+    pub(crate) fn streams(&self) -> Arc<Streams> {
+        self.streams.clone()
+    }
+
     /// The stream of events, for the people's side.
     pub(crate) fn events(&self) -> broadcast::Sender<Event> {
         self.events.clone()
@@ -175,6 +189,14 @@ impl Notifier for Hub {
     fn publish(&self, event: Event) {
         // Nobody watching is fine.
         let _ = self.events.send(event);
+    }
+
+    fn stream_lease(&self, host: HostId, lease: StreamLease) {
+        if let Some(open) = lock(&self.sessions).open.get(&host) {
+            open.mailbox.put(|news| {
+                news.leases.insert(lease.command, lease);
+            });
+        }
     }
 
     fn connected(&self, host: HostId) -> Option<UnixMs> {

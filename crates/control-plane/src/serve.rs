@@ -218,6 +218,7 @@ fn people(
         tls_spki_sha256,
         version: env!("CARGO_PKG_VERSION"),
         host_names: Vec::new(),
+        streams: hub.streams(),
         tls: None,
         agent_programs: Arc::new(Programs::new(None)),
         clock: clock::now,

@@ -158,7 +158,7 @@ impl Driver {
 
     /// News in the order of how much they end.
     async fn hear(&mut self, news: News) -> Result<(), StreamError> {
-        let News { queue_changed, revoked, superseded, root_changed, shutting_down, audit_head } = news;
+        let News { queue_changed, revoked, superseded, root_changed, shutting_down, audit_head, leases } = news;
         let told = [
             (revoked, Input::Revoked),
             (superseded, Input::Superseded),
@@ -168,6 +168,9 @@ impl Driver {
         ];
         for (_, input) in told.into_iter().filter(|(is_new, _)| *is_new) {
             self.step(input).await?;
+        }
+        for lease in leases.into_values() {
+            self.step(Input::StreamLease(lease)).await?;
         }
         if let Some(envelope) = audit_head {
             self.step(Input::AuditHead(envelope.to_vec())).await?;
@@ -189,6 +192,7 @@ impl Driver {
                     self.stream.send(ControlFrame::Refused { reason: code, message }).await?;
                 }
                 Effect::Publish(event) => self.agents.hub.publish(event),
+                Effect::Output(piece) => self.agents.hub.streams().put(piece),
                 Effect::Note(note) => log(&note),
                 Effect::RootAdvanced(root) => self.agents.root_advance(root),
                 Effect::WakeAt(at) => self.wake = Instant::now() + until(at, self.agents.now()),

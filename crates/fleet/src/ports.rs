@@ -358,6 +358,9 @@ pub trait Notifier: Send + Sync {
     fn host_changed(&self, host: HostId, change: HostChange);
     /// Something to show to people who watch.
     fn publish(&self, event: Event);
+
+    /// Whoever watches a stream of that host says so. Lost when the host is away.
+    fn stream_lease(&self, host: HostId, lease: StreamLease);
     /// Whether a session of this host is open now, and since when.
     fn connected(&self, host: HostId) -> Option<UnixMs>;
 }
@@ -371,6 +374,26 @@ pub enum HostChange {
     Revoked,
     /// Another name: begin anew, so that what is recorded from now on has it.
     Renamed,
+}
+
+/// A piece of a command's stream, as its host sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPiece {
+    pub host: HostId,
+    pub command: CommandId,
+    /// Bytes of the stream before it.
+    pub offset: u64,
+    pub text: String,
+}
+
+/// Somebody watches a command's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLease {
+    pub command: CommandId,
+    /// The stream may be sent up to this offset.
+    pub until: u64,
+    /// Nobody watches any more.
+    pub over: bool,
 }
 
 /// Something that happened, for server-sent events.

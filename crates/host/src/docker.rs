@@ -10,6 +10,7 @@ mod container;
 mod credentials;
 mod engine;
 mod failure;
+mod follow;
 mod foreign;
 mod image;
 mod logs;
@@ -21,3 +22,4 @@ mod volume;
 
 pub use belongings::Belongings;
 pub use engine::{Engine, EngineConfig, EngineError, EngineVersion};
+pub use follow::{LogFollow, LogLine};

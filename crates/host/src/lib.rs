@@ -19,4 +19,4 @@ mod files;
 pub mod limits;
 pub mod service;
 
-pub use docker::{Belongings, Engine, EngineConfig, EngineError, EngineVersion};
+pub use docker::{Belongings, Engine, EngineConfig, EngineError, EngineVersion, LogFollow, LogLine};

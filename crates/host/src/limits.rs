@@ -27,6 +27,8 @@ pub const REMOVAL_WAIT: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 pub const REMOVAL_POLL: Duration = Duration::from_millis(200);
 
+/// Most bytes of one line of a log that is followed; the rest of the line is left out.
+pub const LOG_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most lines of one log answer.
 pub const LOG_LINES_MAX: u32 = 10_000;
 /// Most bytes of one log answer; older lines are left out first.

@@ -215,7 +215,7 @@ impl Running {
                     Effect::Start(start) => {
                         inputs.push_back(Input::Finished { command: start.command.order.command, end: facts() });
                     }
-                    Effect::Cancel(_) => {}
+                    Effect::Cancel(_) | Effect::OutputLease { .. } => {}
                     Effect::WakeAt(at) => self.wake = Some(at),
                     Effect::Event(event) => self.event(&event),
                 }

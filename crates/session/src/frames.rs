@@ -21,6 +21,8 @@ pub enum AgentFrame {
     Accepted { command: CommandId, sequence: Sequence, stage: Stage },
     /// Output of a running command: lossy, for whoever watches.
     Progress { command: CommandId, text: String },
+    /// A piece of a command's stream, for whoever watches it, from that offset on.
+    Output { command: CommandId, offset: u64, text: String },
     /// A `Report` envelope.
     Report(Vec<u8>),
     /// First frame of an enrolment.
@@ -50,6 +52,8 @@ pub enum ControlFrame {
     EnrolHello(Vec<u8>),
     /// An `EnrolReceipt` envelope.
     EnrolReceipt(Vec<u8>),
+    /// Somebody watches a command's stream: it may be sent up to that offset. `over`: nobody does any more.
+    OutputLease { command: CommandId, until: u64, over: bool },
     /// The stream ends, and why.
     Refused { reason: RefusalCode, message: String },
 }
@@ -65,6 +69,7 @@ impl AgentFrame {
             Self::Actions(_) => "list of actions",
             Self::Accepted { .. } => "acceptance",
             Self::Progress { .. } => "progress",
+            Self::Output { .. } => "output",
             Self::Report(_) => "report",
             Self::EnrolStart { .. } => "start of enrolment",
             Self::EnrolProof { .. } => "proof of enrolment",
@@ -86,6 +91,7 @@ impl ControlFrame {
             Self::AuditHead(_) => "audit head",
             Self::EnrolHello(_) => "enrolment hello",
             Self::EnrolReceipt(_) => "receipt",
+            Self::OutputLease { .. } => "lease of a stream",
             Self::Refused { .. } => "refusal",
         }
     }

@@ -45,6 +45,8 @@ pub const REPORT_WINDOW_MAX: usize = 32;
 
 /// One piece of output for whoever watches.
 pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// One piece of a command's stream.
+pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// Words for a person in a result made here.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Actions one agent may list.

@@ -192,6 +192,7 @@ impl SimHost {
                 Effect::Start(start) => {
                     process.runs.insert(start.command.order.command, Run::new(&start));
                 }
+                Effect::OutputLease { .. } => {}
                 Effect::Cancel(command) => {
                     if let Some(run) = process.runs.get_mut(&command) {
                         run.is_cancelled = true;

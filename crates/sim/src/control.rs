@@ -227,7 +227,7 @@ impl Control {
                     known.storing = Some(effect);
                 }
                 Effect::Note(note) => ledger.note(|| format!("control: {note}")),
-                Effect::Publish(_) | Effect::RootAdvanced(_) => {}
+                Effect::Publish(_) | Effect::Output(_) | Effect::RootAdvanced(_) => {}
             }
         }
         said

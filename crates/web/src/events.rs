@@ -62,15 +62,15 @@ struct Watch {
 }
 
 /// One of the streams that may be open at once.
-struct Place {
+pub(crate) struct Place {
     shared: Arc<Shared>,
-    user: UserId,
+    pub(crate) user: UserId,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
     /// Streams in all are bounded, and those of each account: nobody keeps all others from watching.
-    fn take(shared: &Arc<Shared>, user: UserId) -> Result<Self, ApiError> {
+    pub(crate) fn take(shared: &Arc<Shared>, user: UserId) -> Result<Self, ApiError> {
         let busy = |most: usize, whose: &str| {
             let detail = format!("{most} event streams {whose} are open already; try again later");
             ApiError::new(Kind::Busy, detail).retry_after(10)
@@ -137,6 +137,7 @@ fn frame(shown: &Shown) -> Frame {
     let name = match shown {
         Shown::Command { .. } => "command",
         Shown::Progress { .. } => "progress",
+        Shown::Output { .. } => "output",
         Shown::Operation { .. } => "operation",
     };
     // One line: JSON text has no line breaks.

@@ -26,6 +26,7 @@ mod routes;
 mod serve;
 mod stall;
 mod state;
+mod streams;
 mod tls;
 mod view;
 
@@ -35,4 +36,5 @@ mod tests;
 pub use agent_programs::AgentPrograms;
 pub use serve::serve;
 pub use state::{Figures, WebState};
+pub use streams::Streams;
 pub use tls::{Connection, Tls};

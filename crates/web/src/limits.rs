@@ -42,6 +42,12 @@ pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often an event stream reads the store even though nothing was announced, and asks whether
 /// its reader is still signed in.
 pub const EVENT_REREAD: Duration = Duration::from_secs(30);
+/// Bytes of one command's stream that may be on their way to its reader at once.
+pub const STREAM_WINDOW_BYTES: usize = 128 * 1024;
+/// How often a host is told that somebody watches a stream of it; well within its lease.
+pub const STREAM_RENEW: Duration = Duration::from_secs(3);
+/// How long the rest of a stream is waited for once its command has ended.
+pub const STREAM_LAST_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of results that one answer about an operation holds; later ones are left out.
 pub const RESULTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
     access::TokensUsed, agent_programs::AgentPrograms, credentials::CredentialError, download_rate::DownloadRate,
-    fresh, limits, metrics::Metrics, rate::Rate, refusals::Refusals, tls::Tls,
+    fresh, limits, metrics::Metrics, rate::Rate, refusals::Refusals, streams::Streams, tls::Tls,
 };
 
 /// Everything [`crate::serve`] needs.
@@ -38,6 +38,8 @@ pub struct WebState {
     pub tls: Option<Arc<dyn Tls>>,
     /// The agent's programs for new machines.
     pub agent_programs: Arc<dyn AgentPrograms>,
+    /// Streams of commands; the hosts' sessions put into it.
+    pub streams: Arc<Streams>,
     /// The time.
     pub clock: fn() -> UnixMs,
     /// Figures that others keep.
@@ -62,6 +64,7 @@ pub trait Figures: Send + Sync {
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) notifier: Arc<dyn Notifier>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) events: broadcast::Sender<Event>,
     root: watch::Receiver<Arc<TrustedRoot>>,
     pub(crate) tls_spki_sha256: Sha256,
@@ -93,6 +96,7 @@ impl Shared {
         Ok(Arc::new(Self {
             store: state.store,
             notifier: state.notifier,
+            streams: state.streams,
             events: state.events,
             root: state.root,
             tls_spki_sha256: state.tls_spki_sha256,

@@ -110,6 +110,11 @@ impl TryFrom<v1::AgentFrame> for AgentFrame {
                 command: command_id("progress.command", &progress.command)?,
                 text: bounded_text("progress.text", progress.text, limits::PROGRESS_BYTES_MAX)?,
             },
+            Frame::Output(output) => Self::Output {
+                command: command_id("output.command", &output.command)?,
+                offset: output.offset,
+                text: bounded_text("output.text", output.text, limits::OUTPUT_BYTES_MAX)?,
+            },
             Frame::Report(bytes) => Self::Report(envelope("report", bytes)?),
             Frame::EnrolStart(start) => Self::EnrolStart {
                 token: TokenId::try_from_slice(&start.token).map_err(|_| malformed("enrol_start.token"))?,
@@ -148,6 +153,9 @@ impl From<AgentFrame> for v1::AgentFrame {
             }),
             AgentFrame::Progress { command, text } => {
                 Frame::Progress(v1::Progress { command: command.as_bytes().to_vec(), text })
+            }
+            AgentFrame::Output { command, offset, text } => {
+                Frame::Output(v1::Output { command: command.as_bytes().to_vec(), offset, text })
             }
             AgentFrame::Report(bytes) => Frame::Report(bytes),
             AgentFrame::EnrolStart { token, nonce } => {
@@ -222,6 +230,11 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
             Frame::AuditHead(bytes) => Self::AuditHead(envelope("audit_head", bytes)?),
             Frame::EnrolHello(bytes) => Self::EnrolHello(envelope("enrol_hello", bytes)?),
             Frame::EnrolReceipt(bytes) => Self::EnrolReceipt(envelope("enrol_receipt", bytes)?),
+            Frame::OutputLease(lease) => Self::OutputLease {
+                command: command_id("output_lease.command", &lease.command)?,
+                until: lease.until,
+                over: lease.over,
+            },
             Frame::Refused(refused) => Self::Refused {
                 reason: reason(refused.reason)?,
                 message: bounded_text("refused.message", refused.message, limits::MESSAGE_BYTES_MAX)?,
@@ -247,6 +260,9 @@ impl From<ControlFrame> for v1::ControlFrame {
             ControlFrame::AuditHead(bytes) => Frame::AuditHead(bytes),
             ControlFrame::EnrolHello(bytes) => Frame::EnrolHello(bytes),
             ControlFrame::EnrolReceipt(bytes) => Frame::EnrolReceipt(bytes),
+            ControlFrame::OutputLease { command, until, over } => {
+                Frame::OutputLease(v1::OutputLease { command: command.as_bytes().to_vec(), until, over })
+            }
             ControlFrame::Refused { reason, message } => {
                 Frame::Refused(v1::Refused { reason: reason_number(reason).into(), message })
             }

@@ -18,5 +18,7 @@ pub const SEALED_VALUE_BYTES_MAX: usize = envelope::limits::SECRET_BYTES_MAX + e
 pub const SEALED_NAME_BYTES_MAX: usize = 256;
 /// Largest piece of progress text, in bytes.
 pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// Largest piece of a command's stream, in bytes.
+pub const OUTPUT_BYTES_MAX: usize = session::limits::OUTPUT_BYTES_MAX;
 /// Longest message of a refusal, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024;

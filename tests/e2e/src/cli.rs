@@ -119,6 +119,12 @@ impl Running {
         text(&self.stderr)
     }
 
+    /// What it said on standard output so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        text(&self.stdout)
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

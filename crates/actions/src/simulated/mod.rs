@@ -11,4 +11,4 @@ mod port;
 
 pub use engine::{Behaviour, SimulatedEngine, SimulatedImage};
 pub use places::SimulatedPlaces;
-pub use port::{Death, Point, SimulatedPort, SimulatedWorld, drive};
+pub use port::{Death, Point, SimulatedPort, SimulatedWorld, Surprise, drive};

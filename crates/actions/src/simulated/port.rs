@@ -12,7 +12,7 @@ use ids::{BootMs, DurationMs, UnixMs};
 use super::SimulatedEngine;
 use crate::{
     effect::{Effect, EffectError, EffectErrorKind, Observation},
-    port::ActionPort,
+    port::{ActionPort, LogPiece, LogStart, StreamRecord},
 };
 
 /// What outlives a process: the engine, the journal, and time.
@@ -39,6 +39,15 @@ pub enum Death {
     After(Point),
 }
 
+/// Something that happens to the host by itself.
+pub type Surprise = fn(&mut SimulatedWorld);
+
+/// A log that is being followed.
+struct OpenLog {
+    id: String,
+    started_at: String,
+}
+
 /// One process's doors.
 pub struct SimulatedPort<'w> {
     world: &'w mut SimulatedWorld,
@@ -52,6 +61,14 @@ pub struct SimulatedPort<'w> {
     pub progress: Vec<String>,
     /// What was done, in short, call by call.
     pub calls: Vec<String>,
+    /// What it put on its stream.
+    pub streamed: Vec<StreamRecord>,
+    /// Until when somebody watches its stream.
+    pub watched_until: BootMs,
+    /// What others do to the host, and when; the earliest last.
+    pub surprises: Vec<(BootMs, Surprise)>,
+    logs: Vec<OpenLog>,
+    waiting: Vec<LogPiece>,
     next: u64,
 }
 
@@ -66,6 +83,11 @@ impl<'w> SimulatedPort<'w> {
             journal_fails_from: None,
             progress: Vec::new(),
             calls: Vec::new(),
+            streamed: Vec::new(),
+            watched_until: BootMs(u64::MAX),
+            surprises: Vec::new(),
+            logs: Vec::new(),
+            waiting: Vec::new(),
             next: 0,
         }
     }
@@ -74,6 +96,15 @@ impl<'w> SimulatedPort<'w> {
     #[must_use]
     pub const fn points(&self) -> u64 {
         self.next
+    }
+
+    fn surprise(&mut self) {
+        while let Some((at, surprise)) = self.surprises.last().copied()
+            && at <= self.world.clock
+        {
+            self.surprises.pop();
+            surprise(self.world);
+        }
     }
 
     async fn die_if(&self, death: Death) {
@@ -94,6 +125,57 @@ impl ActionPort for SimulatedPort<'_> {
         let answer = self.world.engine.perform(self.world.clock, &effect);
         self.die_if(Death::After(point)).await;
         answer
+    }
+
+    async fn logs_open(&mut self, name: &str, id: &str, start: LogStart) -> Result<(), EffectError> {
+        self.calls.push(format!("container follow {name}"));
+        self.world.clock.0 += 1;
+        let containers = self.world.engine.containers(self.world.clock);
+        let found = containers.into_iter().find(|container| container.name == name && container.id == id);
+        let found = found
+            .ok_or_else(|| EffectError { kind: EffectErrorKind::NotFound, message: format!("no container {name}") })?;
+        let line = |text: String| LogPiece::Line {
+            container: id.to_owned(),
+            time: found.started_at.clone(),
+            text,
+            cut: false,
+        };
+        let number = |time: &str| time.parse::<u64>().unwrap_or_default();
+        // Each start of a container writes one line.
+        if start.tail != Some(0) && start.after.as_ref().is_none_or(|after| number(&found.started_at) > number(after)) {
+            self.waiting.push(line(format!("{} started at {}", found.service, found.started_at)));
+        }
+        self.logs.push(OpenLog { id: id.to_owned(), started_at: found.started_at.clone() });
+        Ok(())
+    }
+
+    async fn logs_next(&mut self, span: DurationMs) -> Vec<LogPiece> {
+        if self.waiting.is_empty() {
+            self.world.clock = self.world.clock.plus(span);
+            self.surprise();
+        }
+        let mut pieces = core::mem::take(&mut self.waiting);
+        let containers = self.world.engine.containers(self.world.clock);
+        self.logs.retain(|log| {
+            let goes_on = containers.iter().any(|container| {
+                let runs = matches!(container.run, crate::effect::RunState::Running);
+                container.id == log.id && runs && container.started_at == log.started_at
+            });
+            if !goes_on {
+                pieces.push(LogPiece::Ended { container: log.id.clone(), error: None });
+            }
+            goes_on
+        });
+        pieces
+    }
+
+    fn stream(&mut self, record: StreamRecord) -> bool {
+        self.streamed.push(record);
+        false
+    }
+
+    fn watched_until(&self) -> BootMs {
+        self.watched_until
     }
 
     async fn record_write(&mut self, key: &str, record: Option<Vec<u8>>) -> Result<(), EffectError> {

@@ -21,6 +21,7 @@ fn check<T: schemars::JsonSchema + Action>(folder: &str, readme: &str) {
 fn schema_files_agree_with_the_types() {
     check::<crate::app_deploy::AppDeploy>("app_deploy", include_str!("../app_deploy/README.md"));
     check::<crate::app_logs::AppLogs>("app_logs", include_str!("../app_logs/README.md"));
+    check::<crate::app_logs_follow::AppLogsFollow>("app_logs_follow", include_str!("../app_logs_follow/README.md"));
     check::<crate::app_plan::AppPlan>("app_plan", include_str!("../app_plan/README.md"));
     check::<crate::app_remove::AppRemove>("app_remove", include_str!("../app_remove/README.md"));
     check::<crate::app_restart::AppRestart>("app_restart", include_str!("../app_restart/README.md"));

@@ -10,6 +10,7 @@ use envelope::{
     messages::{Order, ReportStatus, SealedValue},
     seal::{SealContext, SealError, SealingSecretKey, check_sealed_values},
 };
+use futures_util::stream::SelectAll;
 use host::Engine;
 use ids::{AppName, CommandId, DurationMs, OperationId};
 use journal::{Journal, JournalError};
@@ -28,6 +29,7 @@ use zeroize::Zeroizing;
 use super::{
     port::{HostPort, SharedOutput},
     result,
+    stream::{Lease, Piece, Stream},
 };
 use crate::limits;
 
@@ -66,15 +68,20 @@ pub(super) struct Executor {
     tasks: JoinSet<End>,
     running: HashMap<Id, Running>,
     cancels: HashMap<CommandId, watch::Sender<bool>>,
+    leases: HashMap<CommandId, watch::Sender<Lease>>,
+    pieces: mpsc::Sender<Piece>,
     sender: mpsc::Sender<ExecutorEvent>,
     events: mpsc::Receiver<ExecutorEvent>,
 }
 
 impl Executor {
-    pub(super) fn new(tools: Tools) -> Self {
+    /// With it come the pieces of commands' streams. One waits at a time: what was taken is on its way.
+    pub(super) fn new(tools: Tools) -> (Self, mpsc::Receiver<Piece>) {
         let (sender, events) = mpsc::channel(limits::EXECUTOR_EVENTS_MAX);
         let tools = Arc::new(tools);
-        Self { tools, tasks: JoinSet::new(), running: HashMap::new(), cancels: HashMap::new(), sender, events }
+        let (pieces, pieces_taken) = mpsc::channel(1);
+        let (tasks, running, cancels, leases) = (JoinSet::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        (Self { tools, tasks, running, cancels, leases, pieces, sender, events }, pieces_taken)
     }
 
     /// Runs it. Its end comes out of [`Executor::next`].
@@ -86,7 +93,18 @@ impl Executor {
         tracing::info!(%command, action, resumed = start.resumed, "command started");
         let (cancel, cancelled) = watch::channel(false);
         self.cancels.insert(command, cancel);
-        let task = execute(start, self.tools.clone(), policy, cancelled, self.sender.clone());
+        let (renew, lease) = watch::channel(Lease::first());
+        self.leases.insert(command, renew);
+        let streams = self.running.values().filter(|running| running.action == FOLLOW).count();
+        let doors = Doors {
+            tools: self.tools.clone(),
+            cancelled,
+            events: self.sender.clone(),
+            lease,
+            pieces: self.pieces.clone(),
+            may_stream: streams < actions::limits::STREAMS_MAX,
+        };
+        let task = execute(start, doors, policy);
         let id = self.tasks.spawn(task).id();
         self.running.insert(id, Running { command, action, reads_only });
     }
@@ -96,6 +114,13 @@ impl Executor {
         if let Some(cancel) = self.cancels.get(&command) {
             tracing::info!(%command, "command asked to stop");
             cancel.send_replace(true);
+        }
+    }
+
+    /// Somebody watches a running command's stream, or nobody does any more.
+    pub(super) fn lease(&self, command: CommandId, until: u64, over: bool) {
+        if let Some(lease) = self.leases.get(&command) {
+            lease.send_modify(|lease| *lease = lease.renewed(until, over));
         }
     }
 
@@ -124,6 +149,7 @@ impl Executor {
         };
         let running = self.running.remove(&id).expect("invariant: every task was entered when it was spawned");
         self.cancels.remove(&running.command);
+        self.leases.remove(&running.command);
         let end = end.unwrap_or_else(|| broke_down(&running));
         tracing::info!(command = %running.command, action = running.action, status = ?end.status, "command ended");
         ExecutorEvent::Finished { command: running.command, end }
@@ -134,6 +160,7 @@ impl Executor {
         self.tasks.shutdown().await;
         self.running.clear();
         self.cancels.clear();
+        self.leases.clear();
     }
 }
 
@@ -152,43 +179,90 @@ fn broke_down(running: &Running) -> End {
     end_message(status, &message, &Value::Null)
 }
 
-async fn execute(
-    start: StartCommand,
+/// The action whose output is a stream.
+const FOLLOW: &str = "app.logs.follow";
+
+/// What one command is given.
+struct Doors {
     tools: Arc<Tools>,
-    policy: Policy,
     cancelled: watch::Receiver<bool>,
     events: mpsc::Sender<ExecutorEvent>,
-) -> End {
-    let order = &start.command.order;
+    lease: watch::Receiver<Lease>,
+    pieces: mpsc::Sender<Piece>,
+    may_stream: bool,
+}
+
+/// Where the values stand that a command's app may write.
+pub(super) struct Known {
+    tools: Arc<Tools>,
+    order: Order,
+    app: Option<AppName>,
+}
+
+impl Known {
+    /// Hides the values of the app's present releases.
+    pub(super) async fn masker(&self) -> Masker {
+        let remembered = remembered(self.app.as_ref(), &self.order, &self.tools).await;
+        let masker = Masker::new(remembered.iter().map(|value| value.as_str()));
+        masker.except_open(self.app.as_ref().map_or("", AppName::as_str))
+    }
+}
+
+async fn execute(start: StartCommand, doors: Doors, policy: Policy) -> End {
+    let (order, tools, events) = (&start.command.order, &doors.tools, &doors.events);
     let request = match Request::decode(&order.action, order.action_version, &order.parameters) {
         Ok(request) => request,
         Err(error) => return end_message(ReportStatus::Failed, &error.to_string(), &Value::Null),
     };
-    let mut context = match context(&start, &request, &tools, policy) {
+    let streams = order.action.as_str() == FOLLOW && !order.dry_run;
+    if streams && !doors.may_stream {
+        let most = actions::limits::STREAMS_MAX;
+        let message = format!("{most} streams run on this host already; end one of them, or use app.logs");
+        return end_message(ReportStatus::Failed, &message, &Value::Null);
+    }
+    let mut context = match context(&start, &request, tools, policy) {
         Ok(context) => context,
         Err(error) => {
             let message = format!("{error}; nothing was done. Order it again, so that the values are sealed anew");
             return end_message(ReportStatus::Failed, &message, &Value::Null);
         }
     };
-    context.remembered = remembered(&request, order, &tools).await;
+    context.remembered = remembered(request.app(), order, tools).await;
     let known = context.secrets.values().chain(&context.remembered);
     let masker = Masker::new(known.map(|value| value.as_str()));
     // The app's name stands in every message, and is no secret whatever a variable says.
     let masker = Arc::new(masker.except_open(request.app().map_or("", AppName::as_str)));
-    let output = Arc::new(SharedOutput::default());
+    let (output, stream) = (Arc::new(SharedOutput::default()), Arc::new(Stream::default()));
     let mut port = HostPort {
         engine: tools.engine.clone(),
         journal: tools.journal.clone(),
         events: events.clone(),
-        cancelled,
+        cancelled: doors.cancelled.clone(),
         masker: masker.clone(),
         output: output.clone(),
+        known: Known { tools: tools.clone(), order: order.clone(), app: request.app().cloned() },
+        stream: stream.clone(),
+        lease: doors.lease.clone(),
+        logs: SelectAll::new(),
     };
     let run = request.run(&context, &mut port);
-    let outcome = watched(run, hard_limit(&request), &output, order.command, &events).await;
-    hand_on(&output, order.command, &events).await;
-    let (output_sha256, output_truncated) = output.lock().finish();
+    let run = watched(run, hard_limit(&request), &output, order.command, events);
+    let mut outcome = tokio::select! {
+        outcome = run => outcome,
+        () = stream.pump(order.command, doors.lease.clone(), &doors.pieces), if streams => None,
+    };
+    hand_on(&output, order.command, events).await;
+    let (mut output_sha256, mut output_truncated) = output.lock().finish();
+    if streams {
+        stream.drain(order.command, doors.lease, &doors.pieces).await;
+        let sent = stream.sent();
+        (output_sha256, output_truncated) = (sent.sha256, sent.lost > 0);
+        if let Some(Value::Object(result)) = outcome.as_mut().map(|outcome| &mut outcome.result) {
+            result.insert("output_bytes".to_owned(), sent.bytes.into());
+            result.insert("output_sha256".to_owned(), sent.sha256.to_string().into());
+            result.insert("lost_lines".to_owned(), sent.lost.into());
+        }
+    }
     let (status, result) = match outcome {
         Some(outcome) => result::encode(outcome, &masker),
         None => {
@@ -318,8 +392,8 @@ fn open_for(
 
 /// The values of the app's releases that may run now. Its containers know them, and may write them into
 /// the logs that this command reads, which brings no values itself.
-async fn remembered(request: &Request, order: &Order, tools: &Tools) -> Vec<Zeroizing<String>> {
-    let Some(app) = request.app() else { return Vec::new() };
+async fn remembered(app: Option<&AppName>, order: &Order, tools: &Tools) -> Vec<Zeroizing<String>> {
+    let Some(app) = app else { return Vec::new() };
     let record = tools.journal.record_read(&release::app_key(app)).await;
     // A journal that cannot be read ends the agent at the action's own first look into it.
     let Ok(Some(record)) = record else { return Vec::new() };

@@ -43,6 +43,8 @@ pub(super) enum LinkEvent {
 /// One connection in use.
 struct Carried {
     outgoing: mpsc::Sender<AgentFrame>,
+    /// Pieces of streams: sent when nothing else waits.
+    output: mpsc::Sender<AgentFrame>,
     incoming: mpsc::Receiver<ControlFrame>,
     task: JoinHandle<LinkError>,
     since: BootMs,
@@ -119,11 +121,20 @@ impl Link {
     /// Without a connection the frame is dropped; the loop says it again in the next one.
     pub(super) fn send(&mut self, frame: AgentFrame) -> bool {
         let State::Up(carried) = &self.state else { return true };
-        let lossy = matches!(frame, AgentFrame::Progress { .. });
-        match carried.outgoing.try_send(frame) {
+        let lossy = matches!(frame, AgentFrame::Progress { .. } | AgentFrame::Output { .. });
+        let lane = if matches!(frame, AgentFrame::Output { .. }) { &carried.output } else { &carried.outgoing };
+        match lane.try_send(frame) {
             Err(mpsc::error::TrySendError::Full(_)) => lossy,
             // Ended: that event is on its way.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => true,
+        }
+    }
+
+    /// The lane of streams of the present connection, to wait for room in.
+    pub(super) fn output_lane(&self) -> Option<mpsc::Sender<AgentFrame>> {
+        match &self.state {
+            State::Up(carried) => Some(carried.output.clone()),
+            State::Waiting { .. } | State::Dialling { .. } | State::Closing { .. } => None,
         }
     }
 
@@ -156,7 +167,7 @@ impl Link {
     pub(super) async fn shut_down(self) {
         let task = match self.state {
             State::Up(carried) => {
-                drop((carried.outgoing, carried.incoming));
+                drop((carried.outgoing, carried.output, carried.incoming));
                 carried.task
             }
             State::Closing { task, .. } => task,
@@ -181,9 +192,10 @@ impl Link {
     fn carry(&mut self, address: String, connection: Connection) -> LinkEvent {
         let exporter = connection.exporter;
         let (outgoing, to_send) = mpsc::channel(limits::OUTGOING_FRAMES_MAX);
+        let (output, output_to_send) = mpsc::channel(limits::OUTPUT_FRAMES_MAX);
         let (received, incoming) = mpsc::channel(limits::INCOMING_FRAMES_MAX);
-        let task = tokio::spawn(carry(connection, to_send, received));
-        self.state = State::Up(Carried { outgoing, incoming, task, since: host::clock::boot_now() });
+        let task = tokio::spawn(carry(connection, to_send, output_to_send, received));
+        self.state = State::Up(Carried { outgoing, output, incoming, task, since: host::clock::boot_now() });
         LinkEvent::Up { exporter, address }
     }
 }
@@ -205,11 +217,19 @@ async fn dial_any(directions: Directions) -> Dialled {
 async fn carry(
     connection: Connection,
     mut to_send: mpsc::Receiver<AgentFrame>,
+    mut output: mpsc::Receiver<AgentFrame>,
     received: mpsc::Sender<ControlFrame>,
 ) -> LinkError {
     let Connection { sender, mut receiver, .. } = connection;
     let write = async move {
-        while let Some(frame) = to_send.recv().await {
+        loop {
+            // Reports and acceptances never wait behind what somebody watches.
+            let frame = tokio::select! {
+                biased;
+                Some(frame) = to_send.recv() => frame,
+                Some(frame) = output.recv() => frame,
+                else => break,
+            };
             if sender.send(frame).await.is_err() {
                 // The reading half learns why, and says it.
                 std::future::pending::<()>().await;

@@ -17,5 +17,6 @@ mod result;
 mod shell;
 mod start;
 mod status;
+mod stream;
 
 pub(crate) use start::{RunError, run};

@@ -9,9 +9,13 @@ use std::{
 use actions::{
     effect::{Effect, EffectError, EffectErrorKind, Observation},
     mask::Masker,
-    port::ActionPort,
+    port::{ActionPort, LogPiece, LogStart, StreamRecord},
 };
-use host::{Engine, clock};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use host::{Engine, LogLine, clock};
 use ids::{BootMs, DurationMs, UnixMs};
 use journal::{Journal, JournalError};
 use tokio::{
@@ -19,8 +23,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{executor::ExecutorEvent, output::Output};
-use crate::failure::words;
+use super::{
+    executor::{ExecutorEvent, Known},
+    output::Output,
+    stream::{Lease, Stream},
+};
+use crate::{failure::words, limits};
 
 /// The output of a running command, shared between the action and the task that hands it on.
 #[derive(Default)]
@@ -49,11 +57,16 @@ pub(super) struct HostPort {
     pub(super) cancelled: watch::Receiver<bool>,
     pub(super) masker: Arc<Masker>,
     pub(super) output: Arc<SharedOutput>,
+    /// What is to be masked in a stream; read again for each log that is opened.
+    pub(super) known: Known,
+    pub(super) stream: Arc<Stream>,
+    pub(super) lease: watch::Receiver<Lease>,
+    pub(super) logs: SelectAll<BoxStream<'static, LogPiece>>,
 }
 
 impl HostPort {
     /// The journal failed: the action must stop, and so must the agent.
-    async fn journal_failed(&self, error: JournalError) -> EffectError {
+    async fn journal_failed(&mut self, error: JournalError) -> EffectError {
         let message = words(&error);
         let _ = self.events.send(ExecutorEvent::JournalFailed(error)).await;
         EffectError { kind: EffectErrorKind::Journal, message }
@@ -65,6 +78,43 @@ impl ActionPort for HostPort {
         let (masker, output) = (self.masker.clone(), self.output.clone());
         let mut progress = move |line: String| output.push(&masker.mask(&line));
         self.engine.perform(effect, &mut progress).await
+    }
+
+    async fn logs_open(&mut self, name: &str, id: &str, start: LogStart) -> Result<(), EffectError> {
+        // A deploy under way brings values of its own, and its containers may write them.
+        self.masker = Arc::new(self.known.masker().await);
+        let lines = self.engine.log_follow(name, &start).await?;
+        let (container, ended) = (id.to_owned(), LogPiece::Ended { container: id.to_owned(), error: None });
+        let pieces = lines.map(move |line| match line {
+            Ok(LogLine { time, text, cut }) => LogPiece::Line { container: container.clone(), time, text, cut },
+            Err(error) => LogPiece::Ended { container: container.clone(), error: Some(error.message) },
+        });
+        self.logs.push(pieces.chain(stream::iter([ended])).boxed());
+        Ok(())
+    }
+
+    async fn logs_next(&mut self, span: DurationMs) -> Vec<LogPiece> {
+        let first = tokio::select! {
+            Some(piece) = self.logs.next() => Some(piece),
+            () = sleep(Duration::from_millis(span.0)) => None,
+            _ = self.cancelled.wait_for(|cancelled| *cancelled) => None,
+            // Nobody watching any more is a reason to look up at once.
+            _ = self.lease.wait_for(|lease| lease.ends_at <= clock::boot_now()) => None,
+        };
+        let mut pieces = Vec::from_iter(first);
+        while !pieces.is_empty() && pieces.len() < limits::LOG_BATCH_MAX {
+            let Some(Some(piece)) = self.logs.next().now_or_never() else { break };
+            pieces.push(piece);
+        }
+        pieces
+    }
+
+    fn stream(&mut self, record: StreamRecord) -> bool {
+        self.stream.push(record, &self.masker)
+    }
+
+    fn watched_until(&self) -> BootMs {
+        self.lease.borrow().ends_at
     }
 
     async fn record_write(&mut self, key: &str, record: Option<Vec<u8>>) -> Result<(), EffectError> {

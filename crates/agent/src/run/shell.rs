@@ -12,6 +12,7 @@ use session::agent::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time::{sleep, timeout},
 };
 
@@ -21,6 +22,7 @@ use super::{
     executor::{Executor, ExecutorEvent},
     link::{Directions, Link, LinkEvent},
     status::StatusKeeper,
+    stream::Piece,
 };
 use crate::{
     admission::HostAdmission,
@@ -80,6 +82,7 @@ enum Happened {
     Signal(&'static str),
     Written(WriteId, Result<(), JournalError>),
     Executor(ExecutorEvent),
+    Piece(Piece),
     Link(LinkEvent),
     Time,
 }
@@ -90,6 +93,8 @@ pub(super) struct Shell {
     journal: Journal,
     writes: FuturesOrdered<BoxFuture<'static, (WriteId, Result<(), JournalError>)>>,
     executor: Executor,
+    /// Pieces of running commands' streams.
+    pieces: mpsc::Receiver<Piece>,
     link: Link,
     roots: Roots,
     keeper: StatusKeeper,
@@ -104,13 +109,13 @@ impl Shell {
         agent: AgentLoop,
         admission: HostAdmission,
         journal: Journal,
-        executor: Executor,
+        (executor, pieces): (Executor, mpsc::Receiver<Piece>),
         roots: Roots,
         keeper: StatusKeeper,
         boot: BootId,
     ) -> Self {
         let (writes, link, address) = (FuturesOrdered::new(), Link::new(), String::new());
-        Self { agent, admission, journal, writes, executor, link, roots, keeper, boot, wake: None, address }
+        Self { agent, admission, journal, writes, executor, pieces, link, roots, keeper, boot, wake: None, address }
     }
 
     /// Runs until a signal comes or the journal fails.
@@ -137,11 +142,13 @@ impl Shell {
         loop {
             let sleep_for = self.keep_status();
             let may_read = self.agent.may_read();
+            let lane = self.link.output_lane().filter(|_| self.agent.takes_output());
             let happened = tokio::select! {
                 _ = terminate.recv() => Happened::Signal("SIGTERM"),
                 _ = interrupt.recv() => Happened::Signal("SIGINT"),
                 Some((id, result)) = self.writes.next(), if !self.writes.is_empty() => Happened::Written(id, result),
                 event = self.executor.next() => Happened::Executor(event),
+                piece = piece(&mut self.pieces, lane) => Happened::Piece(piece),
                 event = self.link.next(&self.roots.directions, may_read) => Happened::Link(event),
                 () = sleep(sleep_for) => Happened::Time,
             };
@@ -155,6 +162,7 @@ impl Shell {
                     Some(Input::Progress { command, text })
                 }
                 Happened::Executor(ExecutorEvent::Finished { command, end }) => Some(Input::Finished { command, end }),
+                Happened::Piece(Piece { command, offset, text }) => Some(Input::Output { command, offset, text }),
                 Happened::Link(event) => self.link_event(event),
                 Happened::Time => Some(Input::Tick),
             };
@@ -198,6 +206,7 @@ impl Shell {
                 self.executor.start(*start, policy);
             }
             Effect::Cancel(command) => self.executor.cancel(command),
+            Effect::OutputLease { command, until, over } => self.executor.lease(command, until, over),
             Effect::WakeAt(at) => self.wake = Some(at),
             Effect::Event(event) => self.event(event),
         }
@@ -335,7 +344,7 @@ impl Shell {
     /// Closes the stream, makes durable what was asked for, and leaves running actions to their records,
     /// as a crash would.
     async fn end(self, ended: Ended) -> Result<(), RunError> {
-        let Self { agent, mut executor, link, mut writes, journal, mut keeper, .. } = self;
+        let Self { agent, mut executor, pieces, link, mut writes, journal, mut keeper, .. } = self;
         let result = match ended {
             Ended::Signal(name) => {
                 let running = executor.running().len();
@@ -346,7 +355,7 @@ impl Shell {
         };
         link.shut_down().await;
         executor.abandon().await;
-        drop((agent, executor));
+        drop((agent, executor, pieces));
         let flush = async {
             while let Some((_, Ok(()))) = writes.next().await {}
             journal.close().await;
@@ -359,4 +368,15 @@ impl Shell {
         keeper.connection(ConnectionStatus::Stopped { since: now.wall }, now);
         result
     }
+}
+
+/// The next piece of a stream, once the connection has room for it; never while there is none. Cancel-safe.
+async fn piece(pieces: &mut mpsc::Receiver<Piece>, lane: Option<mpsc::Sender<session::frames::AgentFrame>>) -> Piece {
+    if let Some(lane) = lane
+        && let Ok(_room) = lane.reserve().await
+        && let Some(piece) = pieces.recv().await
+    {
+        return piece;
+    }
+    std::future::pending().await
 }

@@ -50,20 +50,12 @@ pub(crate) enum App {
     /// Stop an app's containers and start them again
     #[command(after_help = "Example:\n  serverflow app restart shop --service web")]
     Restart(Lifecycle),
-    /// Print an app's last log lines
-    #[command(after_help = "Example:\n  serverflow app logs shop --service web --tail 50")]
-    Logs {
-        /// Name of the app
-        app: AppName,
-        /// Only this service
-        #[arg(long, value_name = "NAME")]
-        service: Option<ServiceName>,
-        /// Lines per service, counted from the end, up to 2000
-        #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=2000))]
-        tail: Option<u32>,
-        #[command(flatten)]
-        hosts: SomeHosts,
-    },
+    /// Print an app's last log lines, or follow them
+    #[command(
+        after_help = "With --follow and --json, each line is a document of its own; the last one is the end.\n\n\
+        Example:\n  serverflow app logs shop --service web --tail 50\n  serverflow app logs shop -f --since 10m"
+    )]
+    Logs(Logs),
     /// Remove an app from its hosts; its volumes stay
     #[command(after_help = "Example:\n  serverflow app remove shop --host web-2")]
     Remove {
@@ -75,6 +67,26 @@ pub(crate) enum App {
         #[arg(long)]
         detach: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Name of the app
+    pub(crate) app: AppName,
+    /// Go on with what is written, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only this service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<ServiceName>,
+    /// Lines per service, counted from the end, up to 2000
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) tail: Option<u32>,
+    /// Of those, only what was written in the last so long, up to 7d
+    #[arg(long, value_name = "SPAN", value_parser = spans::since_seconds, requires = "follow")]
+    pub(crate) since: Option<u64>,
+    #[command(flatten)]
+    pub(crate) hosts: SomeHosts,
 }
 
 #[derive(Debug, Args)]

@@ -7,15 +7,16 @@ use envelope::{audit::AuditKind, root::TrustedRoot};
 use ids::{CommandId, Sequence, UnixMs};
 use session::{
     control::{Authenticated, boots_after},
-    frames::{RefusalCode, Stage},
+    frames::{ControlFrame, RefusalCode, Stage},
 };
 
-use super::{Effect, HostSession, Note, lane::After};
+use super::{Effect, HostSession, Note, Phase, lane::After};
 use crate::{
     command::CommandEvent,
     limits,
     model::CommandStatus,
-    ports::{Event, Write},
+    operation::{FOLLOW, streams},
+    ports::{Event, StreamLease, StreamPiece, Write},
     record,
 };
 
@@ -118,6 +119,26 @@ impl HostSession {
             text.push('…');
         }
         self.out.push(Effect::Publish(Event::Progress { command, operation, host, text }));
+    }
+
+    /// A piece of a command's stream: passed on as it is. What it may bring at once is bounded by the lease.
+    pub(super) fn output(&mut self, command: CommandId, offset: u64, text: String) {
+        let host = self.host_id();
+        let streams = self.slot_mut(command).is_some_and(|slot| streams(&slot.command));
+        if streams {
+            self.out.push(Effect::Output(StreamPiece { host, command, offset, text }));
+        }
+    }
+
+    /// Somebody watches: the host is told, if the command is under way there. Agents that do not have
+    /// the action never hear of leases.
+    pub(super) fn stream_lease(&mut self, lease: StreamLease) {
+        let StreamLease { command, until, over } = lease;
+        let knows_leases = self.peer.authenticated.actions.iter().any(|action| action.name.as_str() == FOLLOW);
+        let streams = self.slot_mut(command).is_some_and(|slot| streams(&slot.command));
+        if self.phase == Phase::Open && knows_leases && streams {
+            self.send(ControlFrame::OutputLease { command, until, over });
+        }
     }
 
     /// The agent has newer root metadata than this control plane: a restored or lagging one. It is

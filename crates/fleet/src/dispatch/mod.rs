@@ -175,6 +175,7 @@ impl HostSession {
                 RefusalCode::Unavailable,
                 "what this session rests on (root metadata, the host's name) has changed; dial again",
             ),
+            Input::StreamLease(lease) => self.stream_lease(lease),
             Input::Revoked => self.close(RefusalCode::HostRefused, opening::REVOKED),
             Input::Superseded => self.close(RefusalCode::Superseded, "a newer session of this host took over"),
             Input::ShuttingDown => self.close(RefusalCode::Unavailable, "the control plane shuts down; dial again"),
@@ -199,6 +200,7 @@ impl HostSession {
         match frame {
             AgentFrame::Accepted { command, sequence, stage } => self.accepted(command, sequence, stage),
             AgentFrame::Progress { command, text } => self.progress(command, text, now),
+            AgentFrame::Output { command, offset, text } => self.output(command, offset, text),
             AgentFrame::Report(envelope) => self.reports.push_back(envelope),
             AgentFrame::RootChain(chain) => self.root_chain(&chain, now),
             AgentFrame::Hello(_)

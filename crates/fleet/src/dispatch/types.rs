@@ -15,7 +15,7 @@ use session::{
 
 use crate::{
     model::{Command, Host, Operation},
-    ports::{Event, StoreError, Write, Written},
+    ports::{Event, StoreError, StreamLease, StreamPiece, Write, Written},
 };
 
 /// What a session starts from.
@@ -51,6 +51,8 @@ pub enum Input {
     AuditHead(Vec<u8>),
     /// Newer root metadata is in force: this session ends, and the next is judged by it.
     RootChanged,
+    /// Whoever watches a command's stream says so.
+    StreamLease(StreamLease),
     /// The host was revoked.
     Revoked,
     /// A newer session of the same host was authenticated.
@@ -82,6 +84,8 @@ pub enum Effect {
     Write(WriteId, Box<Write>),
     /// Tell whoever watches.
     Publish(Event),
+    /// A piece of a command's stream, for whoever watches it.
+    Output(StreamPiece),
     /// Something for the control plane's log.
     Note(Note),
     /// The agent brought newer root metadata, now durable: it is in force, for every session.

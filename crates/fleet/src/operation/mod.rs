@@ -183,6 +183,15 @@ pub enum AppTargetError {
     },
 }
 
+/// The action whose output is a stream.
+pub(crate) const FOLLOW: &str = "app.logs.follow";
+
+/// Whether a command's output is a stream that somebody may watch.
+#[must_use]
+pub fn streams(command: &crate::model::Command) -> bool {
+    command.order.action.as_str() == FOLLOW && !command.order.dry_run
+}
+
 /// The hosts an app's verb acts on: every instance, or the one on `host` (a name). App names are
 /// unique in the fleet; an app has at most one instance per host.
 ///

@@ -36,8 +36,13 @@ impl Session {
     }
 }
 
+/// Whether that is the engine's word for a log driver whose logs cannot be read back.
+pub(super) fn has_no_readable_log(message: &str) -> bool {
+    message.contains("logging driver does not support reading")
+}
+
 fn unreadable(failed: EffectError, name: &str) -> EffectError {
-    if failed.message.contains("logging driver does not support reading") {
+    if has_no_readable_log(&failed.message) {
         return failure::error(
             EffectErrorKind::Refused,
             format!(

@@ -33,6 +33,8 @@ pub enum Input {
     Persisted(WriteId),
     /// A running command says something to whoever watches (already masked).
     Progress { command: CommandId, text: String },
+    /// A piece of a running command's stream (already masked), within what its lease allows.
+    Output { command: CommandId, offset: u64, text: String },
     /// A running command ended (already masked).
     Finished { command: CommandId, end: End },
     /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
@@ -66,6 +68,8 @@ pub enum Effect {
     Start(Box<StartCommand>),
     /// Ask a running command to stop and put things back.
     Cancel(CommandId),
+    /// Somebody watches a running command's stream, or (`over`) nobody does any more.
+    OutputLease { command: CommandId, until: u64, over: bool },
     /// Wake the loop with `Tick` at this boot time at the latest.
     WakeAt(BootMs),
     /// Something an operator of this host should see in the log.

@@ -139,6 +139,7 @@ impl AgentLoop {
             Input::Disconnected => self.connection = None,
             Input::Persisted(id) => self.persisted(&turn, id),
             Input::Progress { command, text } => self.progress(command, text),
+            Input::Output { command, offset, text } => self.output(command, offset, text),
             Input::Finished { command, end } => self.finished(now, command, end),
             Input::Tick => {}
         }
@@ -155,6 +156,12 @@ impl AgentLoop {
     pub fn may_read(&self) -> bool {
         let held = self.connection.as_ref().map_or(0, |connection| connection.held.len());
         held < limits::HELD_FRAMES_MAX && self.writes.len() < limits::PENDING_WRITES_MAX
+    }
+
+    /// Whether a piece of a stream handed in now would be sent. Until then it is better kept back.
+    #[must_use]
+    pub fn takes_output(&self) -> bool {
+        self.is_live()
     }
 
     /// The quarantine this agent is in, for `status` and `doctor`.
@@ -251,7 +258,10 @@ impl AgentLoop {
     /// Frames that must wait go behind those that wait already; others are handled at once.
     fn receive(&mut self, turn: &Turn<'_, impl Admission>, frame: ControlFrame) {
         let Some(connection) = &self.connection else { return };
-        let urgent = matches!(frame, ControlFrame::ReportAcknowledged { .. } | ControlFrame::Refused { .. });
+        let urgent = matches!(
+            frame,
+            ControlFrame::ReportAcknowledged { .. } | ControlFrame::Refused { .. } | ControlFrame::OutputLease { .. }
+        );
         let blocked = !connection.held.is_empty() || self.roots_next.is_some();
         if !urgent && (blocked || self.must_wait(&frame, 0)) {
             let Some(connection) = &mut self.connection else { return };
@@ -298,6 +308,9 @@ impl AgentLoop {
             (Phase::Live(_), ControlFrame::Deliver { command, sealed }) => self.deliver(turn, &command, sealed),
             (Phase::Live(_), ControlFrame::ReportAcknowledged { sequence, sha256 }) => {
                 self.report_acknowledged(sequence, sha256);
+            }
+            (Phase::Live(_), ControlFrame::OutputLease { command, until, over }) => {
+                self.output_lease(command, until, over);
             }
             (Phase::Live(_), ControlFrame::AuditHead(bytes)) => self.audit_head(&bytes),
             (_, frame) => {

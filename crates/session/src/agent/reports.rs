@@ -92,4 +92,19 @@ impl AgentLoop {
             self.send(AgentFrame::Progress { command, text });
         }
     }
+
+    /// A piece of a running command's stream. Nothing rests on it, and nothing is kept of it.
+    pub(super) fn output(&mut self, command: CommandId, offset: u64, text: String) {
+        let running = self.jobs.get(&command).is_some_and(|job| job.state == JobState::Running);
+        if running && self.is_live() && text.len() <= limits::OUTPUT_BYTES_MAX {
+            self.send(AgentFrame::Output { command, offset, text });
+        }
+    }
+
+    /// Somebody watches, or nobody does any more. Of a command that does not run it means nothing.
+    pub(super) fn output_lease(&mut self, command: CommandId, until: u64, over: bool) {
+        if self.jobs.get(&command).is_some_and(|job| job.state == JobState::Running) {
+            self.out.push(Effect::OutputLease { command, until, over });
+        }
+    }
 }

@@ -110,6 +110,7 @@ impl Host {
                 Effect::Close { retry, why } => self.closed.push((retry, why)),
                 Effect::Persist(id, write) => self.unsynced.push_back((id, write)),
                 Effect::Start(start) => self.begin(&start),
+                Effect::OutputLease { .. } => {}
                 Effect::Cancel(command) => {
                     assert!(self.running.contains_key(&command), "only what runs can be stopped");
                     self.cancelled.push(command);

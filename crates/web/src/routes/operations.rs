@@ -41,7 +41,7 @@ use crate::{
     problem::{ApiError, Kind},
     routes::{bundle, hosts},
     state::Shared,
-    view,
+    streams, view,
 };
 
 /// A request, taken apart and not yet judged.
@@ -397,6 +397,16 @@ pub(super) async fn watch(
 ) -> Result<Response, ApiError> {
     shared.store.operation(id).await?.ok_or_else(|| not_found(id))?;
     events::open(&shared, Subject::Operation(id), &actor).await
+}
+
+/// The streams of the operation's commands, for as long as whoever asked reads them.
+pub(super) async fn output(
+    State(shared): State<Arc<Shared>>,
+    Actor(actor): Actor,
+    PathParameter(id): PathParameter<OperationId>,
+) -> Result<Response, ApiError> {
+    shared.store.operation(id).await?.ok_or_else(|| not_found(id))?;
+    streams::open(&shared, id, &actor).await
 }
 
 /// An id for an operation that the client gave none.

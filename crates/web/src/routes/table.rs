@@ -121,6 +121,7 @@ fn work() -> Vec<Route> {
         route(POST, "/api/v1/operations", VIEWER, Some(AuditKind::Proposal), operations::propose),
         route(GET, "/api/v1/operations/{id}", VIEWER, NO_LEAF, operations::show),
         route(GET, "/api/v1/operations/{id}/events", VIEWER, NO_LEAF, operations::watch),
+        route(GET, "/api/v1/operations/{id}/output", VIEWER, NO_LEAF, operations::output),
         route(GET, "/api/v1/commands", VIEWER, NO_LEAF, commands::list),
         route(GET, "/api/v1/commands/{id}", VIEWER, NO_LEAF, commands::show),
         route(GET, "/api/v1/commands/{id}/events", VIEWER, NO_LEAF, commands::watch),

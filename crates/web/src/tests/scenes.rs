@@ -13,7 +13,7 @@ use fleet::{
 use ids::DurationMs;
 use serde_json::{Value, json};
 
-use super::world::{NEW_PASSWORD, NOW, PASSWORD, World, command_ids, facts, fresh};
+use super::world::{NEW_PASSWORD, NOW, PASSWORD, World, command_ids, facts, follow, fresh};
 use crate::routes::Route;
 
 /// A request that will be granted.
@@ -113,17 +113,18 @@ async fn read(world: &World, pattern: &str) -> Option<String> {
             "shop".to_owned()
         }
         // Ended, so that their streams of events end.
-        "operations" => ended(world).await.0,
-        "commands" => ended(world).await.1,
+        "operations" if pattern.ends_with("/output") => ended(world, &follow(&["alpha"])).await.0,
+        "operations" => ended(world, &facts(&["alpha"])).await.0,
+        "commands" => ended(world, &facts(&["alpha"])).await.1,
         _ => return None,
     };
     Some(pattern.replace("{name}", &name).replace("{id}", &name))
 }
 
 /// An operation and its one command, which has succeeded.
-async fn ended(world: &World) -> (String, String) {
+async fn ended(world: &World, request: &Value) -> (String, String) {
     world.host("alpha").await;
-    let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let answer = world.post("/api/v1/operations", request).await;
     let command = command_ids(&answer)[0];
     world.start(command).await;
     world.settle(command, (ReportStatus::Succeeded, "done", json!({})), Vec::new(), None).await.unwrap();

@@ -15,13 +15,13 @@ use tower::ServiceExt as _;
 use super::world::{NOW, World, command_ids, deploy, facts};
 use crate::{edge::Peer, limits, records};
 
-struct Watcher {
+pub(super) struct Watcher {
     body: BodyDataStream,
     read: String,
 }
 
 impl Watcher {
-    async fn of(world: &World, path: &str) -> Self {
+    pub(super) async fn of(world: &World, path: &str) -> Self {
         let mut request = World::request(Method::GET, path, Some(&world.token), None);
         request.extensions_mut().insert(Peer(([127, 0, 0, 1], 50_000).into()));
         let response = world.router.clone().oneshot(request).await.unwrap();
@@ -31,7 +31,7 @@ impl Watcher {
     }
 
     /// The next event with its name checked; none when the stream has ended.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some((frame, rest)) = self.read.split_once("\n\n") {
                 let frame = frame.to_owned();

@@ -21,7 +21,8 @@ use envelope::{
 use fleet::{
     model::{Command, CommandStatus, Host, HostStanding, JoinTokenRecord, NewCommand, Seal, User, UserRole},
     ports::{
-        AppChange, AuditEntry, AuditRecord, Event, HostChange, Notifier, Settlement, Store as _, StoreError, Write,
+        AppChange, AuditEntry, AuditRecord, Event, HostChange, Notifier, Settlement, Store as _, StoreError,
+        StreamLease, Write,
     },
 };
 use ids::{
@@ -69,6 +70,7 @@ pub(super) struct Told {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) changes: Mutex<Vec<(HostId, HostChange)>>,
     pub(super) connected: Mutex<Vec<HostId>>,
+    pub(super) leases: Mutex<Vec<(HostId, StreamLease)>>,
 }
 
 impl Notifier for Told {
@@ -77,6 +79,9 @@ impl Notifier for Told {
     }
     fn publish(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+    fn stream_lease(&self, host: HostId, lease: StreamLease) {
+        self.leases.lock().unwrap().push((host, lease));
     }
     fn connected(&self, host: HostId) -> Option<UnixMs> {
         self.connected.lock().unwrap().contains(&host).then_some(NOW)
@@ -151,7 +156,12 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
     let audit = vec![entry(AuditKind::FleetCreated)];
     store.write(Write::Initialise { root: envelope, admin: user.clone(), audit }).await.unwrap();
     let events = broadcast::channel(64).0;
-    let told = Arc::new(Told { events: events.clone(), changes: Mutex::default(), connected: Mutex::default() });
+    let told = Arc::new(Told {
+        events: events.clone(),
+        changes: Mutex::default(),
+        connected: Mutex::default(),
+        leases: Mutex::default(),
+    });
     let state = WebState {
         store: store.clone(),
         notifier: told.clone(),
@@ -162,6 +172,7 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         host_names: vec!["control.example.org".to_owned()],
         tls: None,
         agent_programs: Arc::new(super::agents::Served(directory.path().join("agent"))),
+        streams: Arc::default(),
         clock: now,
         figures: Arc::new(StoreFigures(store.clone())),
         registry: Registry::default(),
@@ -434,6 +445,14 @@ impl World {
 pub(super) fn facts(hosts: &[&str]) -> Value {
     let id: ids::OperationId = fresh();
     json!({ "kind": "single", "operation_id": id, "action": "host.facts", "hosts": hosts, "parameters": {} })
+}
+
+/// A request for the stream of an app's logs.
+pub(super) fn follow(hosts: &[&str]) -> Value {
+    let mut request = facts(hosts);
+    request["action"] = json!("app.logs.follow");
+    request["parameters"] = json!({ "app": "shop" });
+    request
 }
 
 /// A request for a deploy of an app of one service.

@@ -12,6 +12,8 @@ fn agent_frames() -> Vec<AgentFrame> {
         AgentFrame::Proof(vec![3]),
         AgentFrame::Actions(vec![action]),
         AgentFrame::Progress { command, text: "pulling".to_owned() },
+        AgentFrame::Output { command, offset: u64::MAX, text: "{}\n".to_owned() },
+        AgentFrame::Output { command, offset: 0, text: String::new() },
         AgentFrame::Report(vec![4]),
         AgentFrame::EnrolStart { token: TokenId::from_bytes([5; 16]), nonce: Challenge([6; 32]) },
         AgentFrame::EnrolProof { proof: vec![8], secret: TokenSecret(Zeroizing::new([9; 32])) },
@@ -37,6 +39,8 @@ fn control_frames() -> Vec<ControlFrame> {
         ControlFrame::AuditHead(vec![6]),
         ControlFrame::EnrolHello(vec![7]),
         ControlFrame::EnrolReceipt(vec![8]),
+        ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 9, over: false },
+        ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 0, over: true },
     ];
     for reason in
         [TokenRefused, HostRefused, ProtocolVersion, NotAuthentic, Superseded, Quarantined, LimitExceeded, Unavailable]

@@ -71,6 +71,20 @@ async fn tools(directory: &tempfile::TempDir) -> Tools {
     Tools { engine, journal: opened.journal, sealing, fingerprint_key: Zeroizing::new([8; 32]) }
 }
 
+fn port(
+    tools: Tools,
+    events: mpsc::Sender<ExecutorEvent>,
+    cancelled: watch::Receiver<bool>,
+    masker: Arc<Masker>,
+    output: Arc<SharedOutput>,
+) -> HostPort {
+    let (engine, journal) = (tools.engine.clone(), tools.journal.clone());
+    let order = start("host.facts", "{}", Vec::new()).command.order.clone();
+    let known = Known { tools: Arc::new(tools), order, app: None };
+    let (stream, lease, logs) = (Arc::default(), watch::channel(Lease::first()).1, SelectAll::new());
+    HostPort { engine, journal, events, cancelled, masker, output, known, stream, lease, logs }
+}
+
 fn sealed_for(app: &str, plaintext: &[u8]) -> Vec<SealedValue> {
     let to = SealingSecretKey::from_bytes(&[7; 32]).public();
     let context = SealContext { fleet: FLEET, host: HOST, app, name: NAME, version: OPERATION };
@@ -101,7 +115,7 @@ async fn a_value_that_is_not_the_orders_own_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut start = start("app.plan", &parameters(), sealed_for("shop", b"hunter22"));
     start.sealed = sealed_for("shop", b"hunter23");
-    let mut executor = Executor::new(tools(&directory).await);
+    let (mut executor, _pieces) = Executor::new(tools(&directory).await);
     executor.start(start, Policy::refuse_all());
     let end = end_of(&mut executor).await;
     assert_eq!(end.status, ReportStatus::Failed);
@@ -132,7 +146,7 @@ async fn what_the_running_release_knows_is_masked_in_what_brings_no_values() {
     {
         tools.journal.record_write(&key, Some(record.to_string().into_bytes())).await.expect("written");
     }
-    let mut executor = Executor::new(tools);
+    let (mut executor, _pieces) = Executor::new(tools);
     executor.start(start("app.logs", r#"{"app":"shop"}"#, Vec::new()), Policy::refuse_all());
     let end = end_of(&mut executor).await;
     assert!(!text(&end).contains("/nonexistent/docker.sock") && text(&end).contains("***"), "{}", text(&end));
@@ -154,7 +168,7 @@ fn text(end: &End) -> String {
 #[tokio::test]
 async fn a_read_without_docker_ends_in_words_and_frees_its_place() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut executor = Executor::new(tools(&directory).await);
+    let (mut executor, _pieces) = Executor::new(tools(&directory).await);
     executor.start(start("docker.containers", "{}", Vec::new()), Policy::refuse_all());
     assert_eq!(executor.running(), [CommandId::from_bytes([3; 16])]);
     let end = end_of(&mut executor).await;
@@ -166,7 +180,7 @@ async fn a_read_without_docker_ends_in_words_and_frees_its_place() {
 #[tokio::test]
 async fn a_panic_ends_one_command_in_words() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut executor = Executor::new(tools(&directory).await);
+    let (mut executor, _pieces) = Executor::new(tools(&directory).await);
     let command = CommandId::from_bytes([3; 16]);
     for (reads_only, status, says) in
         [(true, ReportStatus::Failed, "nothing was changed"), (false, ReportStatus::Unknown, "look at the host")]
@@ -209,8 +223,7 @@ async fn what_it_says_is_masked_gathered_and_hashed() {
     let tools = tools(&directory).await;
     let (_cancel, cancelled) = watch::channel(false);
     let masker = Arc::new(Masker::new(["hunter22"]));
-    let (engine, journal) = (tools.engine.clone(), tools.journal.clone());
-    let mut port = HostPort { engine, journal, events: events.clone(), cancelled, masker, output: output.clone() };
+    let mut port = port(tools, events.clone(), cancelled, masker, output.clone());
     let run = async {
         use actions::port::ActionPort as _;
         port.progress("using hunter22".to_owned());
@@ -236,8 +249,7 @@ async fn a_wait_ends_with_a_cancel_and_one_begun_later_lasts() {
     let (events, _heard) = mpsc::channel(1);
     let (cancel, cancelled) = watch::channel(false);
     let (masker, output) = (Arc::new(Masker::default()), Arc::new(SharedOutput::default()));
-    let (engine, journal) = (tools.engine.clone(), tools.journal.clone());
-    let mut port = HostPort { engine, journal, events, cancelled, masker, output };
+    let mut port = port(tools, events, cancelled, masker, output);
     use actions::port::ActionPort as _;
     let began = tokio::time::Instant::now();
     tokio::join!(port.wait(DurationMs(60_000)), async {

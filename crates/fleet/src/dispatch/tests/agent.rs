@@ -60,6 +60,7 @@ pub(crate) struct Agent {
     /// Starts that did not say they were resumed: each command's must stay at one.
     pub(crate) fresh_starts: BTreeMap<CommandId, usize>,
     pub(crate) stopped: Vec<CommandId>,
+    pub(crate) leases: Vec<(CommandId, u64, bool)>,
     pub(crate) closed: Vec<CloseReason>,
     pub(crate) registry: Registry,
     pub(crate) now: Clocks,
@@ -80,6 +81,7 @@ impl Agent {
             running: Vec::new(),
             fresh_starts: BTreeMap::new(),
             stopped: Vec::new(),
+            leases: Vec::new(),
             closed: Vec::new(),
             registry,
             now,
@@ -137,6 +139,7 @@ impl Agent {
                     self.running.push(id);
                 }
                 Effect::Cancel(command) => self.stopped.push(command),
+                Effect::OutputLease { command, until, over } => self.leases.push((command, until, over)),
                 Effect::WakeAt(_) | Effect::Event(_) => {}
             }
         }

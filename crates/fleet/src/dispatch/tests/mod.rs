@@ -7,4 +7,5 @@ mod flow;
 mod interleavings;
 mod reporting;
 mod store;
+mod streams;
 mod world;

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     model::*,
     operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
-    ports::{AuditEntry, AuditRecord, Event, StoreError},
+    ports::{AuditEntry, AuditRecord, Event, StoreError, StreamPiece},
 };
 
 pub(crate) use super::fixture::*;
@@ -66,6 +66,7 @@ pub(crate) struct World {
     pub(crate) closes: Vec<RefusalCode>,
     pub(crate) notes: Vec<Note>,
     pub(crate) events: Vec<Event>,
+    pub(crate) output: Vec<StreamPiece>,
     pub(crate) opened: usize,
     pub(crate) signed_count: usize,
     /// The signer's own record.
@@ -100,6 +101,7 @@ impl World {
             closes: Vec::new(),
             notes: Vec::new(),
             events: Vec::new(),
+            output: Vec::new(),
             opened: 0,
             signed_count: 0,
             signed_high: Sequence(0),
@@ -234,6 +236,7 @@ impl World {
                     self.to_agent.push_back(frame);
                 }
                 Effect::Publish(event) => self.events.push(event),
+                Effect::Output(piece) => self.output.push(piece),
                 Effect::Note(note) => self.notes.push(note),
                 Effect::RootAdvanced(root) => self.root = root,
                 Effect::Close { code, message } => {
