@@ -8,6 +8,7 @@ use crate::Timestamp;
 /// `index`. Filters with `time`: `kind`, `actor`, `since`, `until` (times; the former included). With
 /// `first`, a place in the log, the list is sorted by `index` from there on, and takes no other filter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditEntry {
     pub index: u64,
     pub time: Timestamp,
@@ -20,6 +21,7 @@ pub struct AuditEntry {
 
 /// `GET /api/v1/audit/export`: everything an offline verifier needs besides the root's public key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditExport {
     /// Root metadata envelopes from version 1, base64.
     pub root_chain: Vec<String>,
@@ -33,6 +35,7 @@ pub struct AuditExport {
 
 /// One leaf and its record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditExportEntry {
     pub index: u64,
     pub time_ms: u64,

@@ -7,6 +7,7 @@ use crate::{OperationResponse, Timestamp};
 
 /// Where a command stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CommandStatus {
     Queued,
@@ -67,6 +68,7 @@ impl CommandStatus {
 /// otherwise. Filters: `host`, `status`, `operation`, `app`, `action`, `requested_by`, and `since` and
 /// `until` (times; the former included).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandSummary {
     pub command_id: CommandId,
     pub operation_id: OperationId,
@@ -84,6 +86,7 @@ pub struct CommandSummary {
 
 /// `GET /api/v1/commands/{id}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandDetail {
     #[serde(flatten)]
     pub summary: CommandSummary,
@@ -102,6 +105,7 @@ pub struct CommandDetail {
 
 /// One sealed version of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedOrder {
     pub sequence: u64,
     pub expires_at: Timestamp,
@@ -114,6 +118,7 @@ pub struct SignedOrder {
 
 /// The host's signed account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedReport {
     pub sequence: u64,
     /// How the host says it ended: `succeeded`, `failed`, `rolled_back`, `cancelled`, `rejected`,
@@ -131,6 +136,7 @@ pub struct SignedReport {
 
 /// `POST /api/v1/commands/{id}/cancel`. The body may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// Id for the operation that carries the cancellation to the host, so that a retried request is
@@ -141,6 +147,7 @@ pub struct CancelRequest {
 
 /// Answer to a cancellation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CancelResponse {
     /// The command as it stands now: `cancelled` when it had not been sent.
     pub command: CommandSummary,

@@ -9,6 +9,7 @@ use crate::Timestamp;
 
 /// Whether a host can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HostStatus {
     /// A session is open.
@@ -24,6 +25,7 @@ pub enum HostStatus {
 /// `GET /api/v1/hosts`: a [`crate::Page`] of these, sorted by `name` or `enrolled_at`. Filters: `status`, `app`,
 /// `selector` (`role=app,env=prod,env!=old,gpu,!spot`: all parts must hold).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostSummary {
     pub id: HostId,
     pub name: HostName,
@@ -38,6 +40,7 @@ pub struct HostSummary {
 
 /// `GET /api/v1/hosts/{name}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostDetail {
     #[serde(flatten)]
     pub summary: HostSummary,
@@ -66,6 +69,7 @@ pub struct HostDetail {
 /// host was enrolled with: what is signed rests on its id. Join tokens that name the old or the new name
 /// and were not used become void.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostRenameRequest {
     pub name: HostName,
@@ -73,6 +77,7 @@ pub struct HostRenameRequest {
 
 /// `PATCH /api/v1/hosts/{name}/labels`, answered with the host's [`HostSummary`]. Labels that are not named stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostLabelRequest {
     /// Labels to set; `null` takes one away. `role` cannot be a label.
@@ -81,6 +86,7 @@ pub struct HostLabelRequest {
 
 /// `POST /api/v1/hosts`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JoinTokenRequest {
     pub name: HostName,
@@ -93,6 +99,7 @@ pub struct JoinTokenRequest {
 
 /// The join token. Shown once, works once.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinTokenResponse {
     pub token: String,
     pub name: HostName,
@@ -102,6 +109,7 @@ pub struct JoinTokenResponse {
 
 /// An agent's program that the control plane serves at `/agents/SHA256`, to anyone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AgentProgram {
     /// As `uname -m` prints it, such as `x86_64`.
     pub architecture: String,

@@ -3,11 +3,12 @@
 //!
 //! Scripts rely on these shapes: fields may be added, never renamed or removed.
 //!
-//! Every path but `POST /api/v1/session` needs `Authorization: Bearer TOKEN`. Errors of any kind are
-//! `application/problem+json` ([`Problem`]). Status codes: 200 and 204 done; 201 made (join token,
-//! sign-in); 202 taken up and going on (a new operation, an ordered cancellation); 400 cannot be
-//! read; 401 not signed in; 403 not allowed; 404 no such thing; 409 it stands in the way of what is
-//! there; 422 read, but wrong; 429 too often; 503 not now.
+//! Every path but `POST /api/v1/session` and `GET /api/v1/openapi.json`, which describes them all, needs
+//! `Authorization: Bearer TOKEN`. Errors of any kind are `application/problem+json` ([`Problem`]). Status
+//! codes: 200 and 204 done; 201 made (join token, sign-in, account, API token); 202 taken up and going on
+//! (a new operation, an ordered cancellation); 400 cannot be read; 401 not signed in; 403 not allowed;
+//! 404 no such thing; 409 it stands in the way of what is there; 422 read, but wrong; 429 too often; 503
+//! not now.
 
 mod audit;
 mod command;

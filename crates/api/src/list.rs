@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// than its limit; only a page without `next` is the last. What is added meanwhile neither hides nor
 /// repeats an item. A cursor belongs to its list and order, and is refused by any other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "{T}Page"))]
 pub struct Page<T> {
     pub items: Vec<T>,
     /// Opaque; absent on the last page.

@@ -12,6 +12,7 @@ use crate::{CommandStatus, FileProblem, Timestamp};
 /// request: 202 when it was taken up, 200 with the operation as it stands when it was known already,
 /// 409 when the id belongs to another request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OperationRequest {
     /// One action on some hosts.
@@ -24,6 +25,7 @@ pub enum OperationRequest {
 
 /// One action on some hosts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SingleRequest {
     pub operation_id: OperationId,
@@ -48,6 +50,7 @@ pub struct SingleRequest {
 
 /// A deploy of one app to one or more hosts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     pub operation_id: OperationId,
@@ -72,6 +75,7 @@ pub struct DeployRequest {
 /// must not trust it with plaintext uses the CLI, which seals before anything is sent. Sent again with the
 /// same id it is the same request if the specification and the names of what is sealed are the same.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeployBundleRequest {
     pub operation_id: OperationId,
@@ -96,6 +100,7 @@ pub struct DeployBundleRequest {
 
 /// What one file holds.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum BundleFile {
     /// UTF-8 text.
@@ -106,6 +111,7 @@ pub enum BundleFile {
 
 /// Bytes that are no text.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BundleBytes {
     /// RFC 4648 section 4.
@@ -138,6 +144,7 @@ impl Drop for DeployBundleRequest {
 
 /// One value sealed to one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SealedValue {
     pub name: String,
@@ -147,6 +154,7 @@ pub struct SealedValue {
 
 /// Answer to a proposal, and `GET /api/v1/operations/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationResponse {
     pub operation_id: OperationId,
     pub state: OperationState,
@@ -163,6 +171,7 @@ pub struct OperationResponse {
 /// `GET /api/v1/operations`: a [`crate::Page`] of these, sorted by `created_at`, newest first unless asked
 /// otherwise. Filters: `requested_by`, and `since` and `until` (times; the former included).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationSummary {
     pub operation_id: OperationId,
     /// `single` or `deploy`.
@@ -179,6 +188,7 @@ pub struct OperationSummary {
 
 /// Whether an operation goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OperationState {
     /// Some command has no end, or a stage is still to come.
@@ -191,6 +201,7 @@ pub enum OperationState {
 
 /// One command of an operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OperationCommand {
     pub command_id: CommandId,
     pub host: HostName,
@@ -210,6 +221,7 @@ pub struct OperationCommand {
 /// without them was cut (an hour's age, a restart, a sign-out): open it again, it begins with the
 /// present state. Comments keep it alive; a status may be skipped, none is told twice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A command's status changed.
@@ -224,6 +236,7 @@ pub enum Event {
 
 /// `GET /api/v1/actions`: an array of these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ActionSummary {
     pub name: String,
     pub version: u32,
@@ -238,6 +251,7 @@ pub struct ActionSummary {
 
 /// `GET /api/v1/apps`: a [`crate::Page`] of these, sorted by `name`. Filter: `host`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppSummary {
     pub name: AppName,
     pub instances: Vec<AppInstance>,
@@ -245,6 +259,7 @@ pub struct AppSummary {
 
 /// An app on one host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppInstance {
     pub host: HostName,
     pub release: OperationId,
@@ -263,6 +278,7 @@ fn running() -> String {
 
 /// `GET /api/v1/apps/{name}`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppDetail {
     #[serde(flatten)]
     pub summary: AppSummary,

@@ -7,6 +7,7 @@ use crate::Timestamp;
 
 /// One account: `GET /api/v1/users` (a list), `GET /api/v1/users/{name}`, and the answer to a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserSummary {
     pub id: UserId,
     pub name: UserName,
@@ -19,6 +20,7 @@ pub struct UserSummary {
 
 /// `POST /api/v1/users`
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserCreateRequest {
     pub name: UserName,
@@ -30,6 +32,7 @@ pub struct UserCreateRequest {
 
 /// `PUT /api/v1/users/{name}/role`
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserRoleRequest {
     /// `viewer`, `operator`, `admin` or `owner`.
@@ -38,6 +41,7 @@ pub struct UserRoleRequest {
 
 /// `PUT /api/v1/users/{name}/password`. Every session of the account ends.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserPasswordRequest {
     /// 12 characters to 1024 bytes.
@@ -49,6 +53,7 @@ pub struct UserPasswordRequest {
 
 /// One session: `GET /api/v1/sessions` (a list; `?user=NAME` for another account's).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionSummary {
     pub id: SessionId,
     pub user: UserName,
@@ -62,6 +67,7 @@ pub struct SessionSummary {
 
 /// `POST /api/v1/tokens`: an API token of the own account.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// What it is for, at most 64 characters.
@@ -77,6 +83,7 @@ pub struct TokenRequest {
 
 /// Whether an API token is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TokenStatus {
     Active,
@@ -88,6 +95,7 @@ pub enum TokenStatus {
 
 /// One API token: `GET /api/v1/tokens` (a list; `?user=NAME` for another account's).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenSummary {
     pub id: ApiTokenId,
     pub name: String,
@@ -103,6 +111,7 @@ pub struct TokenSummary {
 
 /// Answer to `POST /api/v1/tokens`. The token is shown once; send it as `Authorization: Bearer TOKEN`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenResponse {
     pub token: String,
     #[serde(flatten)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong: the same words the CLI prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// A stable identifier such as `urn:serverflow:host-not-found`.
     #[serde(rename = "type")]
@@ -32,6 +33,7 @@ const fn is_zero(number: &usize) -> bool {
 
 /// One place in a file of an app.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FileProblem {
     /// Path of the file as the request names it.
     pub file: String,
@@ -50,6 +52,7 @@ pub struct FileProblem {
 
 /// One field that was wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FieldError {
     /// Path of the field, such as `parameters.spec.services.web.image`.
     pub field: String,

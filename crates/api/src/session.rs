@@ -7,6 +7,7 @@ use crate::Timestamp;
 
 /// `POST /api/v1/session`
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignInRequest {
     pub name: UserName,
@@ -15,6 +16,7 @@ pub struct SignInRequest {
 
 /// Answer to a sign-in. The token is shown once; send it as `Authorization: Bearer TOKEN`.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignInResponse {
     pub token: String,
     pub expires_at: Timestamp,
@@ -23,6 +25,7 @@ pub struct SignInResponse {
 
 /// `GET /api/v1/session`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhoAmI {
     pub name: UserName,
     /// `viewer`, `operator`, `admin` or `owner`.
@@ -37,6 +40,7 @@ pub struct WhoAmI {
 /// `GET /api/v1/fleet/root`: what signed things are verified from. Who relies on it begins with a root key of
 /// their own: this answer proves nothing about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FleetRoot {
     /// Root metadata envelopes from version 1, base64.
     pub root_chain: Vec<String>,
@@ -44,6 +48,7 @@ pub struct FleetRoot {
 
 /// `GET /api/v1/fleet`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FleetInfo {
     pub fleet_id: FleetId,
     /// Version of the control plane.
@@ -57,6 +62,7 @@ pub struct FleetInfo {
 
 /// `GET /health`: answered with 200 when the control plane can do its work; anything else is a problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Health {
     /// `ok`.
     pub status: String,

@@ -34,6 +34,18 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let description = "A point in time, RFC 3339. Answers are in UTC, with milliseconds.";
+        schemars::json_schema!({ "type": "string", "format": "date-time", "description": description })
+    }
+}
+
 impl From<UnixMs> for Timestamp {
     fn from(time: UnixMs) -> Self {
         Self(time)

@@ -73,6 +73,19 @@ impl Sha256 {
     pub const ZERO: Self = Self([0; 32]);
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Sha256 {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Sha256".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "minLength": 64, "maxLength": 64 })
+    }
+}
+
 /// SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Sha256 {

@@ -128,6 +128,19 @@ impl<'de, K: IdKind> Deserialize<'de> for Id<K> {
     }
 }
 
+#[cfg(feature = "schema")]
+impl<K: IdKind> schemars::JsonSchema for Id<K> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        K::NAME.into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "uuid" })
+    }
+}
+
 macro_rules! id_kinds {
     ($($(#[$doc:meta])* $id:ident, $kind:ident, $name:literal;)*) => {$(
         #[doc(hidden)]

@@ -78,6 +78,15 @@ macro_rules! names {
                 String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
             }
         }
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": concat!("A ", $kind, ": ", $rule, ".") })
+            }
+        }
     )*};
 }
 
@@ -107,6 +116,7 @@ names! {
 /// What a host is for. A host carries one or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Role {
     /// Runs apps.
     App,

@@ -27,9 +27,10 @@ fn instance(instance: &AppInstance) -> Shown {
     }
 }
 
-const LIST: List = List { name: "apps", sorts: &["name"] };
+pub(super) const LIST: List = List { name: "apps", sorts: &["name"] };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     host: Option<HostName>,

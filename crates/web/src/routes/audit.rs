@@ -32,15 +32,21 @@ use crate::{
     view,
 };
 
-const LIST: List = List { name: "audit", sorts: &["-time", "index"] };
+pub(super) const LIST: List = List { name: "audit", sorts: &["-time", "index"] };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
+    /// From this place in the log on.
     first: Option<u64>,
+    /// A kind of entry, such as `sign-in`.
     kind: Option<String>,
+    /// Who did it.
     actor: Option<String>,
+    /// From then on.
     since: Option<Timestamp>,
+    /// Before then.
     until: Option<Timestamp>,
     limit: Option<u32>,
     after: Option<String>,

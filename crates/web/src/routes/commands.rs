@@ -31,9 +31,10 @@ use crate::{
     view,
 };
 
-const LIST: List = List { name: "commands", sorts: &["-proposed_at"] };
+pub(super) const LIST: List = List { name: "commands", sorts: &["-proposed_at"] };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     host: Option<HostName>,
@@ -42,7 +43,9 @@ pub(super) struct Filter {
     app: Option<AppName>,
     action: Option<ActionName>,
     requested_by: Option<UserName>,
+    /// From then on.
     since: Option<Timestamp>,
+    /// Before then.
     until: Option<Timestamp>,
     limit: Option<u32>,
     after: Option<String>,

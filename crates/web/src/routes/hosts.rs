@@ -34,12 +34,14 @@ use crate::{
     view,
 };
 
-const LIST: List = List { name: "hosts", sorts: &["name", "enrolled_at"] };
+pub(super) const LIST: List = List { name: "hosts", sorts: &["name", "enrolled_at"] };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     status: Option<HostStatus>,
+    /// Such as `role=app,env=prod,env!=old,gpu,!spot`: all parts must hold.
     selector: Option<String>,
     app: Option<AppName>,
     limit: Option<u32>,

@@ -8,9 +8,12 @@ mod apps;
 mod audit;
 mod bundle;
 mod commands;
+#[cfg(test)]
+pub(crate) mod described;
 mod fleet;
 mod health;
 mod hosts;
+mod openapi;
 mod operations;
 mod page;
 mod session;
@@ -28,7 +31,7 @@ use axum::{
 };
 
 #[cfg(test)]
-pub(crate) use self::table::Route;
+pub(crate) use self::{openapi::DOCUMENT, table::Route};
 pub(crate) use self::{session::tell_refusals, table::table};
 use crate::{
     access::{self, Access, authorise},

@@ -351,13 +351,16 @@ fn selector(hosts: &[HostName], text: Option<&str>) -> Result<Option<Selector>, 
     hosts::selector(text)
 }
 
-const LIST: List = List { name: "operations", sorts: &["-created_at"] };
+pub(super) const LIST: List = List { name: "operations", sorts: &["-created_at"] };
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
     requested_by: Option<UserName>,
+    /// From then on.
     since: Option<Timestamp>,
+    /// Before then.
     until: Option<Timestamp>,
     limit: Option<u32>,
     after: Option<String>,

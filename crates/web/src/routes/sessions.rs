@@ -22,6 +22,7 @@ use crate::{
 
 /// Whose; one's own when absent.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
     user: Option<UserName>,

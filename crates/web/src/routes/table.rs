@@ -3,7 +3,7 @@
 //!
 //! Roles are the least ones. What an action asks for beyond (a change needs an operator) is decided in
 //! [`::fleet::operation`] by the action's class, and whose account one may touch in [`::fleet::people`].
-//! A new path is one line here and one in the tests' `scenes`.
+//! A new path is one line here, one in `described`, and one in the tests' `scenes`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, apps, audit, commands, fleet, health, hosts, operations, page, session, sessions, tokens, users,
+    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, session, sessions, tokens,
+    users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -74,6 +75,7 @@ fn open() -> Vec<Route> {
         route(GET, "/health", OPEN, NO_LEAF, health::health),
         route(GET, "/metrics", OPEN, NO_LEAF, health::metrics),
         route(GET, "/agents/{sha256}", OPEN, NO_LEAF, agents::program),
+        route(GET, "/api/v1/openapi.json", OPEN, NO_LEAF, openapi::document),
         route(POST, "/api/v1/session", OPEN, Some(AuditKind::SignIn), session::sign_in),
     ]
 }

@@ -7,6 +7,7 @@ mod bundle;
 mod denial;
 mod hosts;
 mod lists;
+mod openapi;
 mod output;
 mod people;
 mod problems;

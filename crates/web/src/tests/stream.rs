@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, timeout};
 use tower::ServiceExt as _;
 
+use super::openapi::event_is_documented;
 use super::world::{NOW, World, command_ids, deploy, facts};
 use crate::{edge::Peer, limits, records};
 
@@ -39,6 +40,7 @@ impl Watcher {
                 let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
                 let Some(data) = field("data:") else { continue };
                 let data: Value = serde_json::from_str(data).unwrap();
+                event_is_documented(&data);
                 assert_eq!(data["event"].as_str(), field("event:"));
                 return Some(data);
             }

@@ -37,6 +37,7 @@ use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
+use super::openapi::Asked;
 use crate::{Figures, WebState, credentials, edge::Peer, routes, state::Shared};
 
 pub(super) const NOW: UnixMs = UnixMs(1_790_000_000_000);
@@ -265,12 +266,15 @@ impl World {
 
     pub(super) async fn send_from(&self, peer: [u8; 4], mut request: Request<Body>) -> Answer {
         request.extensions_mut().insert(Peer((peer, 50_000).into()));
+        let (asked, request) = Asked::of(request).await;
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: head.status, headers: head.headers, text, json }
+        let answer = Answer { status: head.status, headers: head.headers, text, json };
+        asked.held_to_the_document(&answer);
+        answer
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {

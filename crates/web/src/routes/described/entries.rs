@@ -1,0 +1,231 @@
+//! The entries, in the order of the table.
+
+use api::{
+    ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
+    CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, Health, HostDetail, HostLabelRequest,
+    HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
+    OperationSummary, Page, SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary,
+    UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
+};
+use axum::http::Method;
+use ids::{ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, UserName};
+use serde_json::Value;
+
+use super::{Content, Operation};
+use crate::{
+    metrics,
+    problem::Kind::{
+        ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, Busy, Changed, CommandEnded, CommandNotFound,
+        HostExists, HostNotActive, HostNotFound, Invalid, LastOwner, LimitReached, OperationConflict,
+        OperationNotFound, OwnAccount, SessionNotFound, SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns,
+        UserExists, UserNotFound,
+    },
+    routes::{apps, audit, commands, hosts, operations, sessions},
+};
+
+/// One for each route.
+pub(crate) fn operations() -> Vec<Operation> {
+    [open(), own(), users(), sessions_and_tokens(), hosts(), operations_and_apps(), commands(), log()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn get(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::GET, path, id, summary)
+}
+fn post(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::POST, path, id, summary)
+}
+fn put(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::PUT, path, id, summary)
+}
+fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation::new(Method::DELETE, path, id, summary).answer(204, Content::Nothing)
+}
+
+fn open() -> Vec<Operation> {
+    let html = Content::Text("text/html; charset=utf-8");
+    vec![
+        get("/", "landing_page_show", "A page for people").answer(200, html),
+        get("/health", "health_show", "Whether the control plane can do its work").json::<Health>(200),
+        get("/metrics", "metrics_show", "Metrics, for Prometheus").answer(200, Content::Text(metrics::CONTENT_TYPE)),
+        get("/agents/{sha256}", "agent_download", "An agent's program")
+            .at::<Sha256>()
+            .answer(200, Content::Bytes)
+            .may_be(&[AgentNotFound, TooManyDownloads, Busy]),
+        get("/api/v1/openapi.json", "openapi_show", "This document").json::<Value>(200),
+        post("/api/v1/session", "session_create", "Sign in with a password")
+            .takes::<SignInRequest>()
+            .json::<SignInResponse>(201)
+            .may_be(&[SignInRefused, TooManySignIns, Busy]),
+    ]
+}
+
+fn own() -> Vec<Operation> {
+    vec![
+        get("/api/v1/session", "session_show", "Who asks").json::<WhoAmI>(200),
+        delete("/api/v1/session", "session_end", "Sign out"),
+    ]
+}
+
+fn users() -> Vec<Operation> {
+    let changed = [UserNotFound, OwnAccount, LastOwner, Changed];
+    vec![
+        get("/api/v1/users", "user_list", "All accounts").json::<Vec<UserSummary>>(200),
+        post("/api/v1/users", "user_create", "Make an account")
+            .takes::<UserCreateRequest>()
+            .json::<UserSummary>(201)
+            .may_be(&[UserExists, LimitReached, Busy]),
+        get("/api/v1/users/{name}", "user_show", "One account: the own one, or any for admins")
+            .at::<UserName>()
+            .json::<UserSummary>(200)
+            .may_be(&[UserNotFound]),
+        delete("/api/v1/users/{name}", "user_delete", "Delete an account").at::<UserName>().may_be(&changed),
+        put("/api/v1/users/{name}/role", "user_role_set", "Give an account another role")
+            .at::<UserName>()
+            .takes::<UserRoleRequest>()
+            .json::<UserSummary>(200)
+            .may_be(&changed),
+        put("/api/v1/users/{name}/password", "user_password_set", "Set an account's password; its sessions end")
+            .at::<UserName>()
+            .takes::<UserPasswordRequest>()
+            .json::<UserSummary>(200)
+            .may_be(&changed)
+            .may_be(&[TooManySignIns, Busy]),
+        post("/api/v1/users/{name}/disable", "user_disable", "Let nobody in with an account")
+            .at::<UserName>()
+            .json::<UserSummary>(200)
+            .may_be(&changed),
+        post("/api/v1/users/{name}/enable", "user_enable", "Let an account in again")
+            .at::<UserName>()
+            .json::<UserSummary>(200)
+            .may_be(&changed),
+    ]
+}
+
+fn sessions_and_tokens() -> Vec<Operation> {
+    vec![
+        delete("/api/v1/users/{name}/sessions", "user_sessions_end", "End all sessions of an account")
+            .at::<UserName>()
+            .may_be(&[UserNotFound, Changed]),
+        get("/api/v1/sessions", "session_list", "Open sessions of an account, the own one unless asked otherwise")
+            .query::<sessions::Whose>()
+            .json::<Vec<SessionSummary>>(200)
+            .may_be(&[UserNotFound]),
+        delete("/api/v1/sessions/{id}", "session_end_one", "End a session")
+            .at::<SessionId>()
+            .may_be(&[SessionNotFound, Changed]),
+        get("/api/v1/tokens", "token_list", "API tokens of an account, the own one unless asked otherwise")
+            .query::<sessions::Whose>()
+            .json::<Vec<TokenSummary>>(200)
+            .may_be(&[UserNotFound]),
+        post("/api/v1/tokens", "token_create", "Make an API token of the own account")
+            .takes::<TokenRequest>()
+            .json::<TokenResponse>(201)
+            .may_be(&[LimitReached]),
+        delete("/api/v1/tokens/{id}", "token_revoke", "Revoke an API token")
+            .at::<ApiTokenId>()
+            .may_be(&[TokenNotFound, Changed]),
+    ]
+}
+
+fn hosts() -> Vec<Operation> {
+    let labels = "/api/v1/hosts/{name}/labels";
+    vec![
+        get("/api/v1/fleet", "fleet_show", "The fleet as a whole").json::<FleetInfo>(200),
+        get("/api/v1/fleet/root", "fleet_root_show", "What signed things are verified from").json::<FleetRoot>(200),
+        get("/api/v1/agents", "agent_list", "Agent programs that are served").json::<Vec<AgentProgram>>(200),
+        get("/api/v1/hosts", "host_list", "Hosts").page::<hosts::Filter, Page<HostSummary>>(&hosts::LIST),
+        post("/api/v1/hosts", "host_join_token_create", "Make a join token for a new host")
+            .takes::<JoinTokenRequest>()
+            .json::<JoinTokenResponse>(201)
+            .may_be(&[HostExists, Changed]),
+        get("/api/v1/hosts/{name}", "host_show", "One host")
+            .at::<HostName>()
+            .json::<HostDetail>(200)
+            .may_be(&[HostNotFound]),
+        post("/api/v1/hosts/{name}/rename", "host_rename", "Give a host another name")
+            .at::<HostName>()
+            .takes::<HostRenameRequest>()
+            .json::<HostSummary>(200)
+            .may_be(&[HostNotFound, HostExists, Changed]),
+        Operation::new(Method::PATCH, labels, "host_labels_change", "Set labels of a host and take some away")
+            .at::<HostName>()
+            .takes::<HostLabelRequest>()
+            .json::<HostSummary>(200)
+            .may_be(&[HostNotFound, Changed]),
+        delete("/api/v1/hosts/{name}", "host_revoke", "Revoke a host, for good")
+            .at::<HostName>()
+            .may_be(&[HostNotFound, Changed]),
+    ]
+}
+
+fn operations_and_apps() -> Vec<Operation> {
+    let proposed = [HostNotFound, HostNotActive, ActionMissing, ActionNotFound, AppNotFound, OperationConflict];
+    vec![
+        get("/api/v1/actions", "action_list", "What can be asked of hosts").json::<Vec<ActionSummary>>(200),
+        get("/api/v1/actions/{name}", "action_show", "The newest version of an action")
+            .at::<ActionName>()
+            .json::<ActionSummary>(200)
+            .may_be(&[ActionNotFound]),
+        get("/api/v1/operations", "operation_list", "Operations")
+            .page::<operations::Filter, Page<OperationSummary>>(&operations::LIST),
+        post("/api/v1/operations", "operation_create", "Ask for something; a change needs an operator")
+            .takes::<OperationRequest>()
+            .json::<OperationResponse>(202)
+            .json::<OperationResponse>(200)
+            .may_be(&proposed)
+            .may_be(&[Changed]),
+        get("/api/v1/operations/{id}", "operation_show", "An operation as it stands")
+            .at::<OperationId>()
+            .json::<OperationResponse>(200)
+            .may_be(&[OperationNotFound]),
+        get("/api/v1/operations/{id}/events", "operation_watch", "What happens to an operation, as it happens")
+            .at::<OperationId>()
+            .answer(200, Content::Events(super::schema_of::<Event>()))
+            .may_be(&[OperationNotFound, Busy]),
+        get("/api/v1/operations/{id}/output", "operation_output_follow", "What its commands say, while somebody reads")
+            .at::<OperationId>()
+            .answer(200, Content::Events(super::schema_of::<Event>()))
+            .may_be(&[OperationNotFound, Invalid, OperationConflict, Busy]),
+        get("/api/v1/apps", "app_list", "Apps and where they are")
+            .page::<apps::Filter, Page<AppSummary>>(&apps::LIST)
+            .may_be(&[HostNotFound]),
+        get("/api/v1/apps/{name}", "app_show", "One app and its last results")
+            .at::<AppName>()
+            .json::<AppDetail>(200)
+            .may_be(&[AppNotFound]),
+    ]
+}
+
+fn commands() -> Vec<Operation> {
+    let cancelled = [CommandNotFound, CommandEnded, HostNotFound, HostNotActive, ActionMissing, OperationConflict];
+    vec![
+        get("/api/v1/commands", "command_list", "Commands")
+            .page::<commands::Filter, Page<CommandSummary>>(&commands::LIST)
+            .may_be(&[HostNotFound]),
+        get("/api/v1/commands/{id}", "command_show", "One command, with what was signed")
+            .at::<CommandId>()
+            .json::<CommandDetail>(200)
+            .may_be(&[CommandNotFound, HostNotFound]),
+        get("/api/v1/commands/{id}/events", "command_watch", "What happens to a command, as it happens")
+            .at::<CommandId>()
+            .answer(200, Content::Events(super::schema_of::<Event>()))
+            .may_be(&[CommandNotFound, Busy]),
+        post("/api/v1/commands/{id}/cancel", "command_cancel", "Stop a command; needs what the command needed")
+            .at::<CommandId>()
+            .may_take::<CancelRequest>()
+            .json::<CancelResponse>(200)
+            .json::<CancelResponse>(202)
+            .may_be(&cancelled)
+            .may_be(&[Changed, Invalid]),
+    ]
+}
+
+fn log() -> Vec<Operation> {
+    vec![
+        get("/api/v1/audit", "audit_list", "The audit log").page::<audit::Filter, Page<AuditEntry>>(&audit::LIST),
+        get("/api/v1/audit/export", "audit_export", "The whole audit log with what proves it").json::<AuditExport>(200),
+    ]
+}
