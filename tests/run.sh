@@ -150,7 +150,7 @@ units() {
   stage=$(mktemp -d)
   for file in deploy/units/*.service; do
     sed 's#^\(ExecStart=\)[^ ]*#\1/bin/true#' "$file" >"$stage/${file##*/}"
-    said=$(systemd-analyze verify "$stage/${file##*/}" 2>&1) || status=1
+    said=$(systemd-analyze verify --man=no "$stage/${file##*/}" 2>&1) || status=1
     if [[ -n $said ]]; then
       printf '%s\n' "$said" >&2
       status=1
