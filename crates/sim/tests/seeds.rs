@@ -65,9 +65,9 @@ fn slice(slice: u64) {
     let count = mine.clone().count();
     let sum = total(mine.map(|seed| (seed, steps)));
     println!("slice {slice}: {count} seeds of {steps} steps: {sum:?}");
-    // The runs must have been about something.
+    // The runs must have been about something. (Orders that end their agent, or that the signer refuses, never succeed.)
     if count >= 100 && steps >= 300 {
-        assert!(sum.succeeded * 4 > sum.proposed, "{sum:?}");
+        assert!(sum.succeeded * 5 > sum.proposed, "{sum:?}");
         assert!(sum.kills > count && sum.cuts > count && sum.meddled > count && sum.quarantined > 0, "{sum:?}");
     }
 }

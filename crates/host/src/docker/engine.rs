@@ -180,7 +180,8 @@ impl Engine {
             effect => effect,
         };
         let session = self.session().await?;
-        self.noticing(session.perform(effect, progress).await)
+        // On the heap: it holds the largest of all effects' futures, too much for a thread's stack.
+        self.noticing(Box::pin(session.perform(effect, progress)).await)
     }
 
     /// Asks the engine who it is.
