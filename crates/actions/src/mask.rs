@@ -3,9 +3,12 @@
 //! It knows values, not places, so it works on text of any origin. It is the last line of defence
 //! and not the only one: secrets have no `Debug`, and errors do not carry them.
 
+mod finder;
+
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use self::finder::Finder;
 use crate::limits;
 
 /// What stands where a value stood.
@@ -58,58 +61,56 @@ const STATUS_WORDS: [&str; 20] = [
 /// Values to hide.
 #[derive(Default)]
 pub struct Masker {
-    /// Longest first, so that a value inside another does not leave the other's ends readable.
-    values: Vec<Zeroizing<String>>,
+    /// Hidden wherever they occur.
+    anywhere: Finder,
+    /// Short ones, hidden where they stand by themselves.
+    alone: Finder,
 }
 
 impl Masker {
     /// Takes the values to hide. Values of several lines are hidden line by line as well, because
-    /// logs break them up. A value is hidden without the blanks around it, too, and in the forms that
+    /// logs break them up; so are the readable lines of a file that is no text, which is sealed in base64. A
+    /// value is hidden without the blanks around it, too, and in the forms that
     /// programs commonly write it in: escaped for JSON or a URL, and whole in base64. Values shorter
     /// than [`limits::MASK_CHARS_MIN`] characters and plain words of status (`true`, `unhealthy`) are
     /// not hidden.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut values: Vec<Zeroizing<String>> = secrets
-            .into_iter()
-            .flat_map(|secret| {
-                let whole = [secret, secret.trim()].into_iter().flat_map(forms);
-                let lines = secret.lines().flat_map(|line| [line.to_owned(), line.trim().to_owned(), escaped(line)]);
-                // What is not worth hiding is not in any other form either.
-                let worth = is_worth_hiding(secret);
-                whole.filter(move |_| worth).chain(lines.filter(|line| is_worth_hiding(line)))
-            })
-            .map(Zeroizing::new)
-            .collect();
-        values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.as_str().cmp(b.as_str())));
-        values.dedup();
-        Self { values }
+        let (mut anywhere, mut alone) = (Vec::new(), Vec::new());
+        let mut take = |value: String| {
+            let value = Zeroizing::new(value);
+            let is_long = value.chars().nth(limits::MASK_ANYWHERE_CHARS_MIN - 1).is_some();
+            if is_long { anywhere.push(value) } else { alone.push(value) }
+        };
+        for secret in secrets {
+            // What is not worth hiding is not in any other form either.
+            if is_worth_hiding(secret) {
+                [secret, secret.trim()].into_iter().flat_map(forms).for_each(&mut take);
+            }
+            secret.lines().for_each(|line| line_forms(line, &mut take));
+            let readable = readable(secret);
+            readable.lines().filter(|line| is_worth_hiding(line)).for_each(|line| line_forms(line, &mut take));
+        }
+        Self { anywhere: Finder::new(anywhere), alone: Finder::new(alone) }
     }
 
     /// Leaves out the values that stand in `text` already, because whoever sees the output sees that
     /// too: an app's name, a port, a tag. For the open part of the order itself.
     #[must_use]
-    pub fn except_open(mut self, text: &str) -> Self {
-        self.values.retain(|value| places(text, value).next().is_none());
-        self
+    pub fn except_open(self, text: &str) -> Self {
+        Self { anywhere: self.anywhere.without(text), alone: self.alone.without(text) }
     }
 
     /// Bytes of the longest value: so much of one may stand at the end of a text that was cut.
     #[must_use]
     pub fn longest(&self) -> usize {
-        self.values.first().map_or(0, |value| value.len())
+        self.anywhere.longest().max(self.alone.longest())
     }
 
     /// `text` with every known value replaced by [`MASKED`].
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
-        let mut masked = text.to_owned();
-        for value in &self.values {
-            let found: Vec<usize> = places(&masked, value).collect();
-            for at in found.into_iter().rev() {
-                masked.replace_range(at..at + value.len(), MASKED);
-            }
-        }
-        masked
+        // What was hidden no longer counts as a neighbour of a short value.
+        self.alone.masked(&self.anywhere.masked(text))
     }
 
     /// Masks the strings and numbers in `value`. Left alone are names of members and the members in
@@ -128,7 +129,7 @@ impl Masker {
             // A number may be a secret's digits (`12345`): its text decides.
             Value::Number(number) => {
                 let text = number.to_string();
-                if self.values.iter().any(|secret| secret.as_str() == text) {
+                if self.anywhere.contains(&text) || self.alone.contains(&text) {
                     *value = Value::String(MASKED.to_owned());
                 }
             }
@@ -137,24 +138,30 @@ impl Masker {
     }
 }
 
-/// Where `value` stands in `text`, from left to right, without overlaps. A short value counts only
-/// where it stands by itself: `1234` is not in `sha256:ab1234cd`.
-fn places(text: &str, value: &str) -> impl Iterator<Item = usize> {
-    let by_itself = value.chars().count() < limits::MASK_ANYWHERE_CHARS_MIN;
-    text.match_indices(value).map(|(at, _)| at).filter(move |at| {
-        let before = text[..*at].chars().next_back();
-        let after = text[at + value.len()..].chars().next();
-        let inside = |inner: Option<char>, outer: Option<char>| {
-            inner.is_some_and(char::is_alphanumeric) && outer.is_some_and(char::is_alphanumeric)
-        };
-        !(by_itself && (inside(value.chars().next(), before) || inside(value.chars().next_back(), after)))
-    })
-}
-
 /// Neither too short to be hidden nor a plain word of status.
 fn is_worth_hiding(value: &str) -> bool {
     let value = value.trim();
     value.chars().count() >= limits::MASK_CHARS_MIN && !STATUS_WORDS.contains(&value)
+}
+
+/// One line of a value as it is, without the blanks around it, and escaped.
+fn line_forms(line: &str, take: impl FnMut(String)) {
+    let forms = [line.to_owned(), line.trim().to_owned(), escaped(line), escaped(line.trim())];
+    forms.into_iter().filter(|form| is_worth_hiding(form)).for_each(take);
+}
+
+/// What can be read in a file that is no text and so is sealed in base64, each run of it as a line. Empty for all else.
+fn readable(secret: &str) -> Zeroizing<String> {
+    let Ok(bytes) = data_encoding::BASE64.decode(secret.as_bytes()).map(Zeroizing::new) else {
+        return Zeroizing::default();
+    };
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() + 1));
+    let is_readable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+    for run in bytes.split(|byte| !is_readable(byte)).filter(|run| run.len() >= limits::MASK_ANYWHERE_CHARS_MIN) {
+        text.extend(run.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text
 }
 
 /// A value in the forms in which programs write it.
@@ -188,7 +195,7 @@ fn percent_encoded(value: &str) -> String {
 
 impl core::fmt::Debug for Masker {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Masker").field("values", &self.values.len()).finish()
+        f.debug_struct("Masker").field("values", &(self.anywhere.len() + self.alone.len())).finish()
     }
 }
 
@@ -224,6 +231,22 @@ mod tests {
     fn hides_each_line_of_a_value_of_several_lines() {
         let masker = Masker::new(["-----BEGIN KEY-----\nMC4CAQ\n-----END KEY-----"]);
         assert_eq!(masker.mask("web-1 | MC4CAQ"), "web-1 | ***");
+    }
+
+    #[test]
+    fn hides_each_readable_line_of_a_file_that_is_no_text() {
+        let file = b"\xff\x00first-line-of-key\nline\n\tsecond \"line\" of key\r\n\x01";
+        let masker = Masker::new([data_encoding::BASE64.encode(file).as_str()]);
+        let text = "a first-line-of-key b line c second \"line\" of key d second \\\"line\\\" of key";
+        assert_eq!(masker.mask(text), "a *** b line c *** d ***");
+        // A password that happens to be base64 is hidden as such, and nothing else is.
+        assert_eq!(format!("{:?}", Masker::new(["abcd1234"])), format!("{:?}", Masker::new(["abcd-123"])));
+    }
+
+    #[test]
+    fn a_short_value_beside_a_hidden_one_is_hidden() {
+        let masker = Masker::new(["hunter22", "1234"]);
+        assert_eq!(masker.mask("hunter221234 12341234"), "****** 12341234");
     }
 
     #[test]
