@@ -68,6 +68,13 @@ pub struct DeployRequest {
     pub dry_run: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_for_seconds: Option<u64>,
+    /// Within how many seconds every service must be healthy, or all is put back: 1 to 1200; 120 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_within_seconds: Option<u64>,
+    /// For how many seconds each service must stay healthy before it counts: at most 600, and not above the
+    /// other; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy_seconds: Option<u64>,
 }
 
 /// A deploy of the app that some Compose files describe. The control plane reads them as the CLI does, with
@@ -96,6 +103,13 @@ pub struct DeployBundleRequest {
     pub dry_run: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_for_seconds: Option<u64>,
+    /// Within how many seconds every service must be healthy, or all is put back: 1 to 1200; 120 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_within_seconds: Option<u64>,
+    /// For how many seconds each service must stay healthy before it counts: at most 600, and not above the
+    /// other; 2 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy_seconds: Option<u64>,
 }
 
 /// What one file holds.

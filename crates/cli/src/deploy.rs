@@ -49,6 +49,8 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
             .map_err(|e| Failure::new(Kind::NotWell, format!("the specification could not be written as JSON: {e}")))?,
         dry_run: deploy.dry_run,
         queue_for_seconds: deploy.queue_for,
+        healthy_within_seconds: deploy.healthy_within,
+        min_healthy_seconds: deploy.min_healthy,
     };
     begin_words(output, &request, app, &details);
     let sent = operation::send(client, output, &OperationRequest::Deploy(request)).await?;

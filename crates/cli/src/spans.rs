@@ -56,6 +56,16 @@ pub(crate) fn since_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::SINCE_SECONDS_MAX)
 }
 
+/// Within which time a deploy must be healthy.
+pub(crate) fn healthy_within_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, actions::limits::HEALTH_DEADLINE_MAX.0 / 1_000)
+}
+
+/// How long a service must stay healthy.
+pub(crate) fn min_healthy_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, actions::limits::MIN_HEALTHY_MAX.0 / 1_000)
+}
+
 /// Half of the unit that is shown is added, since [`DurationMs`] shows whole units only: a token made a
 /// moment ago ends in 15 minutes, not in 14.
 const fn rounded(span: DurationMs) -> DurationMs {
@@ -90,6 +100,9 @@ mod tests {
         for wrong in ["", "0s", "15", "m", "1w", "-1s", "1h ", "99999999999999999999s", "300000000000000d", "é"] {
             assert!(seconds(wrong).is_err(), "{wrong:?}");
         }
+        assert_eq!((healthy_within_seconds("20m"), min_healthy_seconds("10m")), (Ok(1_200), Ok(600)));
+        assert_eq!(healthy_within_seconds("20m1s"), Err("at most 20 min are possible".to_owned()));
+        assert_eq!(min_healthy_seconds("11m"), Err("at most 10 min are possible".to_owned()));
         assert_eq!(token_seconds("8d"), Err("at most 7 days are possible".to_owned()));
     }
 

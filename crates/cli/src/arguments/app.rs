@@ -15,7 +15,8 @@ pub(crate) enum App {
         after_help = "Variables of the files (${A:-b}) are taken from the process environment, then from `.env` \
         beside the first file.\nEvery environment value is sealed to its host before it leaves this machine.\n\n\
         Example:\n  serverflow app deploy -f compose.yaml --host web-1 --dry-run\n  \
-        TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h"
+        TAG=1.4 serverflow app deploy -f compose.yaml --host web-1 --host web-2 --queue-for 1h\n  \
+        serverflow app deploy -f compose.yaml --host web-1 --healthy-within 5m --min-healthy 30s"
     )]
     Deploy(Deploy),
     /// Read Compose files as a deploy would, and send nothing
@@ -141,4 +142,10 @@ pub(crate) struct Deploy {
     /// How long the order may wait for a host that is away, up to 30d; 10m when absent
     #[arg(long, value_name = "SPAN", value_parser = spans::queue_seconds)]
     pub(crate) queue_for: Option<u64>,
+    /// Within this time every service must be healthy, or all is put back; 1s to 20m, 2m when absent
+    #[arg(long, value_name = "SPAN", value_parser = spans::healthy_within_seconds)]
+    pub(crate) healthy_within: Option<u64>,
+    /// How long each service must stay healthy before it counts, up to 10m; 2s when absent
+    #[arg(long, value_name = "SPAN", value_parser = spans::min_healthy_seconds)]
+    pub(crate) min_healthy: Option<u64>,
 }

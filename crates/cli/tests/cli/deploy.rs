@@ -93,6 +93,25 @@ fn deployed() -> Value {
 }
 
 #[test]
+fn how_long_health_may_take_is_sent_along_and_bounded() {
+    let server = server(vec![proposed()], deployed());
+    let home = home(&server);
+    let with = |more: &[&str]| home.run(&[&DEPLOY[..], more].concat());
+    for (flag, span, words) in [
+        ("--healthy-within", "21m", "at most 20 min"),
+        ("--healthy-within", "0s", "expected a span"),
+        ("--min-healthy", "601s", "at most 10 min"),
+    ] {
+        let ran = with(&[flag, span]).code(2);
+        assert!(ran.stderr.contains(words) && ran.stderr.contains(flag), "{}", ran.stderr);
+    }
+    assert!(server.heard_of("POST").is_empty());
+    with(&["--healthy-within", "2m", "--min-healthy", "10s"]).code(0);
+    let body = server.heard_of("POST")[0].json();
+    assert_eq!((&body["healthy_within_seconds"], &body["min_healthy_seconds"]), (&json!(120), &json!(10)));
+}
+
+#[test]
 fn a_deploy_seals_its_secrets_and_is_followed_to_its_end() {
     let server = server(vec![proposed()], deployed());
     let ran = home(&server).run(&DEPLOY).code(0);

@@ -12,6 +12,7 @@ mod next;
 mod propose;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 use actions::DecodeError;
 use envelope::messages::SealedValue;
@@ -22,6 +23,7 @@ pub use self::{
     cancel::{CancelDecision, CancelError, CancelOrigin, command_cancel},
     next::{app_change, operation_next},
     propose::{authorise, operation_propose},
+    timing::DeployTiming,
 };
 use crate::{
     model::{AppInstance, CommandStatus, NewCommand, Operation, UserRole},
@@ -61,6 +63,8 @@ pub enum Work {
     Deploy {
         /// UTF-8 JSON of `actions::spec::AppSpec`.
         spec: Vec<u8>,
+        /// How long its health may take.
+        timing: DeployTiming,
     },
 }
 

@@ -1,12 +1,15 @@
 //! What follows from a command that ended: the next stage of its operation, and what it did to the
 //! list of apps.
 
-use actions::app_plan::PlanResult;
-use ids::{ActionName, UnixMs};
-use serde_json::{json, value::RawValue};
+use std::collections::BTreeMap;
+
+use actions::{app_plan::PlanResult, spec::PinnedImage};
+use ids::{ActionName, ServiceName, UnixMs};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{
-    CommandIds, ProposeError,
+    CommandIds, DeployTiming, ProposeError,
     propose::{Prepared, command, host_active, sealed_checked},
 };
 use crate::{
@@ -64,15 +67,27 @@ pub fn operation_next(
         return Ok(Vec::new());
     }
     host_active(host)?;
-    let spec: &RawValue = serde_json::from_slice(&operation.detail)
+    let (timing, spec) = DeployTiming::of_detail(&operation.detail)
         .map_err(|error| ProposeError::invalid("spec", format!("the stored specification is not JSON: {error}")))?;
-    let images = serde_json::to_string(&json!(plan.images))
-        .map_err(|error| ProposeError::invalid("plan", format!("its images cannot be written down: {error}")))?;
-    let parameters = format!("{{\"spec\":{spec},\"images\":{images}}}").into_bytes();
-    let prepared = Prepared::new(deploy_action(), None, parameters)?;
+    let prepared = Prepared::new(deploy_action(), None, deploy_parameters(spec, &plan, timing)?)?;
     let info = prepared.version_for(host)?;
     let sealed = sealed_checked(&prepared, host, ended.sealed.clone())?;
     Ok(vec![command(ended.order.fleet, operation, &prepared, info, host, sealed, now, ids)])
+}
+
+/// Parameters of `app.deploy`. Its `plan_sha256` is left out: nobody granted this very plan, the deploy was ordered
+/// together with it, and the host plans again. Between the two a container that keeps crashing, which is what many a
+/// deploy mends, looks another way each time, and a change that was half-way is put back first.
+fn deploy_parameters(spec: &RawValue, plan: &PlanResult, timing: DeployTiming) -> Result<Vec<u8>, ProposeError> {
+    #[derive(Serialize)]
+    struct Parameters<'a> {
+        spec: &'a RawValue,
+        images: &'a BTreeMap<ServiceName, PinnedImage>,
+        #[serde(flatten)]
+        timing: DeployTiming,
+    }
+    serde_json::to_vec(&Parameters { spec, images: &plan.images, timing })
+        .map_err(|error| ProposeError::invalid("plan", format!("its images cannot be written down: {error}")))
 }
 
 /// What a command that ended did to the list of apps. `result` is the `result` part of the report.

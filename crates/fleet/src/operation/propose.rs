@@ -68,7 +68,8 @@ pub fn operation_propose(
             authorise(actor, prepared.info.class, &prepared.action)?;
             (OperationKind::Single, Vec::new(), prepared)
         }
-        Work::Deploy { spec } => {
+        Work::Deploy { spec, timing } => {
+            timing.check()?;
             let deploy = super::next::deploy_action();
             authorise(actor, Class::Change, &deploy)?;
             let prepared = Prepared::new(super::next::plan_action(), None, plan_parameters(&spec)?)?;
@@ -79,7 +80,7 @@ pub fn operation_propose(
                 // The second stage is judged now too, so that no plan is made in vain.
                 version_for(host, &deploy, &fitting)?;
             }
-            (OperationKind::Deploy, spec, prepared)
+            (OperationKind::Deploy, timing.detail(&spec), prepared)
         }
     };
     let operation = Operation {
@@ -309,9 +310,9 @@ fn request_sha256(request: &OperationRequest, actor: &Principal) -> Sha256 {
             part(&version.unwrap_or(0).to_be_bytes());
             part(parameters);
         }
-        Work::Deploy { spec } => {
+        Work::Deploy { spec, timing } => {
             part(b"deploy");
-            part(spec);
+            part(&timing.detail(spec));
         }
     }
     part(&[u8::from(request.dry_run)]);

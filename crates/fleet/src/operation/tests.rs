@@ -35,7 +35,7 @@ fn action(name: &str, parameters: &str) -> OperationRequest {
 
 fn deploy(values: Vec<SealedValue>) -> OperationRequest {
     OperationRequest {
-        work: Work::Deploy { spec: SPEC.as_bytes().to_vec() },
+        work: Work::Deploy { spec: SPEC.as_bytes().to_vec(), timing: DeployTiming::default() },
         targets: vec![Target { host: HOST, sealed: values }],
         ..action("host.facts", "{}")
     }
@@ -133,9 +133,15 @@ fn what_is_not_a_request_is_refused_by_its_field() {
         refused(OperationRequest { queue_for: Some(span), ..action("host.facts", "{}") }, "queue_for: between");
     }
     refused(
-        OperationRequest { work: Work::Deploy { spec: b"{".to_vec() }, ..action("host.facts", "{}") },
+        OperationRequest {
+            work: Work::Deploy { spec: b"{".to_vec(), timing: DeployTiming::default() },
+            ..action("host.facts", "{}")
+        },
         "spec: not JSON",
     );
+    let timing = DeployTiming { healthy_within: Some(DurationMs(1)), min_healthy: None };
+    let hasty = Work::Deploy { spec: SPEC.as_bytes().to_vec(), timing };
+    refused(OperationRequest { work: hasty, ..deploy(vec![sealed("web/environment/KEY")]) }, "healthy_within: between");
 }
 
 #[test]
@@ -190,7 +196,10 @@ fn each_host_gets_the_newest_version_that_it_has() {
     assert_eq!(version(false, plain()), Ok(2));
     assert_eq!(version(true, plain()), Ok(1));
     let newer = || OperationRequest {
-        work: Work::Deploy { spec: SPEC.replace(r#""restart""#, r#""hostname":"web","restart""#).into_bytes() },
+        work: Work::Deploy {
+            spec: SPEC.replace(r#""restart""#, r#""hostname":"web","restart""#).into_bytes(),
+            timing: DeployTiming::default(),
+        },
         ..plain()
     };
     assert_eq!(version(false, newer()), Ok(2));

@@ -23,7 +23,7 @@ use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::task::spawn_blocking;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::operations::{Wanted, named_hosts, queue_for};
+use super::operations::{Wanted, named_hosts, span, timing};
 use crate::{
     limits,
     problem::{ApiError, Kind},
@@ -46,7 +46,8 @@ pub(super) async fn wanted(
     }
     let hosts = named_hosts(shared, &request.hosts).await?;
     let fleet = shared.root().current().fleet;
-    let (id, dry_run, queue) = (request.operation_id, request.dry_run, queue_for(request.queue_for_seconds));
+    let (id, dry_run, queue) = (request.operation_id, request.dry_run, span(request.queue_for_seconds));
+    let timing = timing(request.healthy_within_seconds, request.min_healthy_seconds);
     let names = request.hosts.clone();
     // Reading and sealing take a core for a while, which others need to answer.
     let read = spawn_blocking(move || {
@@ -58,7 +59,7 @@ pub(super) async fn wanted(
         read.await.map_err(|_| ApiError::new(Kind::Internal, "reading the files failed; the log says why"))??;
     Ok(Wanted {
         id,
-        work: Work::Deploy { spec: spec.to_string().into_bytes() },
+        work: Work::Deploy { spec: spec.to_string().into_bytes(), timing },
         hosts: names,
         selector: None,
         sealed,

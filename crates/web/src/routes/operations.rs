@@ -23,7 +23,9 @@ use fleet::{
     limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
     model::{Command, Host, Operation, OperationKind, Principal},
-    operation::{OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose},
+    operation::{
+        DeployTiming, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose,
+    },
     ports::{Event, HostChange, StoreError, Write, Written},
     selector::Selector,
 };
@@ -79,7 +81,7 @@ impl Wanted {
             hosts: request.hosts,
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
-            queue_for: queue_for(request.queue_for_seconds),
+            queue_for: span(request.queue_for_seconds),
             sealed_here: false,
             notes: Vec::new(),
         })
@@ -90,12 +92,15 @@ impl Wanted {
         let spec: AppSpec = from_value("spec", request.spec)?;
         Ok(Self {
             id: request.operation_id,
-            work: Work::Deploy { spec: view::value(&spec).to_string().into_bytes() },
+            work: Work::Deploy {
+                spec: view::value(&spec).to_string().into_bytes(),
+                timing: timing(request.healthy_within_seconds, request.min_healthy_seconds),
+            },
             selector: selector(&request.hosts, request.selector.as_deref())?,
             hosts: request.hosts,
             sealed: sealed(request.sealed)?,
             dry_run: request.dry_run,
-            queue_for: queue_for(request.queue_for_seconds),
+            queue_for: span(request.queue_for_seconds),
             sealed_here: false,
             notes: Vec::new(),
         })
@@ -106,7 +111,7 @@ impl Wanted {
         // Of a deploy, later stages repeat what the first was given.
         let first_of = |host: &HostName| commands.iter().find(|command| command.host_name == *host);
         let same_work = match (&self.work, operation.kind) {
-            (Work::Deploy { spec }, OperationKind::Deploy) => operation.detail == *spec,
+            (Work::Deploy { spec, timing }, OperationKind::Deploy) => operation.detail == timing.detail(spec),
             (Work::Action { action, parameters, .. }, OperationKind::Single) => commands
                 .iter()
                 .all(|command| command.order.action == *action && command.order.parameters == *parameters),
@@ -134,7 +139,11 @@ impl Wanted {
     }
 }
 
-pub(super) fn queue_for(seconds: Option<u64>) -> Option<DurationMs> {
+pub(super) fn timing(healthy_within_seconds: Option<u64>, min_healthy_seconds: Option<u64>) -> DeployTiming {
+    DeployTiming { healthy_within: span(healthy_within_seconds), min_healthy: span(min_healthy_seconds) }
+}
+
+pub(super) fn span(seconds: Option<u64>) -> Option<DurationMs> {
     seconds.map(|seconds| DurationMs(seconds.saturating_mul(1000)))
 }
 

@@ -70,6 +70,14 @@ async fn the_same_bundle_again_is_the_same_operation() {
     assert_eq!(first.status, StatusCode::ACCEPTED, "{first:?}");
     let again = world.post("/api/v1/operations", &body).await;
     assert_eq!((again.status, &again.json), (StatusCode::OK, &first.json));
+    let mut slower = body.clone();
+    slower["healthy_within_seconds"] = json!(300);
+    assert_eq!(world.post("/api/v1/operations", &slower).await.problem(), "operation-conflict");
+    slower["healthy_within_seconds"] = json!(1_201);
+    let other: OperationId = fresh();
+    slower["operation_id"] = json!(other);
+    let answer = check_refused(&world, &slower, "healthy_within").await;
+    assert!(answer.json.to_string().contains("between 1 s and 20 min"), "{answer:?}");
     body["variables"]["TAG"] = json!("2");
     assert_eq!(world.post("/api/v1/operations", &body).await.problem(), "operation-conflict");
 }

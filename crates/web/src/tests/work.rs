@@ -59,6 +59,11 @@ async fn the_same_request_again_is_the_same_operation_and_another_is_refused() {
     let mut other = deploy(&["alpha"]);
     let first = world.post("/api/v1/operations", &other).await;
     assert_eq!(first.status, StatusCode::ACCEPTED);
+    for field in ["healthy_within_seconds", "min_healthy_seconds"] {
+        let mut slower = other.clone();
+        slower[field] = json!(60);
+        assert_eq!(world.post("/api/v1/operations", &slower).await.problem(), "operation-conflict", "{field}");
+    }
     other["spec"]["services"]["web"]["image"] = json!("shop:2");
     assert_eq!(world.post("/api/v1/operations", &other).await.problem(), "operation-conflict");
 }
@@ -109,6 +114,14 @@ async fn what_is_wrong_with_a_request_is_named() {
     let add = |field: &'static str, value: Value| move |body: &mut Value| body[field] = value.clone();
     check(&add("queue_for_seconds", json!(u64::MAX)), facts(&["alpha"]), "invalid", Some("queue_for")).await;
     let sealed = json!({ "alpha": [{ "name": "a", "sealed": "***" }] });
+    for (within, least) in [(0, 2), (1_201, 2), (1, 2), (60, 61), (1_200, 601), (u64::MAX, u64::MAX)] {
+        let change = |body: &mut Value| {
+            body["healthy_within_seconds"] = json!(within);
+            body["min_healthy_seconds"] = json!(least);
+        };
+        let field = if (1..=1_200).contains(&within) { "min_healthy" } else { "healthy_within" };
+        check(&change, deploy(&["alpha"]), "invalid", Some(field)).await;
+    }
     check(&add("sealed", sealed), deploy(&["alpha"]), "invalid", Some("sealed.alpha[0].sealed")).await;
     check(&add("sealed", json!({ "beta": [] })), deploy(&["alpha"]), "invalid", Some("sealed.beta")).await;
     assert!(world.told.changes.lock().unwrap().is_empty(), "nothing was stored");

@@ -6,7 +6,7 @@ use envelope::{
     messages::{Report, ReportPosition, ReportStatus},
     root::sign_root,
 };
-use ids::{CommandId, HostEpoch, ReportSequence, RootVersion, Sequence, Sha256};
+use ids::{CommandId, DurationMs, HostEpoch, ReportSequence, RootVersion, Sequence, Sha256};
 use serde_json::json;
 use session::frames::{AgentFrame, RefusalCode};
 
@@ -16,17 +16,21 @@ use super::{
 };
 use crate::{
     model::{CommandStatus, HostStanding},
-    operation::{OperationRequest, Target, Work},
+    operation::{DeployTiming, OperationRequest, Target, Work},
     ports::Write,
 };
 
 const SPEC: &str = r#"{"app":"shop","services":{"web":{"image":"docker.io/library/nginx:1.27","restart":"unless_stopped"}},"networks":{},"volumes":{}}"#;
 
 fn deploy(world: &mut World, dry_run: bool) -> CommandId {
+    deploy_timed(world, dry_run, DeployTiming::default())
+}
+
+fn deploy_timed(world: &mut World, dry_run: bool, timing: DeployTiming) -> CommandId {
     let id = ids::OperationId::from_bytes(world.fresh_bytes());
     world.propose(OperationRequest {
         id,
-        work: Work::Deploy { spec: SPEC.as_bytes().to_vec() },
+        work: Work::Deploy { spec: SPEC.as_bytes().to_vec(), timing },
         targets: vec![Target { host: HOST, sealed: Vec::new() }],
         queue_for: None,
         dry_run,
@@ -105,6 +109,24 @@ fn a_deploy_goes_from_its_plan_to_its_release() {
     world.finish(ReportStatus::Succeeded);
     assert_eq!(world.status(removal), CommandStatus::Succeeded);
     assert!(world.store.apps.is_empty());
+}
+
+#[test]
+fn a_deploy_waits_for_health_as_long_as_it_was_told() {
+    for (within, least) in [(None, None), (Some(90_000), None), (Some(90_000), Some(5_000)), (None, Some(0))] {
+        let mut world = World::new();
+        world.connect();
+        let timing = DeployTiming { healthy_within: within.map(DurationMs), min_healthy: least.map(DurationMs) };
+        deploy_timed(&mut world, false, timing);
+        world.settle();
+        world.finish_with(ReportStatus::Succeeded, &plan_result(false));
+        let second = world.store.commands.last().expect("a second stage");
+        assert_eq!(second.order.action.as_str(), "app.deploy");
+        let parameters: serde_json::Value = serde_json::from_slice(&second.order.parameters).expect("JSON");
+        let sent = (parameters.get("timeout_ms").cloned(), parameters.get("min_healthy_ms").cloned());
+        assert_eq!(sent, (within.map(|it| json!(it)), least.map(|it| json!(it))), "{parameters}");
+        assert_eq!(parameters["spec"]["app"], "shop");
+    }
 }
 
 #[test]
