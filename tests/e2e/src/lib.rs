@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod http;
 pub mod machine;
 pub mod program;
+pub mod project;
 pub mod proxy;
 pub mod sample;
 pub mod stranger;
