@@ -66,3 +66,13 @@ pub(crate) const AGENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub(crate) const HEALTH_TIMEOUT: Duration = Duration::from_secs(4);
 /// Bytes read of that answer.
 pub(crate) const HEALTH_ANSWER_BYTES_MAX: u64 = 16 * 1024;
+/// Free bytes below which `doctor` warns, and below which it calls the disk full.
+pub(crate) const DISK_WARN_BYTES: u64 = 1024 * 1024 * 1024;
+pub(crate) const DISK_FAIL_BYTES: u64 = 64 * 1024 * 1024;
+/// Free inodes below which `doctor` warns, and below which it calls the file system full.
+pub(crate) const INODES_WARN: u64 = 50_000;
+pub(crate) const INODES_FAIL: u64 = 1_000;
+/// How long before its end `doctor` warns of the people's certificate.
+pub(crate) const CERTIFICATE_EXPIRY_WARNING: ids::DurationMs = ids::DurationMs::from_days(21);
+/// How far what was written before may be ahead of the clock, before `doctor` calls the clock wrong.
+pub(crate) const CLOCK_BEHIND_MAX: ids::DurationMs = ids::DurationMs::from_mins(1);

@@ -11,6 +11,7 @@ mod certificate;
 mod chores;
 mod clock;
 mod config;
+mod doctor;
 mod enrolment;
 mod files;
 mod health;
@@ -64,6 +65,10 @@ enum Command {
     ///
     /// Example: serverflow-control-plane health --config /etc/serverflow/control-plane.toml
     Health,
+    /// Look at everything the control plane needs, running or not, and say what to mend; exit 1 if something is wrong
+    ///
+    /// Example: serverflow-control-plane doctor --config /etc/serverflow/control-plane.toml
+    Doctor(doctor::DoctorArgs),
     /// Write shell completions and man pages
     ///
     /// Example: serverflow-control-plane generate man --out /usr/local/share/man/man8
@@ -113,6 +118,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error, 1),
         },
         Command::Health => run(health::run(config)),
+        Command::Doctor(args) => examine(&config, args),
         Command::Admin { command } => run(admin::run(config.data_dir, command)),
         Command::Init(args) => run(init::run(config.data_dir, args)),
         Command::Serve => {
@@ -126,6 +132,17 @@ fn main() -> ExitCode {
             run(serve::serve(config))
         }
     }
+}
+
+fn examine(config: &Config, args: doctor::DoctorArgs) -> ExitCode {
+    match runtime() {
+        Ok(runtime) => runtime.block_on(doctor::run(config, args)),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
 fn generate(what: &manual::Generate) -> ExitCode {
@@ -144,7 +161,7 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 fn run<E: Error>(task: impl Future<Output = Result<(), E>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };

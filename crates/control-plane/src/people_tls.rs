@@ -123,7 +123,7 @@ impl web::Tls for PeopleTls {
     }
 }
 
-fn certifies(leaf: &CertificateDer<'_>, name: &str) -> bool {
+pub(crate) fn certifies(leaf: &CertificateDer<'_>, name: &str) -> bool {
     let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(name)) else { return false };
     verify_server_name(&parsed, &name).is_ok()
 }

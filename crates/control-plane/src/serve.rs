@@ -84,9 +84,10 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let people_listener = listen(config.http_listen, "people", "--http-listen").await?;
 
     let keys = keys::load(&files)?;
-    let store = Arc::new(SqliteStore::open(StoreConfig { path: files.database(), data_key: keys.data }).await?);
+    let data_key = keys.data.clone();
+    let store = Arc::new(SqliteStore::open(StoreConfig { path: files.database(), data_key }).await?);
     let root = Arc::new(TrustedRoot::from_stored(&store.root_chain().await?)?);
-    check_keys(&files, &root, &keys.session, &keys.command, &keys.audit, &keys.tls)?;
+    check_keys(&files, &root, &keys)?;
     let signer = Arc::new(LocalSigner::open(SignerConfig {
         command_key: keys.command,
         fleet: root.current().fleet,
@@ -159,14 +160,8 @@ async fn listen(address: SocketAddr, whom: &'static str, flag: &'static str) -> 
 
 /// A control plane with keys that root metadata does not list would be refused by every agent; better
 /// to say so here.
-fn check_keys(
-    files: &Files,
-    root: &TrustedRoot,
-    session: &envelope::keys::SigningKey<envelope::keys::role::Session>,
-    command: &envelope::keys::SigningKey<envelope::keys::role::Command>,
-    audit: &envelope::keys::SigningKey<envelope::keys::role::Audit>,
-    tls: &crate::tls::TlsKey,
-) -> Result<(), ServeError> {
+pub(crate) fn check_keys(files: &Files, root: &TrustedRoot, keys: &keys::Keys) -> Result<(), ServeError> {
+    let keys::Keys { session, command, audit, tls, .. } = keys;
     let metadata = root.current();
     let checks = [
         ("session key", files.session_key(), metadata.session_keys.contains(&session.public())),
@@ -188,7 +183,7 @@ fn warn_of_expiry(root: &TrustedRoot) {
 }
 
 /// The names the configuration has, and the address listened on, if it is one.
-fn host_names(config: &Config) -> Vec<String> {
+pub(crate) fn host_names(config: &Config) -> Vec<String> {
     let ip = config.http_listen.ip();
     let own = (!ip.is_unspecified()).then(|| ip.to_string());
     config.host_names.iter().cloned().chain(own).collect()

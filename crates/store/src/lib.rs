@@ -24,4 +24,4 @@ mod writer;
 
 pub use audit::AuditPosition;
 pub use lock::is_in_use;
-pub use sqlite::{SqliteStore, StoreConfig};
+pub use sqlite::{Examined, SqliteStore, StoreConfig, examine};

@@ -152,11 +152,12 @@ async fn quick_check(connection: &mut SqliteConnection, location: &Location) -> 
     let failed = |error: &sqlx::Error| location.error("opening", error);
     sqlx::query("SELECT count(*) FROM sqlite_schema").fetch_one(&mut *connection).await.map_err(|e| failed(&e))?;
     let bytes = std::fs::metadata(&location.0).map_or(0, |file| file.len());
-    if bytes > limits::CHECKED_WHOLE_BYTES_MAX {
-        return Ok(());
-    }
+    if bytes > limits::CHECKED_WHOLE_BYTES_MAX { Ok(()) } else { whole_check(connection, location).await }
+}
+
+async fn whole_check(connection: &mut SqliteConnection, location: &Location) -> Result<(), StoreError> {
     let check = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(connection).await;
-    match check.map_err(|e| failed(&e))?.as_str() {
+    match check.map_err(|error| location.error("opening", &error))?.as_str() {
         "ok" => Ok(()),
         what => {
             Err(StoreError::Corrupt(format!("{} is damaged ({what}); restore it from a backup", location.0.display())))
@@ -165,26 +166,79 @@ async fn quick_check(connection: &mut SqliteConnection, location: &Location) -> 
 }
 
 async fn key_check(connection: &mut SqliteConnection, location: &Location, cipher: &Cipher) -> Result<(), StoreError> {
-    let failed = |error: &sqlx::Error| location.error("checking the data key", error);
-    let row = sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM facts WHERE name = 'key_check'")
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(|error| failed(&error))?;
-    match row {
-        Some(sealed) => match cipher.open(Place::KEY_CHECK, 0, &sealed) {
-            Ok(text) if text == KEY_CHECK => Ok(()),
-            _ => Err(StoreError::Corrupt(format!(
-                "{} was made with another data key; give the key file that belongs to it (it is in the same backup)",
-                location.0.display()
-            ))),
-        },
-        None => sqlx::query("INSERT INTO facts (name, value) VALUES ('key_check', $1)")
-            .bind(cipher.seal(Place::KEY_CHECK, 0, KEY_CHECK)?)
-            .execute(connection)
-            .await
-            .map(drop)
-            .map_err(|error| failed(&error)),
+    if key_is_right(connection, location, cipher).await? {
+        return Ok(());
     }
+    sqlx::query("INSERT INTO facts (name, value) VALUES ('key_check', $1)")
+        .bind(cipher.seal(Place::KEY_CHECK, 0, KEY_CHECK)?)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|error| location.error("checking the data key", &error))
+}
+
+/// False when nothing was sealed yet that could tell.
+async fn key_is_right(
+    connection: &mut SqliteConnection,
+    location: &Location,
+    cipher: &Cipher,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM facts WHERE name = 'key_check'")
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| location.error("checking the data key", &error))?;
+    let Some(sealed) = row else { return Ok(false) };
+    match cipher.open(Place::KEY_CHECK, 0, &sealed) {
+        Ok(text) if text == KEY_CHECK => Ok(true),
+        _ => Err(StoreError::Corrupt(format!(
+            "{} was made with another data key; give the key file that belongs to it (it is in the same backup)",
+            location.0.display()
+        ))),
+    }
+}
+
+/// What an examination read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Root metadata envelopes from version 1.
+    pub root_chain: Vec<Vec<u8>>,
+}
+
+/// Looks at a database, also while a control plane writes it: every page, the data key, and the root
+/// metadata in it. Nothing is changed, and no schema is brought forward.
+///
+/// # Errors
+/// `Unavailable` when the file cannot be read; `Corrupt` when it is damaged or the data key is another.
+pub async fn examine(config: StoreConfig) -> Result<Examined, StoreError> {
+    let StoreConfig { path, data_key } = config;
+    let location = Location(path);
+    let cipher = Arc::new(Cipher::new(&data_key));
+    // Without a log beside it nobody has the file open, and everything is in it: reading makes no file then.
+    let is_at_rest = !wal(&location).exists();
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(limits::READER_WAIT_MAX)
+        .connect_with(options(&location).read_only(true).immutable(is_at_rest))
+        .await
+        .map_err(|error| location.error("opening", &error))?;
+    let reader = Reader { pool: pool.clone(), cipher: Arc::clone(&cipher), location: location.clone() };
+    let examined = examined(&reader).await;
+    pool.close().await;
+    examined
+}
+
+fn wal(location: &Location) -> PathBuf {
+    let mut name = location.0.clone().into_os_string();
+    name.push("-wal");
+    name.into()
+}
+
+async fn examined(reader: &Reader) -> Result<Examined, StoreError> {
+    let mut connection = reader.pool.acquire().await.map_err(|error| reader.location.error("opening", &error))?;
+    whole_check(&mut connection, &reader.location).await?;
+    key_is_right(&mut connection, &reader.location, &reader.cipher).await?;
+    drop(connection);
+    Ok(Examined { root_chain: reader.root_chain().await? })
 }
 
 impl Store for SqliteStore {
