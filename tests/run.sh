@@ -219,7 +219,8 @@ workspace_tests() {
 end_to_end() {
   export SERVERFLOW_BIN_DIR=$binaries
   if command -v cargo-nextest >/dev/null; then
-    counted_run end-to-end cargo nextest run --locked --package serverflow-e2e
+    # As a choice from the workspace, which is built: asked for alone, its dependencies would be built once more, with fewer features.
+    counted_run end-to-end cargo nextest run --locked --workspace -E 'package(serverflow-e2e)'
   else
     counted_run end-to-end cargo test --locked --no-fail-fast --package serverflow-e2e -- --test-threads 1
   fi
