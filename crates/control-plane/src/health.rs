@@ -2,7 +2,7 @@
 //! container's health check or a script does, without any other program.
 //!
 //! Over HTTPS it accepts exactly the certificate that the configuration names, whatever its names and
-//! dates say: this is the program asking itself.
+//! dates say: this is the program asking itself. The agents' listener is known by its key.
 
 use std::{
     io,
@@ -10,11 +10,13 @@ use std::{
     sync::Arc,
 };
 
+use ids::{Sha256, sha256};
 use rustls::{
     CertificateError as Refused, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
     version::TLS13,
 };
 use tokio::{
@@ -22,7 +24,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{config::Config, limits, people_tls};
 
@@ -31,7 +33,7 @@ use crate::{config::Config, limits, people_tls};
 pub(crate) enum HealthError {
     #[error("nobody answers at {address}: the control plane does not run, or listens elsewhere (http_listen)")]
     NoAnswer { address: SocketAddr, source: io::Error },
-    #[error("what answers at {address} is not this control plane with this certificate")]
+    #[error("what answers at {address} is not this control plane: it does not show its certificate or key")]
     Tls { address: SocketAddr, source: io::Error },
     #[error("the control plane at {address} did not answer within {} s", limits::HEALTH_TIMEOUT.as_secs())]
     Timeout { address: SocketAddr },
@@ -50,6 +52,31 @@ pub(crate) async fn run(config: Config) -> Result<(), HealthError> {
     timeout(limits::HEALTH_TIMEOUT, ask(&config, address)).await.unwrap_or(Err(HealthError::Timeout { address }))
 }
 
+/// Whether the agents' listener shows the key that agents pin.
+///
+/// # Errors
+/// Unless it does.
+pub(crate) async fn agents(listen: SocketAddr, pin: Sha256) -> Result<(), HealthError> {
+    let address = reachable(listen);
+    let ask = async {
+        let tcp = TcpStream::connect(address).await.map_err(|source| HealthError::NoAnswer { address, source })?;
+        shake_hands(tcp, address, Expected::Key(pin), b"h2").await.map(drop)
+    };
+    timeout(limits::HEALTH_TIMEOUT, ask).await.unwrap_or(Err(HealthError::Timeout { address }))
+}
+
+async fn shake_hands(
+    tcp: TcpStream,
+    address: SocketAddr,
+    expected: Expected,
+    protocol: &[u8],
+) -> Result<TlsStream<TcpStream>, HealthError> {
+    let failed = |source| HealthError::Tls { address, source };
+    let config = client(expected, protocol).map_err(|error| failed(io::Error::other(error)))?;
+    let name = ServerName::IpAddress(address.ip().into());
+    TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(failed)
+}
+
 /// Where a listener on every address is found on this machine.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
@@ -64,12 +91,8 @@ async fn ask(config: &Config, address: SocketAddr) -> Result<(), HealthError> {
     let answer = match &config.https {
         None => exchange(tcp).await.map_err(no_answer)?,
         Some((cert, _)) => {
-            let only = people_tls::leaf(cert)?;
-            let failed = |source| HealthError::Tls { address, source };
-            let connector =
-                TlsConnector::from(Arc::new(client(only).map_err(|error| failed(io::Error::other(error)))?));
-            let name = ServerName::IpAddress(address.ip().into());
-            exchange(connector.connect(name, tcp).await.map_err(failed)?).await.map_err(no_answer)?
+            let only = Expected::Certificate(people_tls::leaf(cert)?);
+            exchange(shake_hands(tcp, address, only, b"http/1.1").await?).await.map_err(no_answer)?
         }
     };
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
@@ -87,22 +110,40 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn client(only: CertificateDer<'static>) -> Result<ClientConfig, Error> {
+/// What a listener of ours shows.
+#[derive(Debug)]
+enum Expected {
+    Certificate(CertificateDer<'static>),
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    Key(Sha256),
+}
+
+impl Expected {
+    fn is(&self, shown: &CertificateDer<'_>) -> bool {
+        match self {
+            Self::Certificate(certificate) => shown == certificate,
+            Self::Key(pin) => ParsedCertificate::try_from(shown)
+                .is_ok_and(|parsed| sha256(parsed.subject_public_key_info().as_ref()) == *pin),
+        }
+    }
+}
+
+fn client(expected: Expected, protocol: &[u8]) -> Result<ClientConfig, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Only { certificate: only, provider: provider.clone() };
+    let verifier = Only { expected, provider: provider.clone() };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 
-/// Accepts one certificate, whose key must have signed the handshake.
+/// Accepts one certificate or key, which must have signed the handshake.
 #[derive(Debug)]
 struct Only {
-    certificate: CertificateDer<'static>,
+    expected: Expected,
     provider: Arc<CryptoProvider>,
 }
 
@@ -115,7 +156,7 @@ impl ServerCertVerifier for Only {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if *end_entity == self.certificate {
+        if self.expected.is(end_entity) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(Error::InvalidCertificate(Refused::ApplicationVerificationFailure))

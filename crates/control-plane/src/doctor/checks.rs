@@ -3,12 +3,12 @@
 use std::{io, net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
 
 use envelope::root::TrustedRoot;
-use ids::{DurationMs, UnixMs};
+use ids::{DurationMs, Sha256, UnixMs};
 use store::StoreConfig;
 use tokio::net::TcpListener;
 use web::AgentPrograms as _;
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::{agent_programs::Programs, config::Config, files::Files, health, keys::Keys, limits, serve};
 
 /// Whether a control plane has the database open.
@@ -110,17 +110,24 @@ pub(super) fn inodes_finding(place: &Path, free: u64, total: u64) -> Option<Find
     }
 }
 
-/// Does the control plane answer where it should, or could it listen there?
-pub(super) async fn listeners(config: &Config, is_running: bool) -> Vec<Finding> {
-    let agents = port("agents", config.agent_listen, "agent_listen", is_running).await;
-    let people = match port("people", config.http_listen, "http_listen", is_running).await {
-        // Its own certificate and words prove that it is ours.
-        finding if is_running && finding.verdict == super::Verdict::Ok => match health::run(config.clone()).await {
-            Ok(()) => Finding::ok("people", format!("the control plane answers at {} and is well", config.http_listen)),
+/// Does the control plane answer where it should, or could it listen there? `pin` is of its TLS key.
+pub(super) async fn listeners(config: &Config, is_running: bool, pin: Option<Sha256>) -> Vec<Finding> {
+    let (agents_at, people_at) = (config.agent_listen, config.http_listen);
+    let mut agents = port("agents", agents_at, "agent_listen", is_running).await;
+    let mut people = port("people", people_at, "http_listen", is_running).await;
+    // Who listens proves that it is ours, by its key or certificate.
+    if let Some(pin) = pin.filter(|_| is_running && agents.verdict == Verdict::Ok) {
+        agents = match health::agents(agents_at, pin).await {
+            Ok(()) => Finding::ok("agents", format!("the control plane answers at {agents_at} with its pinned key")),
+            Err(error) => Finding::error("agents", &error),
+        };
+    }
+    if is_running && people.verdict == Verdict::Ok {
+        people = match health::run(config.clone()).await {
+            Ok(()) => Finding::ok("people", format!("the control plane answers at {people_at} and is well")),
             Err(error) => Finding::error("people", &error),
-        },
-        finding => finding,
-    };
+        };
+    }
     vec![agents, people]
 }
 

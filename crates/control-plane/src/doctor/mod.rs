@@ -95,16 +95,17 @@ pub(crate) async fn run(config: &Config, args: DoctorArgs) -> ExitCode {
 async fn examine(config: &Config, now: UnixMs) -> Vec<Finding> {
     let files = Files::new(&config.data_dir);
     let (directory, is_there) = files::directory(&files);
-    let mut findings = vec![directory];
+    let (mut findings, mut pin) = (vec![directory], None);
     if is_there {
         findings.extend(files::owned(&files));
         let (loaded, found) = files::keys(&files);
         findings.extend(found);
+        pin = loaded.as_ref().map(|keys| keys.tls.pin());
         findings.extend(checks::database(&files, loaded.as_ref(), now).await);
         findings.extend(checks::disks(files.directory()));
     }
     findings.extend(certificate::people(config, now));
-    findings.extend(checks::listeners(config, checks::is_running(&files)).await);
+    findings.extend(checks::listeners(config, checks::is_running(&files), pin).await);
     findings.push(checks::agents(config));
     findings
 }

@@ -136,7 +136,15 @@ async fn one_that_runs_is_well_and_found_to_run() {
     let findings = fleet.findings().await;
     let people = findings.iter().find(|finding| finding.check == "people").expect("looked at");
     assert!(people.verdict == Verdict::Fail && people.found.starts_with("nobody listens on"), "{people:?}");
+    // Another program where agents should find us.
+    let stranger = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    fleet.config.agent_listen = stranger.local_addr().expect("an address");
+    let strange = tokio::spawn(async move { drop(stranger.accept().await) });
+    let findings = fleet.findings().await;
+    let agents = findings.iter().find(|finding| finding.check == "agents").expect("looked at");
+    assert!(agents.verdict == Verdict::Fail && agents.found.contains("is not this control plane"), "{agents:?}");
     serving.abort();
+    strange.abort();
 }
 
 /// Each broken in one way, by hand.
