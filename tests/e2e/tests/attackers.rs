@@ -37,16 +37,18 @@ fn template(fleet: &Fleet, stolen: &Stolen, host: &str) -> Command {
 
 /// A new order like `old`, that nothing is wrong with: its own id, the next sequence, the present time.
 fn fresh(old: &Command, sequence: u64) -> Command {
+    // One moment for all: a millisecond between two of them would make it valid for longer than any may be.
+    let now = now();
     let mut command = old.clone();
     let random = keyfile::random::<10>().expect("randomness");
-    command.order.command = CommandId::new_v7(now(), *random);
-    command.order.proposed_at = now();
-    command.order.deliver_by = now().plus(DurationMs::from_mins(10));
+    command.order.command = CommandId::new_v7(now, *random);
+    command.order.proposed_at = now;
+    command.order.deliver_by = now.plus(DurationMs::from_mins(10));
     command.sequence = Sequence(sequence);
     command.nonce = Nonce(*keyfile::random::<16>().expect("randomness"));
-    command.issued = now();
-    command.not_before = now();
-    command.expires = now().plus(DurationMs::from_mins(5));
+    command.issued = now;
+    command.not_before = now;
+    command.expires = now.plus(DurationMs::from_mins(5));
     command
 }
 

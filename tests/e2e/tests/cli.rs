@@ -62,10 +62,10 @@ fn every_command_prints_one_document_of_its_documented_shape() {
     has_fields(&document(fleet.cli(&["version", "--json"]).ok()), &["name", "version"]);
     has_fields(&document(fleet.cli(&["whoami", "--json"]).ok()), &["url", "name", "role", "expires_at"]);
     let token = document(fleet.cli(&["host", "enroll", "next", "--role", "app", "--json"]).ok());
-    has_fields(&token, &["token", "name", "roles", "expires_at"]);
+    has_fields(&token, &["token", "name", "roles", "expires_at", "install"]);
 
     let hosts = document(fleet.cli(&["host", "list", "--json"]).ok());
-    has_fields(&hosts[0], &["id", "name", "status", "roles", "agent_version", "last_seen"]);
+    has_fields(&hosts[0], &["id", "name", "status", "roles", "labels", "agent_version", "last_seen"]);
     assert_eq!((&hosts[0]["status"], &hosts[0]["roles"]), (&json!("connected"), &json!(["app"])));
     let host = document(fleet.cli(&["host", "show", "local", "--json"]).ok());
     assert_eq!(host["id"], hosts[0]["id"]);
@@ -83,7 +83,7 @@ fn every_command_prints_one_document_of_its_documented_shape() {
 
     let apps = document(fleet.cli(&["app", "list", "--json"]).ok());
     has_fields(&apps[0], &["name", "instances"]);
-    has_fields(&apps[0]["instances"][0], &["host", "release", "deployed_at", "verified"]);
+    has_fields(&apps[0]["instances"][0], &["host", "state", "release", "deployed_at", "verified"]);
     has_fields(&document(fleet.cli(&["app", "show", &app, "--json"]).ok()), &["name", "instances", "results"]);
     let logs = document(fleet.cli(&["app", "logs", &app, "--tail", "3", "--json"]).ok());
     has_fields(&logs["logs"][0], &["host", "service", "container", "truncated", "text"]);
