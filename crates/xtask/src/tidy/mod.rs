@@ -12,6 +12,7 @@ mod rooms;
 mod rust_text;
 mod schemas;
 mod sources;
+mod units;
 
 /// A place where a rule does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,7 @@ pub(crate) fn run(mode: Mode) -> Result<Vec<Finding>, String> {
     findings.extend(dependencies::check(&packages, &files));
     findings.extend(bans::check(&files));
     findings.extend(sources::check(&files));
+    findings.extend(units::check(&files));
     findings.extend(ratchet::check(&top, &files, mode)?);
     findings.extend(schemas::check(&top, &files, mode)?);
     findings.sort_by(|a, b| (&a.place, a.rule).cmp(&(&b.place, b.rule)));
