@@ -132,6 +132,8 @@ fn runtime_demands(name: &ServiceName, service: &ServiceSpec) -> Vec<Demand> {
     }
     let rules = service.device_cgroup_rules.iter().cloned();
     demands.extend(rules.map(|rule| Demand::DeviceRule { service: service_name(), rule }));
+    let keys = service.annotations.keys().cloned();
+    demands.extend(keys.map(|key| Demand::Annotation { service: service_name(), key }));
     demands
 }
 

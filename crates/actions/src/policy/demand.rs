@@ -48,6 +48,10 @@ pub enum Demand {
     OomScore { service: ServiceName, score: i32 },
     /// A rule that opens devices.
     DeviceRule { service: ServiceName, rule: String },
+    /// Words for the runtime below the engine. Some of them are orders to it that are carried out as root
+    /// outside of the container: runc makes properties of the systemd unit of `org.systemd.property.…`
+    /// (programs to start among them), crun takes paths and hooks from `run.oci.…`.
+    Annotation { service: ServiceName, key: String },
     /// A bind whose mounts made inside of the container show on the host.
     Propagation { service: ServiceName, propagation: String },
     /// A network that somebody else made.
@@ -127,6 +131,7 @@ impl Policy {
             }
             Demand::OomScore { .. } => self.oom_score_negative,
             Demand::DeviceRule { rule, .. } => self.device_cgroup_rules.iter().any(|allowed| allowed == rule),
+            Demand::Annotation { key, .. } => self.annotations.iter().any(|allowed| allowed == key),
             Demand::Propagation { .. } => self.shared_binds,
             Demand::ExternalNetwork { external, .. } => {
                 self.external_networks.iter().any(|allowed| allowed == external)
@@ -258,6 +263,14 @@ fn later_words(demand: &Demand) -> Words {
             format!("opens devices by the rule {rule:?}"),
             format!("[containers] device_cgroup_rules = [{rule:?}]"),
             None,
+        ),
+        Demand::Annotation { service, key } => (
+            service.to_string(),
+            format!(
+                "gives the runtime the annotation {key:?}, which the runtime may take as an order and carry out as root"
+            ),
+            format!("[containers] annotations = [{key:?}]"),
+            Some("Labels need no permission, and are for people and programs alike".to_owned()),
         ),
         Demand::Propagation { service, propagation } => (
             service.to_string(),

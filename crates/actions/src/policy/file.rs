@@ -82,6 +82,7 @@ struct Containers {
     oom_score_negative: bool,
     security_opt: Vec<String>,
     device_cgroup_rules: Vec<String>,
+    annotations: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -126,6 +127,7 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         oom_score_negative: file.containers.oom_score_negative,
         security_opt: file.containers.security_opt,
         device_cgroup_rules: file.containers.device_cgroup_rules,
+        annotations: file.containers.annotations,
         external_networks: file.networks.external,
         external_volumes: file.volumes.external,
     })

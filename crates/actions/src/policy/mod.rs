@@ -46,6 +46,7 @@ pub struct Policy {
     pub(crate) oom_score_negative: bool,
     pub(crate) security_opt: Vec<String>,
     pub(crate) device_cgroup_rules: Vec<String>,
+    pub(crate) annotations: Vec<String>,
     pub(crate) external_networks: Vec<String>,
     pub(crate) external_volumes: Vec<String>,
 }

@@ -78,7 +78,7 @@ fn ways_out_of_a_container_are_refused_by_their_line() {
 #[test]
 fn ways_out_that_came_with_version_2_are_refused_by_their_line() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 14] = [
+    let cases: [(Change, &str); 17] = [
         (
             |s| s["services"]["web"]["mounts"] = json!([{ "type": "bind", "source": "/", "target": "/a" }]),
             "[binds] roots = [\"<root>\"] with the directory at <root>/shop/",
@@ -115,11 +115,50 @@ fn ways_out_that_came_with_version_2_are_refused_by_their_line() {
             |s| s["services"]["web"]["device_cgroup_rules"] = json!(["c 1:3 r"]),
             "[containers] device_cgroup_rules = [\"c 1:3 r\"]",
         ),
+        // runc makes this a property of the container's systemd unit, which root's systemd runs.
+        (
+            |s| {
+                s["services"]["web"]["annotations"] =
+                    json!({ "org.systemd.property.ExecStopPost": "[('/bin/sh', ['sh', '-c', 'id'], false)]" });
+            },
+            "[containers] annotations = [\"org.systemd.property.ExecStopPost\"]",
+        ),
+        // crun starts what this names, on the host.
+        (
+            |s| s["services"]["web"]["annotations"] = json!({ "run.oci.handler": "wasm" }),
+            "[containers] annotations = [\"run.oci.handler\"]",
+        ),
+        (
+            |s| s["services"]["web"]["annotations"] = json!({ "com.example.team": "a" }),
+            "[containers] annotations = [\"com.example.team\"]",
+        ),
         (|s| s["services"]["web"]["pid"] = json!("container:other"), "[containers] host_pid = true"),
         (|s| s["services"]["web"]["ipc"] = json!("container:other"), "[containers] host_ipc = true"),
     ];
     for (change, line) in cases {
         assert_eq!(refused(change).as_deref(), Some(line));
+    }
+}
+
+#[test]
+fn an_annotation_is_allowed_by_its_whole_key_and_no_other() {
+    let policy = Policy::parse(
+        "actions = [\"app.*\"]\n[images]\nregistries = [\"docker.io\"]\n[ports]\npublish = [\"127.0.0.1:*\"]\n[containers]\nannotations = [\"org.systemd\", \"run.oci.*\", \"com.example.team\"]\n",
+    )
+    .unwrap();
+    for (keys, allowed) in [
+        (&["com.example.team"][..], true),
+        (&["com.example.team.lead"], false),
+        (&["com.example.team", "org.systemd.property.ExecStopPost"], false),
+        (&["run.oci.handler"], false),
+    ] {
+        let mut spec = shop_with("web:1");
+        let annotations: serde_json::Map<_, _> = keys.iter().map(|key| ((*key).to_owned(), json!("x"))).collect();
+        spec["services"]["web"]["annotations"] = annotations.into();
+        let request = request("app.plan", &json!({ "spec": spec }));
+        let name: ActionName = "app.plan".parse().unwrap();
+        let answer = policy.judge(&name, request.info().class, &request.demands());
+        assert_eq!(answer.is_ok(), allowed, "{keys:?}: {answer:?}");
     }
 }
 
