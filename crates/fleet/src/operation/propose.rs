@@ -83,6 +83,9 @@ pub fn operation_propose(
             (OperationKind::Deploy, timing.detail(&spec), prepared)
         }
     };
+    if targets.iter().any(|(_, sealed)| !sealed.is_empty()) {
+        authorise_sealed(actor)?;
+    }
     let operation = Operation {
         id: request.id,
         kind,
@@ -127,6 +130,17 @@ pub fn authorise(actor: &Principal, class: Class, action: &ActionName) -> Result
     let needs = role_needed(class);
     if actor.role < needs {
         return Err(ProposeError::NotAllowed { action: action.to_string(), needs, has: actor.role });
+    }
+    Ok(())
+}
+
+/// Sealed values take an operator, also where the action only reads: a plan tells which of them differ from
+/// those in use, so whoever may send guesses learns when one is right.
+fn authorise_sealed(actor: &Principal) -> Result<(), ProposeError> {
+    let needs = UserRole::Operator;
+    if actor.role < needs {
+        let action = "an order with sealed values".to_owned();
+        return Err(ProposeError::NotAllowed { action, needs, has: actor.role });
     }
     Ok(())
 }

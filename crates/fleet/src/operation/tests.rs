@@ -107,6 +107,26 @@ fn a_deploy_begins_with_its_plan_and_carries_the_sealed_values() {
     assert_eq!(new.order.sealed[0].sha256, ids::sha256(&[7; 60]));
 }
 
+/// A plan says whether a value is the one in use, so it would tell a viewer when a guess is right.
+#[test]
+fn sealed_values_take_an_operator_whatever_the_action() {
+    let plan = |values: Vec<SealedValue>, spec: &str| OperationRequest {
+        targets: vec![Target { host: HOST, sealed: values }],
+        ..action("app.plan", &format!("{{\"spec\":{spec}}}"))
+    };
+    let as_role = |role, request| propose_as(role, request, &[host_record()]);
+    let guess = || plan(vec![sealed("web/environment/KEY")], SPEC);
+    assert_eq!(
+        as_role(UserRole::Viewer, guess()).expect_err("refused").to_string(),
+        "an order with sealed values needs the role operator, and this account is viewer; ask an admin to do it or to change the role"
+    );
+    assert!(as_role(UserRole::Operator, guess()).is_ok());
+    let open = SPEC.replace(r#","environment":{"KEY":{"sealed":"web/environment/KEY"}}"#, "");
+    let planned = as_role(UserRole::Viewer, plan(Vec::new(), &open));
+    assert!(planned.is_ok(), "without secrets a viewer plans: {:?}", planned.err());
+    assert!(as_role(UserRole::Viewer, plan(Vec::new(), SPEC)).is_err(), "and not around them");
+}
+
 #[test]
 fn sealed_values_must_be_exactly_those_named() {
     refused(deploy(Vec::new()), "web/environment/KEY is missing");
