@@ -233,6 +233,15 @@ pub enum Write {
         token: ApiTokenId,
         at: UnixMs,
     },
+    /// What somebody asked for. `write` is refused when, in its own transaction, the credential is taken
+    /// no more at `at` ([`StoreError::CredentialEnded`]) or lets its bearer do less than what the request was
+    /// judged by ([`StoreError::RoleLowered`]): between the judgement and this moment lie a request's
+    /// body and work. Only around writes that people ask for; never around another one of these.
+    By {
+        actor: Principal,
+        at: UnixMs,
+        write: Box<Write>,
+    },
     /// Something that only the audit log records.
     Audit(AuditEntry),
     /// A signed head of the audit log.
@@ -344,6 +353,16 @@ pub enum StoreError {
     /// It would have left the fleet without an owner who may sign in; nothing was written.
     #[error("this is the last owner who can sign in, and a fleet needs one; make another account an owner first")]
     LastOwner,
+    /// Whoever asked is not let in any more; nothing was written.
+    #[error(
+        "the sign-in or API token ended while the request was under way, or its account was disabled or deleted; nothing was changed. Sign in again with `serverflow login`"
+    )]
+    CredentialEnded,
+    /// Whoever asked may do less than when the request was judged; nothing was written.
+    #[error(
+        "the role of whoever asked was lowered while the request was under way; nothing was changed. Send it again if the new role is enough for it"
+    )]
+    RoleLowered,
     /// The database cannot be used now.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),

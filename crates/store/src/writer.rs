@@ -258,11 +258,16 @@ impl Writer {
 /// What the door of the control plane's writes calls them. Batches are of one then ([`limits::BATCH_MAX`]).
 #[cfg(feature = "crash-points")]
 fn point_name(writes: &[&Write]) -> String {
-    let name = |write: &&Write| match write {
+    writes.iter().map(|write| write_name(write)).collect::<Vec<_>>().join("+")
+}
+
+#[cfg(feature = "crash-points")]
+fn write_name(write: &Write) -> String {
+    match write {
+        Write::By { write, .. } => write_name(write),
         Write::Audit(entry) => format!("Audit {:?}", entry.kind),
         write => format!("{write:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned(),
-    };
-    writes.iter().map(name).collect::<Vec<_>>().join("+")
+    }
 }
 
 async fn transact(t: &mut Transaction<'_>, writes: &[&Write]) -> Result<Vec<Answer>, Failure> {

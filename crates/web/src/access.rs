@@ -20,7 +20,7 @@ use axum::{
 use fleet::{
     limits::API_TOKEN_USE_NOTED_PER,
     model::{ApiToken, Credential, Principal, TokenStanding, UserRole, UserSession},
-    ports::Write,
+    ports::{StoreError, Write, Written},
 };
 use ids::{ApiTokenId, DurationMs, UnixMs};
 use subtle::ConstantTimeEq as _;
@@ -173,6 +173,13 @@ pub(crate) async fn is_still_good(shared: &Shared, credential: Credential) -> bo
             token.is_ok_and(|token| token.is_some_and(|token| token.standing(now) == TokenStanding::Good))
         }
     }
+}
+
+/// Writes what somebody asked for, if they may still ask for it in that moment: a body may have come
+/// slowly, and a password's hash takes its time. Every write of a route behind [`authorise`] goes here.
+pub(crate) async fn write(shared: &Shared, actor: &Principal, write: Write) -> Result<Written, StoreError> {
+    let by = Write::By { actor: actor.clone(), at: shared.now(), write: Box::new(write) };
+    shared.store.write(by).await
 }
 
 /// When the use of each API token was noted last by this process.

@@ -171,6 +171,8 @@ impl From<StoreError> for ApiError {
             StoreError::Conflict(why) => Self::new(Kind::Changed, format!("{why}; look at it again and repeat")),
             StoreError::TokenRefused => Self::new(Kind::Changed, StoreError::TokenRefused.to_string()),
             StoreError::LastOwner => Self::new(Kind::LastOwner, StoreError::LastOwner.to_string()),
+            StoreError::CredentialEnded => Self::new(Kind::NotSignedIn, StoreError::CredentialEnded.to_string()),
+            StoreError::RoleLowered => Self::new(Kind::NotAllowed, StoreError::RoleLowered.to_string()),
             StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store did not answer");
                 Self::new(

@@ -13,6 +13,7 @@ mod tests;
 use fleet::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
+pub(crate) use self::people::{session_by_token, session_of, token_by_id, token_of};
 use crate::{sqlite::Reader, write::Statement};
 
 impl Reader {

@@ -12,6 +12,7 @@ use crate::{
     codes,
     rows::{Fields, int},
     sqlite::Reader,
+    write::Statement,
 };
 
 const USER: &str = "SELECT id, name, role, password_hash, created_at, disabled_at FROM users WHERE deleted_at IS NULL";
@@ -34,7 +35,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
     })
 }
 
-fn session(row: &SqliteRow) -> Result<UserSession, StoreError> {
+pub(crate) fn session_of(row: &SqliteRow) -> Result<UserSession, StoreError> {
     let mut fields = Fields::of(row, "the sign-in sessions");
     Ok(UserSession {
         id: fields.id()?,
@@ -48,7 +49,7 @@ fn session(row: &SqliteRow) -> Result<UserSession, StoreError> {
     })
 }
 
-fn token(row: &SqliteRow) -> Result<ApiToken, StoreError> {
+pub(crate) fn token_of(row: &SqliteRow) -> Result<ApiToken, StoreError> {
     let mut fields = Fields::of(row, "the API tokens");
     Ok(ApiToken {
         id: fields.id()?,
@@ -71,6 +72,15 @@ fn text(select: &str, more: &str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!("{select} {more}"))
 }
 
+/// A session of an account that may be used, by the hash of its bearer token.
+pub(crate) fn session_by_token(token: &Sha256) -> Statement<'_> {
+    sqlx::query(text(SESSION, "AND s.token_sha256 = $1")).bind(&token.0[..])
+}
+
+pub(crate) fn token_by_id(id: &ApiTokenId) -> Statement<'_> {
+    sqlx::query(text(TOKEN, "AND t.id = $1")).bind(&id.as_bytes()[..])
+}
+
 impl Reader {
     pub(crate) async fn users(&self) -> Result<Vec<User>, StoreError> {
         let rows = self.rows("reading the accounts", sqlx::query(text(USER, "ORDER BY name"))).await?;
@@ -83,13 +93,13 @@ impl Reader {
     }
 
     pub(crate) async fn user_session(&self, token: Sha256) -> Result<Option<UserSession>, StoreError> {
-        let select = sqlx::query(text(SESSION, "AND s.token_sha256 = $1")).bind(&token.0[..]);
-        self.row("reading a sign-in session", select).await?.as_ref().map(session).transpose()
+        let select = session_by_token(&token);
+        self.row("reading a sign-in session", select).await?.as_ref().map(session_of).transpose()
     }
 
     pub(crate) async fn user_session_by_id(&self, id: SessionId) -> Result<Option<UserSession>, StoreError> {
         let select = sqlx::query(text(SESSION, "AND s.id = $1")).bind(&id.as_bytes()[..]);
-        self.row("reading a sign-in session", select).await?.as_ref().map(session).transpose()
+        self.row("reading a sign-in session", select).await?.as_ref().map(session_of).transpose()
     }
 
     pub(crate) async fn user_sessions(&self, user: UserId, now: UnixMs) -> Result<Vec<UserSession>, StoreError> {
@@ -98,12 +108,11 @@ impl Reader {
             .bind(int(now.0)?)
             .bind(i64::from(fleet_limits::SESSIONS_PER_USER_MAX));
         let rows = self.rows("reading an account's sessions", select).await?;
-        rows.iter().map(session).collect()
+        rows.iter().map(session_of).collect()
     }
 
     pub(crate) async fn api_token(&self, id: ApiTokenId) -> Result<Option<ApiToken>, StoreError> {
-        let select = sqlx::query(text(TOKEN, "AND t.id = $1")).bind(&id.as_bytes()[..]);
-        self.row("reading an API token", select).await?.as_ref().map(token).transpose()
+        self.row("reading an API token", token_by_id(&id)).await?.as_ref().map(token_of).transpose()
     }
 
     pub(crate) async fn api_tokens(&self, user: UserId) -> Result<Vec<ApiToken>, StoreError> {
@@ -111,6 +120,6 @@ impl Reader {
             .bind(&user.as_bytes()[..])
             .bind(i64::from(fleet_limits::API_TOKENS_PER_USER_MAX + fleet_limits::API_TOKENS_ENDED_KEPT_MAX));
         let rows = self.rows("reading an account's API tokens", select).await?;
-        rows.iter().map(token).collect()
+        rows.iter().map(token_of).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use fleet::{
     limits as fleet_limits,
-    model::{ApiToken, User, UserChange, UserRole, UserSession},
+    model::{ApiToken, Credential, Principal, TokenStanding, User, UserChange, UserRole, UserSession},
     ports::{StoreError, Written},
 };
 use ids::{ApiTokenId, SessionId, UnixMs, UserId};
@@ -12,8 +12,30 @@ use super::{Transaction, unknown};
 use crate::{
     fault::Failure,
     limits,
+    read::{session_by_token, session_of, token_by_id, token_of},
     rows::{Fields, int},
 };
+
+/// That whoever asked may do now what they could when they were judged.
+pub(super) async fn stands(t: &mut Transaction<'_>, actor: &Principal, at: UnixMs) -> Result<(), Failure> {
+    let role = match &actor.credential {
+        Credential::Session { token_sha256, .. } => {
+            let row = t.row("reading a sign-in session", session_by_token(token_sha256)).await?;
+            let session = row.as_ref().map(session_of).transpose()?;
+            session.filter(|session| session.expires > at).map(|session| session.role)
+        }
+        Credential::Token(id) => {
+            let row = t.row("reading an API token", token_by_id(id)).await?;
+            let token = row.as_ref().map(token_of).transpose()?;
+            token.filter(|token| token.standing(at) == TokenStanding::Good).map(|token| token.effective_role())
+        }
+    };
+    match role {
+        None => Err(Failure::Refused(StoreError::CredentialEnded)),
+        Some(role) if role < actor.role => Err(Failure::Refused(StoreError::RoleLowered)),
+        Some(_) => Ok(()),
+    }
+}
 
 pub(super) async fn insert(t: &mut Transaction<'_>, user: &User) -> Result<(), Failure> {
     let insert = sqlx::query(

@@ -189,6 +189,9 @@ async fn apply_alone<'w>(
 
 /// One statement that fails undoes itself.
 fn has_several_statements(write: &Write) -> bool {
+    if let Write::By { write, .. } = write {
+        return has_several_statements(write);
+    }
     !matches!(
         write,
         Write::Audit(_)
@@ -211,6 +214,13 @@ async fn apply_one<'w>(
     write: &'w Write,
     leaves: &mut Vec<NewLeaf<'w>>,
 ) -> Result<Written, Failure> {
+    let write = match write {
+        Write::By { actor, at, write } => {
+            accounts::stands(t, actor, *at).await?;
+            &**write
+        }
+        write => write,
+    };
     match change(t, write).await? {
         Change::Made => {
             leaves.extend(entries(write).iter().map(NewLeaf::of));
@@ -273,6 +283,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }
+        Write::By { .. } => unreachable!("invariant: taken off before, and never around itself"),
     };
     Ok(if written == Written::Done { Change::Made } else { Change::Nothing(written) })
 }
@@ -301,6 +312,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }
+        Write::By { .. } => unreachable!("invariant: taken off before, and never around itself"),
     }
 }
 

@@ -28,6 +28,7 @@ cases! {
     people::accounts_are_made_changed_and_deleted,
     people::a_fleet_keeps_an_owner_whoever_is_first,
     people::api_tokens_are_kept_used_and_revoked,
+    people::what_is_asked_for_is_written_only_while_whoever_asks_is_let_in,
     hosts::a_token_becomes_one_host,
     hosts::bad_tokens_get_one_answer,
     hosts::names_are_unique_among_living_hosts,

@@ -3,7 +3,7 @@
 use envelope::audit::AuditKind;
 use fleet::{
     limits::{API_TOKENS_PER_USER_MAX, SESSIONS_PER_USER_MAX},
-    model::{ApiToken, TokenStanding, User, UserChange, UserRole, UserSession},
+    model::{ApiToken, Credential, Principal, TokenStanding, User, UserChange, UserRole, UserSession},
     ports::{Store, StoreError, Write, Written},
 };
 use ids::{ApiTokenId, RootVersion, SessionId, UnixMs, UserId, sha256};
@@ -249,4 +249,58 @@ pub(crate) async fn api_tokens_are_kept_used_and_revoked(store: &dyn Store) {
     assert_eq!(listed.first().unwrap().name, format!("t{}", API_TOKENS_PER_USER_MAX - 1), "newest first");
     let nobody = User { id: UserId::from_bytes(fresh()), ..anna };
     conflicts(store, token_create(&token_of(&nobody, "x")), "not known").await;
+}
+
+fn by(user: &User, role: UserRole, credential: Credential, at: u64) -> Write {
+    let actor =
+        Principal { user: user.id, user_name: user.name.clone(), role, credential, expires: UnixMs(NOW.0 + 1_000) };
+    let write = Box::new(Write::Audit(entry(AuditKind::AuditExport, "asked for")));
+    Write::By { actor, at: UnixMs(NOW.0 + at), write }
+}
+
+pub(crate) async fn what_is_asked_for_is_written_only_while_whoever_asks_is_let_in(store: &dyn Store) {
+    let (anna, berta) = (admin(), user("berta", UserRole::Admin));
+    done(store, initialise(&anna)).await;
+    done(store, create(&berta)).await;
+    let (session, token) = (session(&berta, b"in", UnixMs(NOW.0 + 1_000)), token_of(&berta, "ci"));
+    done(store, sign_in(&session, &berta)).await;
+    done(store, token_create(&token)).await;
+    let signed_in = Credential::Session { id: session.id, token_sha256: session.token_sha256 };
+    let (of_session, of_token) = (
+        |at| by(&berta, UserRole::Admin, signed_in, at),
+        // An operator's token of an admin.
+        |at| by(&berta, UserRole::Operator, Credential::Token(token.id), at),
+    );
+    let refused = async |write: Write, error: StoreError| {
+        let before = audit_kinds(store).await;
+        assert_eq!(store.write(write).await, Err(error));
+        assert_eq!(audit_kinds(store).await, before, "nothing of it is left");
+    };
+    for write in [of_session(999), of_token(999)] {
+        done(store, write).await;
+    }
+    assert_eq!(audit_kinds(store).await.iter().filter(|kind| **kind == AuditKind::AuditExport).count(), 2);
+    for write in [of_session(1_000), of_token(1_000)] {
+        refused(write, StoreError::CredentialEnded).await;
+    }
+
+    done(store, change(&berta, UserChange::Role(UserRole::Operator))).await;
+    let berta = User { role: UserRole::Operator, ..berta.clone() };
+    refused(of_session(1), StoreError::RoleLowered).await;
+    done(store, of_token(1)).await;
+    done(store, change(&berta, UserChange::Role(UserRole::Viewer))).await;
+    let berta = User { role: UserRole::Viewer, ..berta };
+    refused(of_token(1), StoreError::RoleLowered).await;
+    done(store, change(&berta, UserChange::Role(UserRole::Owner))).await;
+    let berta = User { role: UserRole::Owner, ..berta };
+    done(store, of_session(1)).await;
+
+    done(store, change(&berta, UserChange::Disable(NOW))).await;
+    refused(of_session(1), StoreError::CredentialEnded).await;
+    refused(of_token(1), StoreError::CredentialEnded).await;
+    done(store, change(&berta, UserChange::Enable)).await;
+    refused(of_session(1), StoreError::CredentialEnded).await;
+    done(store, of_token(1)).await;
+    done(store, Write::ApiTokenRevoke { token: token.id, at: NOW, audit: entry(AuditKind::AccountChange, "t") }).await;
+    refused(of_token(1), StoreError::CredentialEnded).await;
 }

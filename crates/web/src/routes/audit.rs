@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     input::Query,
     limits,
     list::{List, ListQuery, Sorted},
@@ -144,7 +144,8 @@ pub(super) async fn export(State(shared): State<Arc<Shared>>, Actor(actor): Acto
     // The size first: heads signed later are left out, so every entry that a head covers is there.
     let size = shared.figures.audit_size();
     // Its own entry is the next export's, so that a log at rest is covered by its heads to the end.
-    shared.store.write(Write::Audit(records::audit_exported(&actor, size, shared.now()))).await?;
+    let audit = records::audit_exported(&actor, size, shared.now());
+    access::write(&shared, &actor, Write::Audit(audit)).await?;
     let export = Export { shared, size, stage: Stage::Begin };
     let pieces = stream::try_unfold(export, |mut export| async move {
         let piece = export.piece().await.inspect_err(|error| {

@@ -19,7 +19,7 @@ use ids::{ActionName, AppName, CommandId, HostName, OperationId, UserName};
 use serde::Deserialize;
 
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     events::{self, Subject},
     fresh::FreshCommands,
     input::{JsonBodyMaybe, PathParameter, Query},
@@ -162,10 +162,10 @@ async fn cancel_once(
     let origin = CancelOrigin { fleet: shared.root().current().fleet, operation, actor, now };
     match command_cancel(origin, &command, &host, &mut FreshCommands::new(now)?)? {
         CancelDecision::Order(proposed) => {
-            operations::store(shared, *proposed).await?;
+            operations::store(shared, actor, *proposed).await?;
             Ok(Some(operation))
         }
-        CancelDecision::End(write) => match shared.store.write(*write).await {
+        CancelDecision::End(write) => match access::write(shared, actor, *write).await {
             Ok(_) => {
                 let command = find(shared, id).await?;
                 shared.notifier.publish(Event::Command {

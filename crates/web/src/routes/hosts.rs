@@ -23,7 +23,7 @@ use ids::{AppName, DurationMs, HostName, Role, sha256};
 use serde::Deserialize;
 
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     fresh,
     input::{JsonBody, PathParameter, Query},
     limits,
@@ -119,7 +119,7 @@ pub(super) async fn rename(
     }
     let audit = vec![records::host_renamed(&host, &to, &actor, now)];
     let edit = HostEdit { host: host.id, was: host.name.clone(), name: Some(to), labels: Vec::new(), at: now, audit };
-    shared.store.write(Write::HostEdit(Box::new(edit))).await?;
+    access::write(&shared, &actor, Write::HostEdit(Box::new(edit))).await?;
     shared.notifier.publish(Event::Host { host: host.id });
     shared.notifier.host_changed(host.id, HostChange::Renamed);
     summary(&shared, &host).await
@@ -142,7 +142,7 @@ pub(super) async fn label(
         let now = shared.now();
         let audit = vec![records::host_labelled(&host, &labels, &actor, now)];
         let edit = HostEdit { host: host.id, was: host.name.clone(), name: None, labels, at: now, audit };
-        shared.store.write(Write::HostEdit(Box::new(edit))).await?;
+        access::write(&shared, &actor, Write::HostEdit(Box::new(edit))).await?;
         shared.notifier.publish(Event::Host { host: host.id });
     }
     summary(&shared, &host).await
@@ -212,7 +212,7 @@ pub(super) async fn join_token(
         secret_sha256: sha256(secret.as_slice()),
         host_name: name.clone(),
         roles: roles.clone(),
-        created_by: actor.user_name,
+        created_by: actor.user_name.clone(),
         created_at: now,
         expires,
         spent_by: None,
@@ -230,7 +230,7 @@ pub(super) async fn join_token(
         ApiError::new(Kind::Internal, "the root metadata holds no address agents could dial; the log says more")
     })?;
     let audit = records::token_issued(&record);
-    shared.store.write(Write::TokenCreate { token: record, audit }).await.map_err(|error| match error {
+    access::write(&shared, &actor, Write::TokenCreate { token: record, audit }).await.map_err(|error| match error {
         StoreError::Conflict(_) => ApiError::new(
             Kind::HostExists,
             format!("host {name} exists; choose another name, or first `serverflow host revoke {name}`"),
@@ -254,7 +254,7 @@ pub(super) async fn revoke(
     let open = shared.store.commands_open(host.id).await?;
     let now = shared.now();
     let audit = records::host_revoked(&host, &actor, now);
-    let written = shared.store.write(Write::HostRevoke { host: host.id, at: now, audit }).await;
+    let written = access::write(&shared, &actor, Write::HostRevoke { host: host.id, at: now, audit }).await;
     // Whatever the answer was: a session that is open must look at once.
     shared.notifier.host_changed(host.id, HostChange::Revoked);
     match written {

@@ -28,6 +28,7 @@ use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, State},
     middleware::from_fn_with_state,
+    routing::MethodRouter,
 };
 
 #[cfg(test)]
@@ -43,10 +44,18 @@ use crate::{
 
 /// The router of the table.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
+    router_around(shared, |handler| handler)
+}
+
+/// The same with something around each handler, within what judges who may use it.
+pub(crate) fn router_around(
+    shared: &Arc<Shared>,
+    around: impl Fn(MethodRouter<Arc<Shared>>) -> MethodRouter<Arc<Shared>>,
+) -> Router {
     let mut router = Router::new();
     for route in table() {
         let access = route.access;
-        let handler = route.handler.route_layer(from_fn_with_state((shared.clone(), access), authorise));
+        let handler = around(route.handler).route_layer(from_fn_with_state((shared.clone(), access), authorise));
         let handler = match access {
             Access::Open => handler.layer(DefaultBodyLimit::max(limits::BODY_BYTES_OPEN_MAX)),
             Access::Role(_) | Access::Person(_) => handler,

@@ -34,7 +34,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     events::{self, Subject},
     fresh::FreshCommands,
     input::{OperationBody, PathParameter, Query, from_value},
@@ -188,7 +188,7 @@ pub(super) async fn propose(
     let fleet = shared.root().current().fleet;
     let proposed = operation_propose(fleet, asked, &actor, &targets, now, &mut FreshCommands::new(now)?);
     let proposed = proposed.map_err(|error| refused(error, &wanted.work))?;
-    let written = store(&shared, proposed).await;
+    let written = store(&shared, &actor, proposed).await;
     let status = match written {
         Ok(Written::Done) => StatusCode::ACCEPTED,
         Ok(Written::AlreadyProposed) => StatusCode::OK,
@@ -213,13 +213,13 @@ fn refused(error: ProposeError, work: &Work) -> ApiError {
 }
 
 /// Stores what was granted and tells the hosts' sessions and whoever watches.
-pub(super) async fn store(shared: &Shared, proposed: Proposed) -> Result<Written, StoreError> {
+pub(super) async fn store(shared: &Shared, actor: &Principal, proposed: Proposed) -> Result<Written, StoreError> {
     let announcements: Vec<Event> = proposed.commands.iter().map(|new| queued(&new.order)).collect();
     let mut hosts: Vec<_> = proposed.commands.iter().map(|new| new.order.host).collect();
     hosts.sort_unstable();
     hosts.dedup();
     let Proposed { operation, commands, audit } = proposed;
-    let written = shared.store.write(Write::OperationPropose { operation, commands, audit }).await?;
+    let written = access::write(shared, actor, Write::OperationPropose { operation, commands, audit }).await?;
     if written == Written::Done {
         announcements.into_iter().for_each(|event| shared.notifier.publish(event));
     }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     credentials,
     edge::Peer,
     fresh,
@@ -151,7 +151,7 @@ pub(super) async fn sign_out(State(shared): State<Arc<Shared>>, Actor(actor): Ac
         return Err(ApiError::new(Kind::NotAllowed, detail));
     };
     let audit = records::sign_out(&actor, shared.now());
-    shared.store.write(Write::UserSessionEnd { session, audit }).await?;
+    access::write(&shared, &actor, Write::UserSessionEnd { session, audit }).await?;
     shared.notifier.publish(Event::Account { user: actor.user });
     Ok(StatusCode::NO_CONTENT)
 }

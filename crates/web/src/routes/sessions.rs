@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::users;
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     input::{PathParameter, Query},
     problem::{ApiError, Kind},
     state::Shared,
@@ -73,7 +73,7 @@ pub(super) async fn end(
         people::PeopleError::NotAllowed { .. } if !people::looks_after_any(actor.role) => missing(),
         other => other.into(),
     })?;
-    shared.store.write(write).await?;
+    access::write(&shared, &actor, write).await?;
     shared.notifier.publish(Event::Account { user });
     Ok(StatusCode::NO_CONTENT)
 }
@@ -85,7 +85,7 @@ pub(super) async fn end_all(
 ) -> Result<StatusCode, ApiError> {
     let user = users::find(&shared, &actor, &name).await?;
     let write = people::sessions_end(&actor, &user, shared.now())?;
-    shared.store.write(write).await?;
+    access::write(&shared, &actor, write).await?;
     shared.notifier.publish(Event::Account { user: user.id });
     Ok(StatusCode::NO_CONTENT)
 }

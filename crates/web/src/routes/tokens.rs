@@ -18,7 +18,7 @@ use ids::{ApiTokenId, DurationMs, UnixMs};
 
 use super::{sessions::Whose, users};
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     credentials, fresh,
     input::{JsonBody, PathParameter, Query},
     problem::{ApiError, Kind},
@@ -71,7 +71,7 @@ pub(super) async fn create(
     };
     let token = people::token_create(&actor, request, now)?;
     let write = people::token_created(&actor, token.clone());
-    shared.store.write(write).await.map_err(|error| match error {
+    access::write(&shared, &actor, write).await.map_err(|error| match error {
         StoreError::Conflict(why) => ApiError::new(Kind::LimitReached, why),
         other => other.into(),
     })?;
@@ -93,7 +93,7 @@ pub(super) async fn revoke(
         people::PeopleError::NotAllowed { .. } if !people::looks_after_any(actor.role) => missing(),
         other => other.into(),
     })?;
-    shared.store.write(write).await?;
+    access::write(&shared, &actor, write).await?;
     shared.notifier.publish(Event::Account { user: token.user });
     Ok(StatusCode::NO_CONTENT)
 }

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::session::{password_work, too_many};
 use crate::{
-    access::Actor,
+    access::{self, Actor},
     credentials,
     edge::Peer,
     fresh,
@@ -97,7 +97,7 @@ pub(super) async fn create(
     }
     user.password_hash = password_hash(&shared, password).await?;
     let write = people::user_create(&actor, user.clone())?;
-    shared.store.write(write).await.map_err(|error| match error {
+    access::write(&shared, &actor, write).await.map_err(|error| match error {
         StoreError::Conflict(why) => ApiError::new(Kind::UserExists, why),
         other => other.into(),
     })?;
@@ -105,8 +105,8 @@ pub(super) async fn create(
 }
 
 /// Writes a change, tells whoever is let in by that account, and shows it as it is then.
-async fn change(shared: &Shared, user: &User, write: Write) -> Result<Json<UserSummary>, ApiError> {
-    shared.store.write(write).await?;
+async fn change(shared: &Shared, actor: &Principal, user: &User, write: Write) -> Result<Json<UserSummary>, ApiError> {
+    access::write(shared, actor, write).await?;
     shared.notifier.publish(Event::Account { user: user.id });
     let now = shared.store.user_by_name(user.name.clone()).await?;
     Ok(Json(shown(&now.unwrap_or_else(|| user.clone()))))
@@ -123,7 +123,7 @@ pub(super) async fn role_set(
     if user.role == role {
         return Ok(Json(shown(&user)));
     }
-    change(&shared, &user, write).await
+    change(&shared, &actor, &user, write).await
 }
 
 /// One's own needs the old one, which counts as a sign-in.
@@ -145,7 +145,7 @@ pub(super) async fn password_set(
     }
     let hash = password_hash(&shared, password).await?;
     let write = people::user_password_set(&actor, user.clone(), hash, shared.now())?;
-    change(&shared, &user, write).await
+    change(&shared, &actor, &user, write).await
 }
 
 async fn old_password_checked(
@@ -176,7 +176,7 @@ async fn enabled_set(
     if user.disabled_at.is_none() == enabled {
         return Ok(Json(shown(&user)));
     }
-    change(shared, &user, write).await
+    change(shared, actor, &user, write).await
 }
 
 pub(super) async fn disable(
@@ -202,6 +202,6 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let user = find(&shared, &actor, &name).await?;
     let write = people::user_delete(&actor, user.clone(), shared.now())?;
-    let Json(_) = change(&shared, &user, write).await?;
+    let Json(_) = change(&shared, &actor, &user, write).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,6 +7,7 @@ mod bundle;
 mod denial;
 mod hosts;
 mod lists;
+mod meanwhile;
 mod openapi;
 mod output;
 mod people;
