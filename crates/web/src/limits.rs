@@ -68,10 +68,15 @@ pub const SIGN_IN_LIFETIME: DurationMs = DurationMs::from_days(7);
 pub const PASSWORD_CHECKS_MAX: usize = 2;
 /// How long a sign-in waits for its turn.
 pub const PASSWORD_CHECK_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Sign-ins in a row with one name before they are slowed down.
-pub const SIGN_INS_PER_NAME: u32 = 10;
-/// Time after which one more sign-in with that name is possible.
-pub const SIGN_IN_NAME_REFILL: DurationMs = DurationMs::from_secs(6);
+/// Sign-ins in a row with one name from one address (IPv6: one /64 network) before they are slowed down.
+pub const SIGN_INS_PER_NAME_AND_PEER: u32 = 10;
+/// Time after which one more sign-in with that name from that address is possible.
+pub const SIGN_IN_NAME_AND_PEER_REFILL: DurationMs = DurationMs::from_secs(6);
+/// Sign-ins in a row with one name from anywhere before they are slowed down.
+pub const SIGN_INS_PER_NAME: u32 = 300;
+/// Time after which one more sign-in with that name is possible from anywhere: so much shorter than
+/// what one address gets, that one alone never empties it for the others.
+pub const SIGN_IN_NAME_REFILL: DurationMs = DurationMs(500);
 /// Sign-ins in a row from one address (IPv6: one /64 network) before they are slowed down.
 pub const SIGN_INS_PER_PEER: u32 = 30;
 /// Time after which one more sign-in from that address is possible.

@@ -22,7 +22,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What has a bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// Sign-ins with a name.
+    /// Sign-ins with a name from an address.
+    NameAt(UserName, IpAddr),
+    /// Sign-ins with a name from anywhere.
     Name(UserName),
     /// Sign-ins from an address.
     Peer(IpAddr),
@@ -37,9 +39,9 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    /// The bucket of sign-ins from a peer.
-    pub(crate) fn peer(peer: IpAddr) -> Self {
-        Self::Peer(network(peer))
+    /// The buckets of a sign-in with a name from a peer; that of the peer comes last.
+    pub(crate) fn sign_in(name: &UserName, peer: IpAddr) -> [Self; 3] {
+        [Self::NameAt(name.clone(), network(peer)), Self::Name(name.clone()), Self::Peer(network(peer))]
     }
 
     pub(crate) fn address(peer: IpAddr) -> Self {
@@ -53,6 +55,7 @@ impl Key {
     /// How many fit into a full bucket, and the time one takes to come back.
     const fn measure(&self) -> (u32, DurationMs) {
         match self {
+            Self::NameAt(..) => (limits::SIGN_INS_PER_NAME_AND_PEER, limits::SIGN_IN_NAME_AND_PEER_REFILL),
             Self::Name(_) => (limits::SIGN_INS_PER_NAME, limits::SIGN_IN_NAME_REFILL),
             Self::Peer(_) => (limits::SIGN_INS_PER_PEER, limits::SIGN_IN_PEER_REFILL),
             Self::Address(_) => (limits::REQUESTS_PER_ADDRESS, limits::REQUEST_ADDRESS_REFILL),
@@ -98,6 +101,18 @@ impl Rate {
         Ok(())
     }
 
+    /// Takes what a sign-in costs. One that is refused costs its address one all the same, so that nobody
+    /// keeps a name's bucket empty for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn take_sign_in(&self, keys: &[Key; 3], now: UnixMs) -> Result<(), DurationMs> {
+        self.take(keys, now).inspect_err(|_| {
+            // An error means that the address has none left either.
+            let _ = self.take(&keys[2..], now);
+        })
+    }
+
     /// Gives one back to each: it was a good one.
     pub(crate) fn give_back(&self, keys: &[Key], now: UnixMs) {
         let mut buckets = lock(&self.0);
@@ -140,8 +155,8 @@ pub(crate) fn network(peer: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn sign_in(name: &str, peer: IpAddr) -> [Key; 2] {
-        [Key::Name(name.parse().unwrap()), Key::peer(peer)]
+    fn sign_in(name: &str, peer: IpAddr) -> [Key; 3] {
+        Key::sign_in(&name.parse().unwrap(), peer)
     }
 
     fn peer(n: u8) -> IpAddr {
@@ -151,16 +166,60 @@ mod tests {
     const START: UnixMs = UnixMs(1_700_000_000_000);
 
     #[test]
-    fn a_name_runs_out_from_any_peer_and_comes_back_with_time() {
+    fn a_name_runs_out_for_one_peer_and_comes_back_with_time() {
         let rate = Rate::default();
-        for n in 0..limits::SIGN_INS_PER_NAME {
-            assert_eq!(rate.take(&sign_in("ada", peer(n as u8)), START), Ok(()));
+        for _ in 0..limits::SIGN_INS_PER_NAME_AND_PEER {
+            assert_eq!(rate.take(&sign_in("ada", peer(1)), START), Ok(()));
         }
-        assert_eq!(rate.take(&sign_in("ada", peer(200)), START), Err(limits::SIGN_IN_NAME_REFILL));
-        assert_eq!(rate.take(&sign_in("bob", peer(200)), START), Ok(()), "another name has its own");
-        let later = START.plus(limits::SIGN_IN_NAME_REFILL);
-        assert_eq!(rate.take(&sign_in("ada", peer(201)), later), Ok(()));
-        assert!(rate.take(&sign_in("ada", peer(202)), later).is_err());
+        let refill = limits::SIGN_IN_NAME_AND_PEER_REFILL;
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), START), Err(refill));
+        assert_eq!(rate.take(&sign_in("bob", peer(1)), START), Ok(()), "another name has its own");
+        assert_eq!(rate.take(&sign_in("ada", peer(2)), START), Ok(()), "and so has another peer");
+        let later = START.plus(refill);
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), later), Ok(()));
+        assert!(rate.take(&sign_in("ada", peer(1)), later).is_err());
+    }
+
+    #[test]
+    fn a_name_runs_out_for_many_peers_together() {
+        let rate = Rate::default();
+        let far = |n: u32| IpAddr::from([10, 1, (n / 250) as u8, (n % 250) as u8]);
+        for n in 0..limits::SIGN_INS_PER_NAME {
+            assert_eq!(rate.take(&sign_in("ada", far(n)), START), Ok(()));
+        }
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), START), Err(limits::SIGN_IN_NAME_REFILL));
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), START.plus(limits::SIGN_IN_NAME_REFILL)), Ok(()));
+    }
+
+    /// A stranger who never stops trying, as fast as they are answered: the owner of the name still gets in.
+    #[test]
+    fn one_peer_shuts_nobody_out_of_a_name() {
+        let rate = Rate::default();
+        let mut looked_at = 0;
+        for second in 0..3_600u64 {
+            let now = START.plus(DurationMs::from_secs(second));
+            for _ in 0..10 {
+                looked_at += u64::from(rate.take_sign_in(&sign_in("ada", peer(66)), now).is_ok());
+            }
+            let owner = sign_in("ada", peer(1));
+            assert_eq!(rate.take_sign_in(&owner, now), Ok(()), "after {second} s");
+            rate.give_back(&owner, now);
+        }
+        let most = u64::from(limits::SIGN_INS_PER_NAME_AND_PEER) + 3_600_000 / limits::SIGN_IN_NAME_AND_PEER_REFILL.0;
+        assert!((1..=most).contains(&looked_at), "{looked_at}");
+    }
+
+    #[test]
+    fn tries_that_are_refused_cost_their_peer() {
+        let rate = Rate::default();
+        while rate.take_sign_in(&sign_in("ada", peer(1)), START).is_ok() {}
+        // The one that was refused has cost one, and so does each from now on.
+        let left = limits::SIGN_INS_PER_PEER - limits::SIGN_INS_PER_NAME_AND_PEER - 1;
+        for _ in 0..left {
+            assert!(rate.take_sign_in(&sign_in("ada", peer(1)), START).is_err());
+        }
+        assert!(rate.take_sign_in(&sign_in("bob", peer(1)), START).is_err(), "another name from there");
+        assert_eq!(rate.take_sign_in(&sign_in("bob", peer(2)), START), Ok(()));
     }
 
     #[test]
@@ -184,7 +243,7 @@ mod tests {
         assert!(lock(&rate.0).is_empty());
         while rate.take(&sign_in("ada", peer(1)), START).is_ok() {}
         let year_back = START.minus(DurationMs::from_days(365));
-        assert_eq!(rate.take(&sign_in("ada", peer(2)), year_back), Err(limits::SIGN_IN_NAME_REFILL));
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), year_back), Err(limits::SIGN_IN_NAME_AND_PEER_REFILL));
     }
 
     #[test]

@@ -64,7 +64,10 @@ pub(crate) fn refused(told: &ToTell, now: UnixMs) -> AuditEntry {
     let (what, name, token, subject) = match &told.what {
         Refused::SignIn(Some(name)) => ("sign-in", Some(name), None, format!("user {name}")),
         Refused::SignIn(None) => ("sign-in", None, None, "unknown user names".to_owned()),
-        Refused::TooManySignIns => ("sign-in, too many", None, None, "too many sign-ins".to_owned()),
+        Refused::TooManySignIns(Some(name)) => {
+            ("sign-in, too many", Some(name), None, format!("user {name}: too many sign-ins"))
+        }
+        Refused::TooManySignIns(None) => ("sign-in, too many", None, None, "too many sign-ins".to_owned()),
         Refused::Session(name) => ("session expired", Some(name), None, format!("user {name}: expired session")),
         Refused::Token(id, name) => ("API token", Some(name), Some(id), format!("user {name}: API token {id}")),
         Refused::Others => ("others", None, None, "more accounts and tokens than are told apart".to_owned()),

@@ -17,8 +17,8 @@ use crate::limits;
 pub(crate) enum Refused {
     /// A sign-in; the account's name, or none for names that no account has.
     SignIn(Option<UserName>),
-    /// Sign-ins that were too many to be looked at.
-    TooManySignIns,
+    /// Sign-ins that were too many to be looked at; the account's name, or none for names that no account has.
+    TooManySignIns(Option<UserName>),
     /// A session that had expired.
     Session(UserName),
     /// An API token that had expired, was revoked, or whose account is disabled.

@@ -44,13 +44,14 @@ pub(super) async fn sign_in(
 ) -> Result<Response, ApiError> {
     let SignInRequest { name, password } = request;
     let (password, peer, now) = (Zeroizing::new(password), peer.ip(), shared.now());
-    let keys = [Key::Name(name.clone()), Key::peer(peer)];
-    if let Err(wait) = shared.sign_in_rate.take(&keys, now) {
+    let keys = Key::sign_in(&name, peer);
+    let taken = shared.sign_in_rate.take_sign_in(&keys, now);
+    let user = shared.store.user_by_name(name).await?;
+    if let Err(wait) = taken {
         shared.metrics.sign_in("throttled");
-        shared.refusals.note(Refused::TooManySignIns, peer);
+        shared.refusals.note(Refused::TooManySignIns(user.map(|user| user.name)), peer);
         return Err(too_many(wait));
     }
-    let user = shared.store.user_by_name(name.clone()).await?;
     let Some(user) = user_checked(&shared, user.clone(), password).await? else {
         shared.metrics.sign_in("refused");
         shared.refusals.note(Refused::SignIn(user.map(|user| user.name)), peer);

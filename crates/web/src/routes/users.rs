@@ -154,8 +154,11 @@ async fn old_password_checked(
     old: Zeroizing<String>,
     peer: IpAddr,
 ) -> Result<(), ApiError> {
-    let keys = [Key::Name(user.name.clone()), Key::peer(peer)];
-    shared.sign_in_rate.take(&keys, shared.now()).map_err(too_many)?;
+    let keys = Key::sign_in(&user.name, peer);
+    shared.sign_in_rate.take_sign_in(&keys, shared.now()).map_err(|wait| {
+        shared.refusals.note(Refused::TooManySignIns(Some(user.name.clone())), peer);
+        too_many(wait)
+    })?;
     let hash = user.password_hash.clone();
     if !password_work(shared, move || credentials::password_matches(&old, &hash)).await? {
         shared.refusals.note(Refused::SignIn(Some(user.name.clone())), peer);

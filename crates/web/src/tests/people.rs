@@ -8,9 +8,19 @@ use serde_json::{Value, json};
 use super::world::{Answer, NOW, PASSWORD, World};
 use crate::{limits, routes};
 
-async fn sign_in(world: &World, name: &str, password: &str) -> Answer {
+fn request(name: &str, password: &str) -> axum::extract::Request {
     let body = json!({ "name": name, "password": password });
-    world.send(World::request(Method::POST, "/api/v1/session", None, Some(&body))).await
+    World::request(Method::POST, "/api/v1/session", None, Some(&body))
+}
+
+/// From an address of its own.
+async fn sign_in(world: &World, name: &str, password: &str) -> Answer {
+    world.send(request(name, password)).await
+}
+
+/// From an address that is always the same.
+async fn sign_in_again(world: &World, name: &str, password: &str) -> Answer {
+    world.send_from([10, 200, 0, 1], request(name, password)).await
 }
 
 #[tokio::test]
@@ -41,16 +51,19 @@ async fn an_unknown_name_and_a_wrong_password_get_the_same_answer() {
 }
 
 #[tokio::test]
-async fn sign_ins_are_slowed_down_by_name_whether_or_not_it_exists() {
+async fn sign_ins_are_slowed_down_by_name_and_address_whether_or_not_the_name_exists() {
     for name in ["ada", "eve"] {
         let world = World::new().await;
-        for _ in 0..limits::SIGN_INS_PER_NAME {
-            assert_eq!(sign_in(&world, name, "wrong").await.status, StatusCode::UNAUTHORIZED);
+        for _ in 0..limits::SIGN_INS_PER_NAME_AND_PEER {
+            assert_eq!(sign_in_again(&world, name, "wrong").await.status, StatusCode::UNAUTHORIZED);
         }
-        let slowed = sign_in(&world, name, PASSWORD).await;
+        let slowed = sign_in_again(&world, name, PASSWORD).await;
         assert_eq!((slowed.status, slowed.problem()), (StatusCode::TOO_MANY_REQUESTS, "too-many-sign-ins"));
-        assert_eq!(slowed.header("retry-after"), (limits::SIGN_IN_NAME_REFILL.0 / 1000).to_string());
-        assert_eq!(sign_in(&world, "bob", "wrong").await.status, StatusCode::UNAUTHORIZED, "others are not");
+        assert_eq!(slowed.header("retry-after"), (limits::SIGN_IN_NAME_AND_PEER_REFILL.0 / 1000).to_string());
+        assert_eq!(sign_in_again(&world, "bob", "wrong").await.status, StatusCode::UNAUTHORIZED, "others are not");
+        let elsewhere = sign_in(&world, name, PASSWORD).await.status;
+        let expected = if name == "ada" { StatusCode::CREATED } else { StatusCode::UNAUTHORIZED };
+        assert_eq!(elsewhere, expected, "whoever knocks shuts nobody else out");
     }
 }
 
@@ -99,8 +112,11 @@ async fn refused_sign_ins_are_recorded_together_and_without_what_was_typed() {
 #[tokio::test]
 async fn sign_ins_that_are_too_many_and_credentials_that_ended_are_recorded_too() {
     let world = World::new().await;
-    for _ in 0..limits::SIGN_INS_PER_NAME + 3 {
-        sign_in(&world, "eve", "wrong").await;
+    for _ in 0..limits::SIGN_INS_PER_NAME_AND_PEER + 3 {
+        sign_in_again(&world, "eve", "wrong").await;
+    }
+    for _ in 0..limits::SIGN_INS_PER_NAME_AND_PEER + 2 {
+        sign_in_again(&world, "ada", "wrong").await;
     }
     let expired = world.token_until(NOW).await;
     let (token, id) = world.api_token(&world.user, UserRole::Viewer, NOW).await;
@@ -111,8 +127,11 @@ async fn sign_ins_that_are_too_many_and_credentials_that_ended_are_recorded_too(
     let told = refusals(&world).await;
     let subjects: Vec<_> = told.iter().map(|(subject, _)| subject.as_str()).collect();
     let of_token = format!("user ada: API token {id}");
-    assert_eq!(subjects, ["too many sign-ins", "unknown user names", of_token.as_str(), "user ada: expired session"]);
-    assert_eq!((&told[0].1["count"], &told[1].1["count"]), (&json!(3), &json!(limits::SIGN_INS_PER_NAME)));
+    let (expired, many) = ("user ada: expired session", "user ada: too many sign-ins");
+    assert_eq!(subjects, ["too many sign-ins", "unknown user names", "user ada", of_token.as_str(), expired, many]);
+    let counts: Vec<_> = told.iter().map(|(_, record)| record["count"].as_u64().unwrap()).collect();
+    let looked_at = u64::from(limits::SIGN_INS_PER_NAME_AND_PEER);
+    assert_eq!(counts, [3, looked_at, looked_at, 1, 1, 2]);
     assert!(told.iter().all(|(_, record)| record["last_peer"].as_str().unwrap().starts_with("10.")), "{told:?}");
 }
 
