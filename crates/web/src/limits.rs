@@ -107,6 +107,8 @@ pub const REFUSAL_KEYS_MAX: usize = 4_096;
 
 /// Programs fetched at once.
 pub const DOWNLOADS_MAX: usize = 16;
+/// Of these, by one address (IPv6: one /64 network) that is not loopback.
+pub const DOWNLOADS_AT_ONCE_PER_PEER_MAX: usize = 4;
 /// Programs fetched in a row from one address (IPv6: one /64 network) before it is slowed down.
 pub const DOWNLOADS_PER_PEER: u64 = 60;
 /// Time after which one more may be fetched from that address.
@@ -115,8 +117,12 @@ pub const DOWNLOAD_REFILL: DurationMs = DurationMs::from_secs(10);
 pub const DOWNLOAD_PEERS_MAX: usize = 10_000;
 /// Time for one program to be fetched.
 pub const DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(15 * 60);
-/// Bytes of it in memory at a time.
+/// Bytes of it read at a time; at most two of these pieces are in memory.
 pub const DOWNLOAD_PIECE_BYTES: u64 = 256 * 1024;
+/// Least pace at which it must be taken.
+pub const DOWNLOAD_BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
+/// How far behind that pace a download may fall.
+pub const DOWNLOAD_LAG_MAX: Duration = Duration::from_secs(30);
 
 /// How long a join token lives, unless someone says otherwise.
 pub const JOIN_TOKEN_LIFETIME_DEFAULT: DurationMs = DurationMs::from_mins(15);

@@ -39,7 +39,7 @@ pub async fn serve(
     let shared = Shared::new(state, closed).map_err(io::Error::other)?;
     let router = routes::router(&shared);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
-    let peers = PeerPlaces::default();
+    let peers = PeerPlaces::new(limits::CONNECTIONS_PER_PEER_MAX);
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn(events::count(shared.clone()));

@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::{
     access::TokensUsed, agent_programs::AgentPrograms, credentials::CredentialError, download_rate::DownloadRate,
-    fresh, limits, metrics::Metrics, rate::Rate, refusals::Refusals, streams::Streams, tls::Tls,
+    fresh, limits, metrics::Metrics, peer_places::PeerPlaces, rate::Rate, refusals::Refusals, streams::Streams,
+    tls::Tls,
 };
 
 /// Everything [`crate::serve`] needs.
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) agent_programs: Arc<dyn AgentPrograms>,
     pub(crate) download_rate: DownloadRate,
     pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) download_places: PeerPlaces,
     clock: fn() -> UnixMs,
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
@@ -106,6 +108,7 @@ impl Shared {
             agent_programs: state.agent_programs,
             download_rate: DownloadRate::default(),
             downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
+            download_places: PeerPlaces::new(limits::DOWNLOADS_AT_ONCE_PER_PEER_MAX),
             clock: state.clock,
             figures: state.figures,
             metrics: Metrics::new(state.registry),

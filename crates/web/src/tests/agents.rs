@@ -105,3 +105,28 @@ async fn a_file_that_shrinks_on_its_way_is_seen_to_be_cut() {
     File::options().write(true).open(world.agent_file()).unwrap().set_len(300_000).unwrap();
     assert!(to_bytes(response.into_body(), usize::MAX).await.is_err(), "an error, not a short program");
 }
+
+#[tokio::test]
+async fn one_address_cannot_hold_every_place() {
+    let world = World::new().await;
+    let bytes = program();
+    fs::write(world.agent_file(), &bytes).unwrap();
+    let path = format!("/agents/{}", sha256(&bytes));
+    let begin = async |last: u8| {
+        let mut request = World::request(Method::GET, &path, None, None);
+        request.extensions_mut().insert(Peer(([192, 0, 2, last], 50_000).into()));
+        world.router.clone().oneshot(request).await.unwrap()
+    };
+    let mut held = Vec::new();
+    for _ in 0..limits::DOWNLOADS_AT_ONCE_PER_PEER_MAX {
+        let response = begin(66).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        held.push(response);
+    }
+    assert_eq!(begin(66).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(begin(1).await.status(), StatusCode::OK, "others have theirs");
+    let last = held.pop().unwrap();
+    assert_eq!(to_bytes(last.into_body(), usize::MAX).await.unwrap().len(), bytes.len());
+    // The place is free once the last piece is handed over, which is before the last one is taken.
+    assert_eq!(begin(66).await.status(), StatusCode::OK);
+}
