@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    interpolate::Template,
+    interpolate::{Budget, Template},
     limits::{EXPANDED_BYTES_MAX, FILE_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX},
     problem::{Place, Problem},
 };
@@ -83,7 +83,7 @@ fn read<'e>(path: &str, text: &str, environment: &dyn Fn(&str) -> Option<&'e str
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let read = Variables { variables: BTreeMap::new(), bare: Vec::new() };
-    let mut reader = Reader { path, text, at: 0, read, environment, bytes: 0 };
+    let mut reader = Reader { path, text, at: 0, read, environment, bytes: 0, budget: Budget::new() };
     while reader.line()? {}
     Ok(reader.read)
 }
@@ -96,6 +96,8 @@ struct Reader<'t, 'e> {
     environment: &'t dyn Fn(&str) -> Option<&'e str>,
     /// Of all values so far: each may repeat the ones before it.
     bytes: usize,
+    /// What may still be looked up of them.
+    budget: Budget,
 }
 
 enum Quote {
@@ -249,7 +251,8 @@ impl<'t> Reader<'t, '_> {
     fn resolved(&self, at: usize, name: &str, raw: &str) -> Result<String, Problem> {
         let own = |name: &str| self.read.variables.get(name).map(String::as_str);
         let lookup = |name: &str| (self.environment)(name).or_else(|| own(name));
-        let resolved = Template::parse(raw).and_then(|template| template.resolve(&lookup, &mut Vec::new()));
+        let resolved =
+            Template::parse(raw).and_then(|template| template.resolve(&lookup, &mut Vec::new(), &self.budget));
         match resolved {
             Ok(value) => Ok(value.to_string()),
             Err(error) => {

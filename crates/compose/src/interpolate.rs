@@ -4,9 +4,28 @@
 //! A text is parsed whole before anything is looked up, so a mistake in a default that is not used
 //! is found as well. Errors name places and variables, never values.
 
+use core::cell::Cell;
+
 use zeroize::Zeroizing;
 
-use crate::limits::{INTERPOLATION_DEPTH_MAX, TEXT_BYTES_MAX};
+use crate::limits::{INTERPOLATION_DEPTH_MAX, TEXT_BYTES_MAX, VARIABLE_BYTES_MAX};
+
+/// Bytes of variables that may still be looked up. Shared by everything that reads one app.
+#[derive(Debug)]
+pub(crate) struct Budget(Cell<usize>);
+
+impl Budget {
+    pub(crate) const fn new() -> Self {
+        Self(Cell::new(VARIABLE_BYTES_MAX))
+    }
+
+    /// Once it is spent, nothing more is given, however little it is.
+    fn spend(&self, bytes: usize) -> Result<(), InterpolationError> {
+        let left = self.0.get().checked_sub(bytes);
+        self.0.set(left.unwrap_or(0));
+        if left.is_some() { Ok(()) } else { Err(InterpolationError::Budget) }
+    }
+}
 
 /// A text with its variables found but not yet looked up.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +62,10 @@ pub(crate) enum InterpolationError {
     Required { name: String, message: String },
     #[error("with its variables put in, the text has more than {TEXT_BYTES_MAX} bytes")]
     Length,
+    #[error(
+        "from here on the variables put in are more than {VARIABLE_BYTES_MAX} bytes together; nothing further was read"
+    )]
+    Budget,
     #[error("the value of the variable {name} has a NUL character")]
     Nul { name: String },
 }
@@ -55,6 +78,7 @@ impl InterpolationError {
                 Some("write `$$` for a dollar sign, `${NAME}` or `${NAME:-default}` for a variable")
             }
             Self::Required { .. } => Some("set it in the environment or in `.env` beside the file"),
+            Self::Budget => Some("a long value belongs into a config or a secret, which is read once"),
             Self::Depth | Self::Length | Self::Nul { .. } => None,
         }
     }
@@ -78,9 +102,10 @@ impl Template {
         &self,
         lookup: &dyn Fn(&str) -> Option<&'v str>,
         unset: &mut Vec<String>,
+        budget: &Budget,
     ) -> Result<Zeroizing<String>, InterpolationError> {
         let mut out = Zeroizing::new(String::new());
-        self.resolve_into(lookup, unset, &mut out)?;
+        self.resolve_into(lookup, unset, budget, &mut out)?;
         Ok(out)
     }
 
@@ -88,6 +113,7 @@ impl Template {
         &self,
         lookup: &dyn Fn(&str) -> Option<&'v str>,
         unset: &mut Vec<String>,
+        budget: &Budget,
         out: &mut String,
     ) -> Result<(), InterpolationError> {
         for piece in &self.0 {
@@ -95,6 +121,7 @@ impl Template {
                 Piece::Text(text) => push(out, text)?,
                 Piece::Variable { name, rule } => {
                     let value = lookup(name);
+                    budget.spend(value.map_or(0, str::len))?;
                     if value.is_some_and(|value| value.contains('\0')) {
                         return Err(InterpolationError::Nul { name: name.clone() });
                     }
@@ -106,7 +133,7 @@ impl Template {
                         },
                         Rule::Default { or_empty, operand } => match present(*or_empty) {
                             Some(value) => push(out, value)?,
-                            None => operand.resolve_into(lookup, unset, out)?,
+                            None => operand.resolve_into(lookup, unset, budget, out)?,
                         },
                         Rule::Required { or_empty, message } => match present(*or_empty) {
                             Some(value) => push(out, value)?,
@@ -117,7 +144,7 @@ impl Template {
                         },
                         Rule::Alternative { or_empty, operand } => {
                             if present(*or_empty).is_some() {
-                                operand.resolve_into(lookup, unset, out)?;
+                                operand.resolve_into(lookup, unset, budget, out)?;
                             }
                         }
                     }
@@ -253,7 +280,7 @@ mod tests {
     fn resolve(text: &str) -> Result<(String, Vec<String>), InterpolationError> {
         let variables = BTreeMap::from([("A", "1"), ("EMPTY", ""), ("B", "two"), ("NUL", "a\0b")]);
         let mut unset = Vec::new();
-        let out = Template::parse(text)?.resolve(&|name| variables.get(name).copied(), &mut unset)?;
+        let out = Template::parse(text)?.resolve(&|name| variables.get(name).copied(), &mut unset, &Budget::new())?;
         Ok((out.to_string(), unset))
     }
 
@@ -308,7 +335,24 @@ mod tests {
     fn the_result_is_bounded() {
         let value = "x".repeat(TEXT_BYTES_MAX / 2);
         let template = Template::parse("$A$A$A").unwrap();
-        assert_eq!(template.resolve(&|_| Some(&value), &mut Vec::new()).err(), Some(InterpolationError::Length));
+        assert_eq!(
+            template.resolve(&|_| Some(&value), &mut Vec::new(), &Budget::new()).err(),
+            Some(InterpolationError::Length)
+        );
+    }
+
+    /// Also where nothing is put in: each look at a long value takes time.
+    #[test]
+    fn what_is_looked_up_is_bounded_over_all_texts() {
+        let value = "x".repeat(TEXT_BYTES_MAX);
+        let (budget, template) = (Budget::new(), Template::parse("${A:+}").unwrap());
+        let resolve = || template.resolve(&|_| Some(&value), &mut Vec::new(), &budget).map(|text| text.len());
+        for _ in 0..VARIABLE_BYTES_MAX / TEXT_BYTES_MAX {
+            assert_eq!(resolve(), Ok(0));
+        }
+        assert_eq!(resolve(), Err(InterpolationError::Budget));
+        let little = Template::parse("$A").unwrap().resolve(&|_| Some("x"), &mut Vec::new(), &budget);
+        assert_eq!(little.err(), Some(InterpolationError::Budget), "once it is spent it stays so");
     }
 
     fn rendered(template: &Template) -> String {
@@ -374,7 +418,7 @@ mod tests {
         fn an_escaped_text_comes_back(text in any::<String>()) {
             let template = Template::parse(&text.replace('$', "$$")).unwrap();
             prop_assert!(!template.has_variables());
-            prop_assert_eq!(&*template.resolve(&|_| None, &mut Vec::new()).unwrap(), &text);
+            prop_assert_eq!(&*template.resolve(&|_| None, &mut Vec::new(), &Budget::new()).unwrap(), &text);
         }
 
         #[test]

@@ -23,6 +23,9 @@ pub const EXPANDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest single text, in bytes, before and after variables are put in. Linux gives a program no
 /// argument and no environment entry of more than 128 KiB (`MAX_ARG_STRLEN`).
 pub const TEXT_BYTES_MAX: usize = 128 * 1024 - 1;
+/// Most bytes of variables that are looked up while one app (or one `.env`) is read, each as often as it
+/// stands somewhere. Far above what may be sealed; bounds the work, as the other limits do the memory.
+pub const VARIABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Deepest nesting of `${A:-${B:-…}}`.
 pub const INTERPOLATION_DEPTH_MAX: usize = 16;
 /// Most problems reported at once; the rest is counted.

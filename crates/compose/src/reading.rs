@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     assemble::not_found_words,
-    interpolate::Template,
+    interpolate::{InterpolationError, Template},
     limits::{ENTRIES_MAX, LIST_ITEMS_MAX, SECRETS_BYTES_MAX},
     problem::{Collected, Place, Problem, excerpt},
     sources::{Found, Sources},
@@ -96,6 +96,8 @@ pub(crate) struct Reading<'a> {
     noted_unset: BTreeSet<String>,
     /// Names that a variable chose: used, but not printed.
     hidden_names: BTreeSet<ServiceName>,
+    /// It was said that variables bring too much.
+    told_budget: bool,
     /// Once [`Self::secret_bytes`] is beyond its bound, empty texts stand in for those that follow: the
     /// file is refused then, and a variable of 100 KB could stand in it a hundred thousand times.
     pub(crate) secrets: BTreeMap<SecretName, Zeroizing<String>>,
@@ -111,6 +113,7 @@ impl<'a> Reading<'a> {
             notes: Collected::default(),
             noted_unset: BTreeSet::new(),
             hidden_names: BTreeSet::new(),
+            told_budget: false,
             secrets: BTreeMap::new(),
             secret_bytes: 0,
         }
@@ -155,9 +158,13 @@ impl<'a> Reading<'a> {
 
     /// Puts variables into `raw`, which stands at `field`.
     pub(crate) fn interpolate(&mut self, field: &Field<'_>, raw: &str) -> Option<Value> {
+        // Told once, where it came to that.
+        if self.told_budget {
+            return None;
+        }
         let mut unset = Vec::new();
         let resolved = Template::parse(raw).and_then(|template| {
-            let text = template.resolve(&|name| self.variable(field, name), &mut unset)?;
+            let text = template.resolve(&|name| self.variable(field, name), &mut unset, &self.sources.budget)?;
             Ok(Value { text, reached: template.has_variables() })
         });
         for name in unset {
@@ -169,6 +176,7 @@ impl<'a> Reading<'a> {
         match resolved {
             Ok(value) => Some(value),
             Err(error) => {
+                self.told_budget |= error == InterpolationError::Budget;
                 let problem = Problem::new(self.sources.file(field.at), field.at, &field.path, error.to_string());
                 self.problems.add(match error.hint() {
                     Some(hint) => problem.with_hint(hint),

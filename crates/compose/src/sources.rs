@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use zeroize::Zeroize as _;
 
 use crate::{
+    interpolate::Budget,
     limits::{BUNDLE_BYTES_MAX, BUNDLE_FILES_MAX},
     paths,
     problem::Place,
@@ -78,6 +79,8 @@ pub(crate) struct Sources<'a> {
     scopes: Vec<Scope>,
     needed: BTreeMap<String, Needed>,
     bytes_read: usize,
+    /// What may still be looked up of variables.
+    pub(crate) budget: Budget,
 }
 
 /// The scope of the variables that the caller gave.
@@ -97,6 +100,7 @@ impl<'a> Sources<'a> {
             scopes: Vec::new(),
             needed: BTreeMap::new(),
             bytes_read: 0,
+            budget: Budget::new(),
         }
     }
 

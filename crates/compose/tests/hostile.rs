@@ -74,6 +74,20 @@ fn hostile_texts_are_refused_quickly_and_clearly() {
     );
 }
 
+/// A long variable in each of very many labels: what is put in is bounded over the whole reading, and told once.
+#[test]
+fn a_variable_that_stands_everywhere_costs_no_more_than_its_limit() {
+    let labels: String = (0..900).map(|n| format!("      l{n}: \"${{A}}\"\n")).collect();
+    let services: String = (0..40).map(|n| format!("  s{n}:\n    image: a\n    labels:\n{labels}")).collect();
+    let yaml = format!("services:\n{services}");
+    assert!(yaml.len() < limits::FILE_BYTES_MAX);
+    let variables = BTreeMap::from([("A".to_owned(), "x".repeat(120_000))]);
+    let problems = read_with("c.yaml", yaml.as_bytes(), &variables).expect_err("refused").to_string();
+    let told = "the variables put in are more than 16777216 bytes together";
+    assert_eq!(problems.matches(told).count(), 1, "{problems}");
+    assert!(problems.lines().count() < 10, "{problems}");
+}
+
 #[test]
 fn hostile_services_are_refused_quickly_and_clearly() {
     let many: String = (0..300).map(|n| format!("  s{n}: {{image: a}}\n")).collect();

@@ -133,6 +133,10 @@ pub const JOIN_TOKEN_LIFETIME_MAX: DurationMs = DurationMs::from_days(7);
 
 /// Hosts of one request whose files are read and sealed here: each host costs a sealing of every secret.
 pub const BUNDLE_HOSTS_MAX: usize = 32;
+/// Requests whose files are read at once: each takes a core.
+pub const BUNDLE_READERS_MAX: usize = 2;
+/// How long a request waits for its turn to be read.
+pub const BUNDLE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often a cancellation is decided anew because its command moved meanwhile.
 pub const CANCEL_TRIES_MAX: usize = 4;
 /// Time for the store to answer a health check.

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) download_rate: DownloadRate,
     pub(crate) downloads: Arc<Semaphore>,
     pub(crate) download_places: PeerPlaces,
+    /// Whoever reads a request's Compose files.
+    pub(crate) bundle_readers: Arc<Semaphore>,
     clock: fn() -> UnixMs,
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
@@ -109,6 +111,7 @@ impl Shared {
             download_rate: DownloadRate::default(),
             downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
             download_places: PeerPlaces::new(limits::DOWNLOADS_AT_ONCE_PER_PEER_MAX),
+            bundle_readers: Arc::new(Semaphore::new(limits::BUNDLE_READERS_MAX)),
             clock: state.clock,
             figures: state.figures,
             metrics: Metrics::new(state.registry),

@@ -162,6 +162,7 @@ pub(crate) fn not_found_words(what: &str, found: &Found<'_>) -> (String, &'stati
 fn quiet(sources: &Sources<'_>, node: &Node) -> Option<String> {
     let Kind::Text(raw) = &node.kind else { return None };
     let scope = sources.scope(node.at);
-    let text = Template::parse(raw).ok()?.resolve(&|name| sources.variable(scope, name), &mut Vec::new()).ok()?;
+    let template = Template::parse(raw).ok()?;
+    let text = template.resolve(&|name| sources.variable(scope, name), &mut Vec::new(), &sources.budget).ok()?;
     Some(text.to_string())
 }

@@ -20,7 +20,7 @@ use fleet::{
 };
 use ids::{FleetId, HostName, OperationId};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::operations::{Wanted, named_hosts, span, timing};
@@ -50,7 +50,12 @@ pub(super) async fn wanted(
     let timing = timing(request.healthy_within_seconds, request.min_healthy_seconds);
     let names = request.hosts.clone();
     // Reading and sealing take a core for a while, which others need to answer.
+    let Ok(Ok(turn)) = timeout(limits::BUNDLE_WAIT_MAX, shared.bundle_readers.clone().acquire_owned()).await else {
+        return Err(ApiError::new(Kind::Busy, "others' files are being read; try again in a moment").retry_after(5));
+    };
     let read = spawn_blocking(move || {
+        // Also when nobody waits for it any more: it takes its core to the end.
+        let _turn = turn;
         let composed = composed(&request)?;
         let sealed = sealed(fleet, id, &composed, &hosts)?;
         Ok::<_, ApiError>((view::value(&composed.spec), composed.notes, sealed))

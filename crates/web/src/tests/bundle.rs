@@ -179,3 +179,14 @@ async fn a_viewer_gets_nothing_read() {
     let answer = world.post("/api/v1/operations", &request(json!({ "compose.yaml": "[" }), json!({}))).await;
     assert_eq!((answer.status, answer.problem()), (StatusCode::FORBIDDEN, "not-allowed"), "{answer:?}");
 }
+
+#[tokio::test]
+async fn files_are_read_in_turn() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    // Nobody gets a turn any more.
+    world.shared.bundle_readers.close();
+    let answer = world.post("/api/v1/operations", &shop()).await;
+    assert_eq!((answer.status, answer.problem()), (StatusCode::SERVICE_UNAVAILABLE, "busy"));
+    assert_eq!(answer.header("retry-after"), "5");
+}

@@ -176,7 +176,7 @@ fn operations_and_apps() -> Vec<Operation> {
             .json::<OperationResponse>(202)
             .json::<OperationResponse>(200)
             .may_be(&proposed)
-            .may_be(&[Changed]),
+            .may_be(&[Changed, Busy]),
         get("/api/v1/operations/{id}", "operation_show", "An operation as it stands")
             .at::<OperationId>()
             .json::<OperationResponse>(200)
