@@ -95,6 +95,17 @@ pub fn points_of(trace: &Path) -> Vec<String> {
     text.lines().filter(|line| !by_time(line)).filter(new).map(str::to_owned).collect()
 }
 
+/// Where to end a program so that it ends at all of these points. After an effect and before what comes next are one
+/// moment: the host is the same, nothing was written and nothing was sent, so the one visit is both. After a write of
+/// the journal or the store something may be sent, so there they are two.
+#[must_use]
+pub fn moments(points: &[String]) -> Vec<String> {
+    let is_visited_by_the_one_before =
+        |at: usize| at > 0 && points[at].starts_with("before ") && points[at - 1].starts_with("after effect ");
+    let at = (0..points.len()).filter(|at| !is_visited_by_the_one_before(*at));
+    at.map(|at| points[at].clone()).collect()
+}
+
 /// Points yet to be visited, shared by those who visit them.
 pub struct Points {
     waiting: Mutex<VecDeque<(String, u32)>>,
@@ -159,29 +170,67 @@ pub fn dies(program: &mut Program, what: &str, mut has_ended: impl FnMut() -> bo
     })
 }
 
-/// What an engine holds of one app. Two are equal when a person could not tell them apart.
+/// What a host holds of one app. Two are equal when a person could not tell them apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// Name, whether it runs, and what its `VERSION` is.
-    pub containers: Vec<(String, bool, String)>,
+    pub containers: Vec<Seen>,
     pub networks: Vec<String>,
     pub volumes: Vec<String>,
-    /// How many tags keep its images.
-    pub tags: usize,
+    /// Those that keep its images.
+    pub tags: Vec<String>,
+    /// What its files say, of those that the agent keeps for it.
+    pub files: Vec<String>,
+}
+
+/// What is seen of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub name: String,
+    pub is_running: bool,
+    /// The restart policy: whether it comes back by itself.
+    pub restart: String,
+    /// Its variable `VERSION`.
+    pub version: String,
 }
 
 impl Picture {
-    /// As it is now.
+    /// As the engine has it now.
     #[must_use]
     pub fn take(docker: &Docker, app: &str) -> Self {
-        let version = |id: &str| docker.variable(id, "VERSION").unwrap_or_default();
-        let containers = docker.containers(app).into_iter().map(|it| (it.name, it.running, version(&it.id)));
+        let containers = docker.containers(app).into_iter().map(|it| Seen {
+            version: it.variable("VERSION").unwrap_or_default(),
+            name: it.name,
+            is_running: it.running,
+            restart: it.restart,
+        });
         Self {
             containers: containers.collect(),
             networks: docker.things("network", app),
             volumes: docker.things("volume", app),
-            tags: docker.tags(app).len(),
+            tags: docker.tags(app),
+            files: Vec::new(),
         }
+    }
+
+    /// With the files below `folder`, which is the app's in the agent's state directory.
+    ///
+    /// # Panics
+    /// When something there cannot be read.
+    #[must_use]
+    pub fn with_files(mut self, folder: &Path) -> Self {
+        let directories = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+        let files = directories.flat_map(|directory| fs::read_dir(directory).into_iter().flatten());
+        // One may go while they are looked at: then it is looked at again.
+        self.files = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).collect();
+        self.files.sort();
+        self
+    }
+
+    /// The same after a removal: nothing but its volumes.
+    #[must_use]
+    pub fn only_volumes(&self) -> Self {
+        let volumes = self.volumes.clone();
+        Self { containers: Vec::new(), networks: Vec::new(), volumes, tags: Vec::new(), files: Vec::new() }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The Docker Engine as the test sees it: through the `docker` command, past everything of ours.
+//! The Docker Engine as the test sees it, past everything of ours: through its API where a test looks again and again,
+//! and through the `docker` command for the rest.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{Ran, run},
+    http,
     program::{Program, signal},
     wait::{wait_until, wait_within},
 };
@@ -31,6 +33,19 @@ pub struct Container {
     pub name: String,
     pub running: bool,
     pub started_at: String,
+    /// Its restart policy, as the engine names it.
+    pub restart: String,
+    /// Its environment, as `NAME=value`.
+    environment: Vec<String>,
+}
+
+impl Container {
+    /// The value of a variable in its environment.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let of = |it: &String| it.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        self.environment.iter().find_map(of)
+    }
 }
 
 impl Docker {
@@ -51,8 +66,25 @@ impl Docker {
         run(command)
     }
 
-    fn lines(&self, words: &[&str]) -> Vec<String> {
-        self.run(words).ok().stdout.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    /// What the engine answers to a GET; `None` when it knows no such thing.
+    fn asked(&self, path: &str) -> Option<Value> {
+        let named = std::env::var("DOCKER_HOST").ok().and_then(|host| host.strip_prefix("unix://").map(PathBuf::from));
+        let socket = self.socket.clone().or(named).unwrap_or_else(|| PathBuf::from("/var/run/docker.sock"));
+        let answer =
+            http::get_over(&socket, path).unwrap_or_else(|| panic!("no engine answers at {}", socket.display()));
+        match answer.status {
+            200 => Some(serde_json::from_str(&answer.body).expect("JSON")),
+            404 => None,
+            status => panic!("the engine answers {status} to {path}: {}", answer.body),
+        }
+    }
+
+    /// The list at `path` of what bears a label of ours with this app.
+    fn of_app(&self, path: &str, app: &str) -> Value {
+        // {"label":["io.serverflow.app=<app>"]}; the name of an app needs no escape.
+        let filters = format!("%7B%22label%22%3A%5B%22io.serverflow.app%3D{app}%22%5D%7D");
+        let and = if path.contains('?') { '&' } else { '?' };
+        self.asked(&format!("{path}{and}filters={filters}")).expect("a list")
     }
 
     /// Everything Docker knows of something.
@@ -67,9 +99,9 @@ impl Docker {
     /// The containers of one app, by name; also those of no release.
     #[must_use]
     pub fn containers(&self, app: &str) -> Vec<Container> {
-        let filter = format!("label=io.serverflow.app={app}");
-        let ids = self.lines(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
-        let mut all: Vec<Container> = ids.iter().filter_map(|id| self.container(id)).collect();
+        let listed = self.of_app("/containers/json?all=true", app);
+        let ids = listed.as_array().into_iter().flatten().filter_map(|it| it["Id"].as_str());
+        let mut all: Vec<Container> = ids.filter_map(|id| self.container(id)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -77,16 +109,15 @@ impl Docker {
     /// `None` when it is not there (any more).
     #[must_use]
     pub fn container(&self, name: &str) -> Option<Container> {
-        let seen = self.run(&["inspect", "--type", "container", name]);
-        if seen.code != 0 {
-            return None;
-        }
-        let value = seen.json()[0].clone();
+        let value = self.asked(&format!("/containers/{name}/json"))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Some(Container {
-            id: value["Id"].as_str().unwrap_or_default().to_owned(),
-            name: value["Name"].as_str().unwrap_or_default().trim_start_matches('/').to_owned(),
+            id: text(&value["Id"]),
+            name: text(&value["Name"]).trim_start_matches('/').to_owned(),
             running: value["State"]["Running"].as_bool().unwrap_or_default(),
-            started_at: value["State"]["StartedAt"].as_str().unwrap_or_default().to_owned(),
+            started_at: text(&value["State"]["StartedAt"]),
+            restart: text(&value["HostConfig"]["RestartPolicy"]["Name"]),
+            environment: value["Config"]["Env"].as_array().into_iter().flatten().map(text).collect(),
         })
     }
 
@@ -99,17 +130,17 @@ impl Docker {
     /// The value of a variable in a container's environment.
     #[must_use]
     pub fn variable(&self, container: &str, name: &str) -> Option<String> {
-        let prefix = format!("{name}=");
-        let value = self.inspect(container)["Config"]["Env"].clone();
-        let find = |list: &Vec<Value>| list.iter().find_map(|it| it.as_str()?.strip_prefix(&prefix).map(str::to_owned));
-        value.as_array().and_then(find)
+        self.container(container)?.variable(name)
     }
 
     /// Names of networks or volumes of one app.
     #[must_use]
     pub fn things(&self, kind: &str, app: &str) -> Vec<String> {
-        let filter = format!("label=io.serverflow.app={app}");
-        let mut all = self.lines(&[kind, "ls", "--quiet", "--filter", &filter, "--format", "{{.Name}}"]);
+        let listed = self.of_app(&format!("/{kind}s"), app);
+        // Networks are a list; volumes have one, or null.
+        let listed = if kind == "volume" { &listed["Volumes"] } else { &listed };
+        let names = listed.as_array().into_iter().flatten().filter_map(|it| it["Name"].as_str());
+        let mut all: Vec<String> = names.map(str::to_owned).collect();
         all.sort();
         all
     }
@@ -117,8 +148,14 @@ impl Docker {
     /// Tags that keep an app's images, as `repository:tag`.
     #[must_use]
     pub fn tags(&self, app: &str) -> Vec<String> {
-        let filter = format!("reference=serverflow/{app}-*");
-        self.lines(&["images", "--filter", &filter, "--format", "{{.Repository}}:{{.Tag}}"])
+        let prefix = format!("serverflow/{app}-");
+        let listed = self.asked("/images/json").expect("a list");
+        let tags =
+            listed.as_array().into_iter().flatten().flat_map(|it| it["RepoTags"].as_array().into_iter().flatten());
+        let ours = tags.filter_map(Value::as_str).filter(|tag| tag.starts_with(&prefix));
+        let mut all: Vec<String> = ours.map(str::to_owned).collect();
+        all.sort();
+        all
     }
 
     /// Removes everything that a fleet's hosts made here. What is gone already is fine.

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use e2e::{
@@ -14,7 +14,7 @@ use e2e::{
     fleet::{Fleet, Host, free_port, text_of},
     http,
     sample::{web, web_that_hangs},
-    wait::{wait_for, wait_until, wait_within},
+    wait::{comes_to_hold, wait_for, wait_until, wait_within},
 };
 use serde_json::Value;
 
@@ -119,8 +119,8 @@ impl Life {
 
     /// Something failed, and the control plane may be about to be seen to have ended.
     fn look_again(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !self.died && Instant::now() < deadline && !self.mourn() {}
+        // Whether it did, `died` says.
+        let _ = self.died || comes_to_hold(Duration::from_secs(5), || self.mourn());
     }
 
     fn sign_in(&mut self) {
