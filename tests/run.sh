@@ -227,7 +227,7 @@ end_to_end() {
   export SERVERFLOW_BIN_DIR=$binaries
   if command -v cargo-nextest >/dev/null; then
     # As a choice from the workspace, which is built: asked for alone, its dependencies would be built once more, with fewer features.
-    counted_run end-to-end cargo nextest run --locked --workspace -E 'package(serverflow-e2e)'
+    counted_run end-to-end cargo nextest run --locked --workspace --test-threads 4 -E 'package(serverflow-e2e)'
   else
     counted_run end-to-end cargo test --locked --no-fail-fast --package serverflow-e2e -- --test-threads 1
   fi

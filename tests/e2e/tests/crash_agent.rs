@@ -278,6 +278,7 @@ fn everywhere(name: &str) {
     });
     points.all_visited(name);
     for site in &mut sites {
+        site.has_nothing_to_do();
         site.host.agent().terminate();
         let status = site.host.verb(&["status", "--json"]).json();
         assert_eq!(status["last"]["commands"]["open"], 0, "{}: nothing is left open: {status:#}", site.host.name);
@@ -366,6 +367,19 @@ fn docker_everywhere(name: &str) {
 }
 
 impl Site {
+    /// Nothing that an earlier order left for the next one to mend: a plan of what runs finds all of it as it should be.
+    fn has_nothing_to_do(&mut self) {
+        self.host.restart_with(Vec::new());
+        self.keep_running();
+        let version = self.picture().containers[0].version.parse().expect("a version");
+        let text = self.fleet.compose(&(self.compose)(self.port, version));
+        let plan =
+            ["app", "deploy", "--dry-run", "--json", "--name", &self.app, "--host", &self.host.name, "-f", &text];
+        let plan = self.fleet.cli(&plan).ok().json();
+        let last = plan["commands"].as_array().and_then(|all| all.last()).expect("a command");
+        assert_eq!(last["plan"]["unchanged"], true, "{}: {plan:#}", self.host.name);
+    }
+
     fn use_engine(&mut self, docker: &Docker) {
         self.host.kill_9();
         self.host.use_docker(docker);
