@@ -23,6 +23,8 @@ pub trait Store: Send + Sync {
     fn write(&self, write: Write) -> Later<'_, Result<Written, StoreError>>;
 
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// A host and its commands that have no end, in order of proposal, whole; both as of one moment.
+    fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>>;
     /// A host that is not revoked, by name.
     fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>>;
     /// The host of that name; of revoked ones, the last that had it.
@@ -93,6 +95,9 @@ pub trait Store: Send + Sync {
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
 }
+
+/// A host and its commands that have no end, in order of proposal.
+pub type HostOpen = (Host, Vec<Command>);
 
 /// One transaction.
 #[derive(Clone, Debug)]

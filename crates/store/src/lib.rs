@@ -16,6 +16,7 @@ mod fault;
 pub mod limits;
 mod lock;
 mod read;
+mod readers;
 mod rows;
 mod schema;
 mod sqlite;

@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use ids::DurationMs;
 
-/// Writes waiting for the writer.
+/// Writes waiting for the writer; looks at hosts waiting to be read.
 pub const QUEUE_MAX: usize = 1024;
 /// Writes that one commit takes from the queue. A test that ends the control plane at each write wants each by itself.
 pub const BATCH_MAX: usize = if cfg!(feature = "crash-points") { 1 } else { QUEUE_MAX };
 /// Files up to this size are read whole when they are opened, to see whether a page is damaged: about a second. In
 /// larger ones damage is found when it is met.
 pub const CHECKED_WHOLE_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Rows of one statement. A power of two: see `rows`.
+/// Rows of one statement, and so the most looks at hosts that are read together. A power of two: see `rows`.
 pub const ROWS_PER_STATEMENT_MAX: usize = 128;
 /// Rows of a statement that may wait and be handed over together with others.
 pub const ROWS_TOGETHER_MAX: usize = 1;

@@ -8,7 +8,7 @@ use core::{fmt::Display, str::FromStr};
 use envelope::messages::LogPosition;
 use fleet::ports::StoreError;
 use ids::{Id, IdKind, Role, Sha256, UnixMs};
-use sqlx::{Decode, Row as _, Sqlite, Type, sqlite::SqliteRow};
+use sqlx::{Decode, QueryBuilder, Row as _, Sqlite, Type, sqlite::SqliteRow};
 
 use crate::limits;
 
@@ -21,6 +21,15 @@ pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
         rows = rest;
         Some(piece)
     })
+}
+
+/// Binds `values` and closes the parenthesis.
+pub(crate) fn bind_list(select: &mut QueryBuilder<Sqlite>, values: impl Iterator<Item = Vec<u8>>) {
+    let mut list = select.separated(", ");
+    for value in values {
+        list.push_bind(value);
+    }
+    select.push(")");
 }
 
 /// A number as SQLite holds it.

@@ -10,14 +10,14 @@ use fleet::{
     model::{
         ApiToken, AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession,
     },
-    ports::{Later, Store, StoreError, Write, Written},
+    ports::{HostOpen, Later, Store, StoreError, Write, Written},
 };
 use ids::{
     ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
 };
 use sqlx::{
-    ConnectOptions as _, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -26,7 +26,10 @@ use crate::{
     audit::AuditPosition,
     cipher::{Cipher, Place},
     fault::Location,
-    limits, lock, schema,
+    limits, lock,
+    read::standing::Looks,
+    readers::Readers,
+    schema,
     writer::{Writer, WriterHandle},
 };
 
@@ -46,7 +49,7 @@ pub struct StoreConfig {
 /// How readers see the database.
 #[derive(Clone)]
 pub(crate) struct Reader {
-    pub(crate) pool: SqlitePool,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) cipher: Arc<Cipher>,
     pub(crate) location: Location,
 }
@@ -54,6 +57,7 @@ pub(crate) struct Reader {
 /// The store over SQLite. Dropping it is safe at any time: what was answered is durable.
 pub struct SqliteStore {
     reader: Reader,
+    looks: Looks,
     writer: WriterHandle,
     position: watch::Receiver<AuditPosition>,
 }
@@ -76,15 +80,11 @@ impl SqliteStore {
         quick_check(&mut connection, &location).await?;
         schema::migrate(&mut connection, &location, schema::MIGRATIONS).await?;
         key_check(&mut connection, &location, &cipher).await?;
-        let pool = SqlitePoolOptions::new()
-            .max_connections(limits::READERS_MAX)
-            .acquire_timeout(limits::READER_WAIT_MAX)
-            .connect_with(options(&location).read_only(true))
-            .await
-            .map_err(|error| location.error("opening readers", &error))?;
-        let reader = Reader { pool, cipher: Arc::clone(&cipher), location: location.clone() };
+        let readers = Readers::open(options(&location).read_only(true)).await;
+        let readers = Arc::new(readers.map_err(|error| location.error("opening readers", &error))?);
+        let reader = Reader { readers, cipher: Arc::clone(&cipher), location: location.clone() };
         let (writer, position) = Writer::start(connection, location, cipher, lock).await?;
-        Ok(Self { reader, writer, position })
+        Ok(Self { looks: Looks::start(reader.clone()), reader, writer, position })
     }
 
     /// Size and root of the audit log as durable now.
@@ -123,7 +123,7 @@ impl SqliteStore {
     /// Finishes what was asked, then closes the file and gives up its lock. Later writes are refused.
     pub async fn close(&self) {
         // The writer last: only it can put what stands in the log into the database and take the log away.
-        self.reader.pool.close().await;
+        self.reader.readers.close().await;
         self.writer.close().await;
     }
 }
@@ -215,15 +215,11 @@ pub async fn examine(config: StoreConfig) -> Result<Examined, StoreError> {
     let cipher = Arc::new(Cipher::new(&data_key));
     // Without a log beside it nobody has the file open, and everything is in it: reading makes no file then.
     let is_at_rest = !wal(&location).exists();
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(limits::READER_WAIT_MAX)
-        .connect_with(options(&location).read_only(true).immutable(is_at_rest))
-        .await
-        .map_err(|error| location.error("opening", &error))?;
-    let reader = Reader { pool: pool.clone(), cipher: Arc::clone(&cipher), location: location.clone() };
+    let readers = Readers::open(options(&location).read_only(true).immutable(is_at_rest)).await;
+    let readers = Arc::new(readers.map_err(|error| location.error("opening", &error))?);
+    let reader = Reader { readers, cipher, location };
     let examined = examined(&reader).await;
-    pool.close().await;
+    reader.readers.close().await;
     examined
 }
 
@@ -234,10 +230,10 @@ fn wal(location: &Location) -> PathBuf {
 }
 
 async fn examined(reader: &Reader) -> Result<Examined, StoreError> {
-    let mut connection = reader.pool.acquire().await.map_err(|error| reader.location.error("opening", &error))?;
-    whole_check(&mut connection, &reader.location).await?;
-    key_is_right(&mut connection, &reader.location, &reader.cipher).await?;
-    drop(connection);
+    let mut reading = reader.readers.take().await.map_err(|error| reader.location.error("opening", &error))?;
+    whole_check(&mut reading.connection, &reader.location).await?;
+    key_is_right(&mut reading.connection, &reader.location, &reader.cipher).await?;
+    reading.done();
     Ok(Examined { root_chain: reader.root_chain().await? })
 }
 
@@ -246,7 +242,10 @@ impl Store for SqliteStore {
         Box::pin(self.writer.write(write))
     }
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>> {
-        Box::pin(self.reader.host(id))
+        Box::pin(self.looks.host(id))
+    }
+    fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>> {
+        Box::pin(self.looks.host_open(id))
     }
     fn host_by_name(&self, name: HostName) -> Later<'_, Result<Option<Host>, StoreError>> {
         Box::pin(self.reader.host_by_name(name))
@@ -371,6 +370,7 @@ mod tests {
         }
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut writer).await.unwrap();
         assert_eq!(mode, "wal");
-        assert!(sqlx::query("DELETE FROM facts").execute(&store.reader.pool).await.is_err());
+        let mut reading = store.reader.readers.take().await.unwrap();
+        assert!(sqlx::query("DELETE FROM facts").execute(&mut reading.connection).await.is_err());
     }
 }

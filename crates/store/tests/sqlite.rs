@@ -14,7 +14,10 @@ use conformance::{
     model::{Model, Step, step},
 };
 use envelope::{audit::AuditKind, merkle, messages::LogPosition};
-use fleet::ports::{Settlement, Store as _, StoreError, Write, Written};
+use fleet::{
+    model::OperationKind,
+    ports::{Settlement, Store as _, StoreError, Write, Written},
+};
 use ids::{AuditLogId, CommandId, HostId};
 use proptest::prelude::*;
 use store::{AuditPosition, SqliteStore, StoreConfig};
@@ -73,6 +76,38 @@ async fn of_a_hundred_enrolments_by_one_token_exactly_one_wins() {
     assert_eq!(answers.iter().filter(|answer| **answer == Err(StoreError::TokenRefused)).count(), 99);
     assert_eq!(store.hosts().await.unwrap().len(), 1);
     assert_eq!(audit_kinds(&*store).await, [AuditKind::TokenIssued, AuditKind::Enrolment]);
+}
+
+/// What waits is read together; nobody gets what belongs to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_looks_at_its_hosts_gets_each_its_own() {
+    let (_directory, store) = scratch().await;
+    let store = Arc::new(store);
+    let operation = operation(OperationKind::Single);
+    let mut known = Vec::new();
+    for number in 0..200 {
+        let host = enrolled(&*store, &format!("web-{number}")).await;
+        let commands = if number % 3 == 0 { 2 } else { 0 };
+        known.extend((0..commands).map(|_| new_command(&operation, &host, "host.facts")));
+    }
+    done(&*store, propose_write(&operation, &known)).await;
+    let mut looking = tokio::task::JoinSet::new();
+    // Each twice, and with those that are nobody's.
+    let hosts = store.hosts().await.unwrap();
+    for id in hosts.iter().chain(&hosts).map(|host| host.id).chain((0..9).map(|_| HostId::from_bytes(fresh()))) {
+        let store = Arc::clone(&store);
+        looking.spawn(async move { (id, store.host_open(id).await.unwrap(), store.host(id).await.unwrap()) });
+    }
+    for (id, open, alone) in looking.join_all().await {
+        let expected = hosts.iter().find(|host| host.id == id);
+        assert_eq!(alone.as_ref(), expected);
+        assert_eq!(open.as_ref().map(|(host, _)| host), expected);
+        let orders = open.iter().flat_map(|(_, commands)| commands).map(|command| &command.order);
+        let expected = known.iter().filter(|new| new.order.host == id).map(|new| &new.order);
+        assert!(orders.eq(expected), "the open commands of {id}");
+    }
+    store.close().await;
+    assert!(matches!(store.host_open(hosts[0].id).await, Err(StoreError::Unavailable(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,10 @@ const DOING: &str = "reading commands";
 
 /// The first of a seal's columns in [`SELECT`].
 const SEAL_COLUMN: usize = 27;
+/// Columns of [`SELECT`] in all.
+pub(super) const COLUMNS: usize = 32;
+/// The end of [`SELECT`]: a command that was sealed several times has a row for each, in order.
+pub(super) const ORDER: &str = ") ORDER BY c.number, s.sequence";
 
 pub(super) const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
      c.delivered_at, c.accepted_at, c.started_at, c.settled_at, c.fleet, c.proposed_at, c.deliver_by, \
@@ -104,9 +108,17 @@ impl Reader {
     ) -> Result<Vec<Command>, StoreError> {
         select.push(format_args!(") ORDER BY c.number {order}, s.sequence"));
         let rows = self.rows(DOING, select.build()).await?;
-        let mut commands: Vec<Command> = Vec::with_capacity(rows.len());
+        self.commands_of(&rows)
+    }
+
+    /// The commands of rows of [`SELECT`], those of one command behind each other.
+    pub(super) fn commands_of<'r>(
+        &self,
+        rows: impl IntoIterator<Item = &'r SqliteRow>,
+    ) -> Result<Vec<Command>, StoreError> {
+        let mut commands: Vec<Command> = Vec::new();
         let mut last = None;
-        for row in &rows {
+        for row in rows {
             let mut fields = Fields::of(row, "the commands");
             let number: i64 = fields.get()?;
             if last != Some(number) {

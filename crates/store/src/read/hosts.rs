@@ -77,10 +77,6 @@ impl Reader {
         Ok(self.row("reading a host", select).await?.as_ref().map(host).transpose()?.map(|(host, _)| host))
     }
 
-    pub(crate) async fn host(&self, id: HostId) -> Result<Option<Host>, StoreError> {
-        self.one_host(sqlx::query(select_hosts!("WHERE h.id = $1")).bind(&id.as_bytes()[..])).await
-    }
-
     pub(crate) async fn host_by_name(&self, name: HostName) -> Result<Option<Host>, StoreError> {
         let select = sqlx::query(select_hosts!("WHERE h.name = $1 AND h.revoked_at IS NULL"));
         self.one_host(select.bind(name.as_str())).await

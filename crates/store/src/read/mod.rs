@@ -7,6 +7,7 @@ mod keyset;
 mod lists;
 mod log;
 mod people;
+pub(crate) mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,18 @@ use crate::{sqlite::Reader, write::Statement};
 
 impl Reader {
     async fn rows(&self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
-        statement.fetch_all(&self.pool).await.map_err(|error| self.location.error(doing, &error))
+        let failed = |error: sqlx::Error| self.location.error(doing, &error);
+        let mut reading = self.readers.take().await.map_err(failed)?;
+        let rows = statement.fetch_all(&mut reading.connection).await.map_err(failed)?;
+        reading.done();
+        Ok(rows)
     }
 
     async fn row(&self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, StoreError> {
-        statement.fetch_optional(&self.pool).await.map_err(|error| self.location.error(doing, &error))
+        let failed = |error: sqlx::Error| self.location.error(doing, &error);
+        let mut reading = self.readers.take().await.map_err(failed)?;
+        let row = statement.fetch_optional(&mut reading.connection).await.map_err(failed)?;
+        reading.done();
+        Ok(row)
     }
 }

@@ -17,13 +17,13 @@ use session::frames::Stage;
 
 use super::{
     Transaction, flush,
-    operations::{PlacedCommand, bind_list, insert_commands},
+    operations::{PlacedCommand, insert_commands},
     take,
 };
 use crate::{
     audit::{NewLeaf, RecordPlace},
     fault::Failure,
-    rows::{Fields, int, pieces},
+    rows::{Fields, bind_list, int, pieces},
 };
 
 /// Whether a write belongs here.

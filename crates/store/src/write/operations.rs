@@ -9,14 +9,13 @@ use fleet::{
     ports::Written,
 };
 use ids::{CommandId, HostId, UnixMs};
-use sqlx::{QueryBuilder, Sqlite};
 
 use super::{Transaction, take, unknown};
 use crate::{
     cipher::Place,
     codes::operation_kind_word,
     fault::Failure,
-    rows::{Fields, int, named_encode, pieces},
+    rows::{Fields, bind_list, int, named_encode, pieces},
 };
 
 pub(super) async fn propose(
@@ -105,15 +104,6 @@ async fn hosts_by_id(t: &mut Transaction<'_>, mut ids: Vec<HostId>) -> Result<Ha
         }
     }
     Ok(hosts)
-}
-
-/// Binds `values` and closes the parenthesis.
-pub(super) fn bind_list(select: &mut QueryBuilder<Sqlite>, values: impl Iterator<Item = Vec<u8>>) {
-    let mut list = select.separated(", ");
-    for value in values {
-        list.push_bind(value);
-    }
-    select.push(")");
 }
 
 /// A new command, its host and its operation found.

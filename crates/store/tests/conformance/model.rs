@@ -219,6 +219,7 @@ impl Model {
                 (expected.allocated, expected.acknowledged, position(expected.reports))
             );
             let open = store.commands_open(host.id).await.unwrap();
+            assert_eq!(store.host_open(host.id).await, Ok(Some((stored, open.clone()))));
             let expected =
                 self.commands.iter().filter(|(new, command)| new.order.host == host.id && !command.status.is_end());
             let expected: Vec<_> = expected.map(|(new, _)| new.order.command).collect();
