@@ -1,6 +1,9 @@
 //! Writing back what a run of hot writes changed and added: few statements, many rows.
 
-use fleet::model::{AppInstance, AppInstanceState, Seal};
+use fleet::{
+    model::{AppInstance, AppInstanceState, Seal},
+    ports::StoreError,
+};
 use ids::{AppName, Sha256, UnixMs};
 
 use super::{
@@ -16,14 +19,52 @@ use crate::{
 
 pub(super) async fn commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>) -> Result<(), Failure> {
     rows.sort_unstable_by_key(|row| row.number);
-    for piece in pieces(&rows) {
+    let (ended, open): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.settled_at.is_some());
+    moved(t, &open).await?;
+    settled(t, &ended).await
+}
+
+fn time(at: Option<UnixMs>) -> Result<Option<i64>, StoreError> {
+    at.map(|at| int(at.0)).transpose()
+}
+
+/// Commands on their way. The engine writes the indexes of every column that is named here anew, changed or
+/// not, and most of them hang on `settled_at`: so it is not named.
+async fn moved(t: &mut Transaction<'_>, rows: &[CommandRow]) -> Result<(), Failure> {
+    for piece in pieces(rows) {
+        let mut tuples = Vec::with_capacity(piece.len());
+        for row in piece {
+            let times = [time(row.delivered_at)?, time(row.accepted_at)?, time(row.started_at)?];
+            tuples.push((row.number, row.status, int(row.sealed_last.0)?, times));
+        }
+        t.room_for(piece.len()).await?;
+        let update = t.later(
+            "UPDATE commands SET status = v.column2, sealed_last = v.column3, delivered_at = v.column4, \
+             accepted_at = v.column5, started_at = v.column6 FROM (",
+        );
+        update.push_values(tuples, |mut values, (number, status, sealed_last, times)| {
+            values.push_bind(number).push_bind(status.as_str()).push_bind(sealed_last);
+            for time in times {
+                values.push_bind(time);
+            }
+        });
+        update.push(") AS v WHERE commands.number = v.column1");
+        t.ended("moving commands", piece.len()).await?;
+    }
+    Ok(())
+}
+
+/// Commands that have come to their end. All of a row, because what moved it on may be in the same batch.
+async fn settled(t: &mut Transaction<'_>, rows: &[CommandRow]) -> Result<(), Failure> {
+    for piece in pieces(rows) {
         let mut tuples = Vec::with_capacity(piece.len());
         for row in piece {
             let message = row.message.as_ref();
             let message =
                 message.map(|text| t.cipher.seal(Place::COMMAND_MESSAGE, row.number, text.as_bytes())).transpose()?;
-            let time = |at: Option<UnixMs>| at.map(|at| int(at.0)).transpose();
-            let times = [time(row.delivered_at)?, time(row.accepted_at)?, time(row.started_at)?, time(row.settled_at)?];
+            let [delivered, accepted, started, ended] =
+                [row.delivered_at, row.accepted_at, row.started_at, row.settled_at].map(time);
+            let times = [delivered?, accepted?, started?, ended?];
             tuples.push((row.number, row.status, int(row.sealed_last.0)?, times, message));
         }
         t.room_for(piece.len()).await?;
@@ -40,7 +81,7 @@ pub(super) async fn commands(t: &mut Transaction<'_>, mut rows: Vec<CommandRow>)
             values.push_bind(message);
         });
         update.push(") AS v WHERE commands.number = v.column1");
-        t.ended("moving commands", piece.len()).await?;
+        t.ended("ending commands", piece.len()).await?;
     }
     Ok(())
 }
