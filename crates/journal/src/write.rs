@@ -11,7 +11,7 @@ use session::{
     agent::io::{JournalWrite, RingEntry, StoredReport},
     frames::Stage,
 };
-use sqlx::{Connection as _, Row as _, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -64,31 +64,65 @@ pub(crate) async fn run(
     }
 }
 
+/// Statements of a batch that run together. sqlx hands each text to a thread and waits for it, which costs
+/// more than most statements do, so those of one write are one text: there are few of them, and each is
+/// prepared once.
+struct Texts<'c> {
+    connection: &'c mut SqliteConnection,
+    /// Parameters are written `?`, which count on from one statement to the next.
+    together: QueryBuilder<Sqlite>,
+}
+
+impl Texts<'_> {
+    /// Begins one more statement.
+    fn next(&mut self, text: &str) -> &mut QueryBuilder<Sqlite> {
+        if !self.together.sql().as_str().is_empty() {
+            self.together.push("; ");
+        }
+        self.together.push(text)
+    }
+
+    /// Runs what was put together.
+    async fn run(&mut self) -> Result<(), sqlx::Error> {
+        let mut together = core::mem::take(&mut self.together);
+        together.build().execute(&mut *self.connection).await.map(drop)
+    }
+}
+
 /// Applies a batch in one transaction; gives back whom to tell. Reads are answered inside it, so
-/// they see every write queued before them.
+/// they see every write queued before them. After an error the transaction is left open and the
+/// connection must be closed, which undoes it.
 async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result<Vec<Done>, sqlx::Error> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
     #[cfg(feature = "crash-points")]
     let point = batch.first().and_then(point);
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut texts = Texts { connection, together: QueryBuilder::new("BEGIN IMMEDIATE") };
     let mut written = Vec::with_capacity(batch.len());
-    for request in batch {
+    for (at, request) in batch.into_iter().enumerate() {
+        if at > 0 {
+            texts.run().await?;
+        }
         match request {
             Request::Write { write, done } => {
-                apply_write(&mut transaction, write).await?;
+                apply_write(&mut texts, write)?;
                 written.push(done);
             }
             Request::RecordWrite { key, record, done } => {
-                record_write(&mut transaction, &key, record).await?;
+                record_write(&mut texts, key, record);
                 written.push(done);
             }
             Request::RecordRead { key, done } => {
-                let record = record_read(&mut transaction, &key).await?;
+                texts.run().await?;
+                let record = record_read(texts.connection, key).await?;
                 let _ = done.send(Ok(record));
             }
             Request::Close { .. } => {}
         }
     }
-    transaction.commit().await?;
+    texts.next("COMMIT");
+    texts.run().await?;
     #[cfg(feature = "crash-points")]
     if let Some(point) = point {
         point.after();
@@ -114,50 +148,52 @@ fn point(request: &Request) -> Option<crash_points::Point> {
     }
 }
 
-async fn apply_write(connection: &mut SqliteConnection, write: JournalWrite) -> Result<(), sqlx::Error> {
+fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::Error> {
     match write {
         JournalWrite::Accept { entry, command, sealed, evict } => {
-            ring_add(connection, &entry, evict).await?;
-            open_add(connection, &entry, &command, &sealed).await
+            ring_add(texts, &entry, evict)?;
+            open_add(texts, &entry, command, sealed)?;
         }
         JournalWrite::Refuse { entry, report, evict } => {
-            ring_add(connection, &entry, evict).await?;
-            report_add(connection, &report).await
+            ring_add(texts, &entry, evict)?;
+            report_add(texts, report)?;
         }
         JournalWrite::Start { command } => {
-            stage_set(connection, command, Stage::Started).await?;
-            let query = "UPDATE open_command SET stage = $2 WHERE command = $1";
-            let query = sqlx::query(query).bind(command.as_bytes().as_slice()).bind(stage_number(Stage::Started));
-            query.execute(connection).await.map(drop)
+            stage_set(texts, command, Stage::Started);
+            let update = texts.next("UPDATE open_command SET stage = ");
+            update.push_bind(stage_number(Stage::Started)).push(" WHERE command = ").push_bind(bytes(command));
         }
         JournalWrite::Resume { command } => {
-            let query = "UPDATE open_command SET resumptions = resumptions + 1 WHERE command = $1";
-            sqlx::query(query).bind(command.as_bytes().as_slice()).execute(connection).await.map(drop)
+            let update = texts.next("UPDATE open_command SET resumptions = resumptions + 1 WHERE command = ");
+            update.push_bind(bytes(command));
         }
         JournalWrite::Done { command, report } => {
-            stage_set(connection, command, Stage::Done).await?;
-            for query in ["DELETE FROM open_command WHERE command = $1", "DELETE FROM sealed_value WHERE command = $1"]
-            {
-                sqlx::query(query).bind(command.as_bytes().as_slice()).execute(&mut *connection).await?;
-            }
-            report_add(connection, &report).await
+            stage_set(texts, command, Stage::Done);
+            texts.next("DELETE FROM open_command WHERE command = ").push_bind(bytes(command));
+            texts.next("DELETE FROM sealed_value WHERE command = ").push_bind(bytes(command));
+            report_add(texts, report)?;
         }
-        JournalWrite::Acknowledge { sequence } => acknowledge(connection, integer(sequence.0)?).await,
+        JournalWrite::Acknowledge { sequence } => acknowledge(texts, integer(sequence.0)?),
         JournalWrite::Root { version, envelope } => {
-            let query = sqlx::query("INSERT INTO root (version, envelope) VALUES ($1, $2)");
-            query.bind(integer(version.0)?).bind(envelope).execute(connection).await.map(drop)
+            let insert = texts.next("INSERT INTO root (version, envelope) VALUES (");
+            insert.push_bind(integer(version.0)?).push(", ").push_bind(envelope).push(")");
         }
         JournalWrite::AuditHead { position } => {
             let size = position.size.to_be_bytes();
             let value = [position.log.as_bytes().as_slice(), &size, &position.root.0].concat();
-            meta_set(connection, meta::AUDIT_HEAD, value).await
+            meta_set(texts, meta::AUDIT_HEAD, value);
         }
-        JournalWrite::Quarantine { id } => meta_set(connection, meta::QUARANTINE, id.as_bytes().to_vec()).await,
+        JournalWrite::Quarantine { id } => meta_set(texts, meta::QUARANTINE, id.as_bytes().to_vec()),
         JournalWrite::Clock { clock } => {
             let (time, at) = (clock.time.0.to_be_bytes(), clock.at.0.to_be_bytes());
-            meta_set(connection, meta::CLOCK, [clock.boot.as_bytes().as_slice(), &time, &at].concat()).await
+            meta_set(texts, meta::CLOCK, [clock.boot.as_bytes().as_slice(), &time, &at].concat());
         }
     }
+    Ok(())
+}
+
+fn bytes(command: CommandId) -> Vec<u8> {
+    command.as_bytes().to_vec()
 }
 
 /// SQLite's integers are signed; counters beyond never occur, because jumps are bounded.
@@ -165,102 +201,94 @@ fn integer(counter: u64) -> Result<i64, sqlx::Error> {
     i64::try_from(counter).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
 
-async fn meta_set(connection: &mut SqliteConnection, key: &'static str, value: Vec<u8>) -> Result<(), sqlx::Error> {
-    let query = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-    sqlx::query(query).bind(key).bind(value).execute(connection).await.map(drop)
+/// Begins an insertion into `meta`; what follows says what becomes of a value that is there.
+fn meta_put<'t>(texts: &'t mut Texts<'_>, key: &'static str, value: Vec<u8>) -> &'t mut QueryBuilder<Sqlite> {
+    let insert = texts.next("INSERT INTO meta (key, value) VALUES (").push_bind(key).push(", ").push_bind(value);
+    insert.push(") ON CONFLICT (key) DO UPDATE SET value = ")
 }
 
-async fn ring_add(
-    connection: &mut SqliteConnection,
-    entry: &RingEntry,
-    evict: Option<CommandId>,
-) -> Result<(), sqlx::Error> {
+fn meta_set(texts: &mut Texts<'_>, key: &'static str, value: Vec<u8>) {
+    meta_put(texts, key, value).push("excluded.value");
+}
+
+fn ring_add(texts: &mut Texts<'_>, entry: &RingEntry, evict: Option<CommandId>) -> Result<(), sqlx::Error> {
     if let Some(command) = evict {
-        let query = sqlx::query("DELETE FROM ring WHERE command = $1").bind(command.as_bytes().as_slice());
-        query.execute(&mut *connection).await?;
+        texts.next("DELETE FROM ring WHERE command = ").push_bind(bytes(command));
     }
-    sqlx::query("INSERT INTO ring (command, sequence, order_sha256, stage) VALUES ($1, $2, $3, $4)")
-        .bind(entry.command.as_bytes().as_slice())
-        .bind(integer(entry.sequence.0)?)
-        .bind(entry.order_sha256.0.as_slice())
-        .bind(stage_number(entry.stage))
-        .execute(&mut *connection)
-        .await?;
-    high_raise(connection, entry.sequence).await
+    let insert = texts.next("INSERT INTO ring (command, sequence, order_sha256, stage) ");
+    let sequence = integer(entry.sequence.0)?;
+    insert.push_values([entry], |mut values, entry| {
+        values.push_bind(bytes(entry.command)).push_bind(sequence);
+        values.push_bind(entry.order_sha256.0.to_vec()).push_bind(stage_number(entry.stage));
+    });
+    high_raise(texts, entry.sequence);
+    Ok(())
 }
 
 /// The highest sequence only rises; big-endian values compare as the numbers do.
-async fn high_raise(connection: &mut SqliteConnection, sequence: Sequence) -> Result<(), sqlx::Error> {
-    let query = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = max(excluded.value, meta.value)";
-    let query = sqlx::query(query).bind(meta::HIGH).bind(sequence.0.to_be_bytes().to_vec());
-    query.execute(connection).await.map(drop)
+fn high_raise(texts: &mut Texts<'_>, sequence: Sequence) {
+    meta_put(texts, meta::HIGH, sequence.0.to_be_bytes().to_vec()).push("max(excluded.value, meta.value)");
 }
 
-async fn open_add(
-    connection: &mut SqliteConnection,
+fn open_add(
+    texts: &mut Texts<'_>,
     entry: &RingEntry,
-    command: &[u8],
-    sealed: &[SealedValue],
+    command: Vec<u8>,
+    sealed: Vec<SealedValue>,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO open_command (command, sequence, envelope, stage) VALUES ($1, $2, $3, $4)")
-        .bind(entry.command.as_bytes().as_slice())
-        .bind(integer(entry.sequence.0)?)
-        .bind(command)
-        .bind(stage_number(Stage::Accepted))
-        .execute(&mut *connection)
-        .await?;
-    for (position, value) in sealed.iter().enumerate() {
-        sqlx::query("INSERT INTO sealed_value (command, position, name, bytes) VALUES ($1, $2, $3, $4)")
-            .bind(entry.command.as_bytes().as_slice())
-            .bind(integer(position as u64)?)
-            .bind(value.name.as_str())
-            .bind(value.bytes.as_slice())
-            .execute(&mut *connection)
-            .await?;
+    let sequence = integer(entry.sequence.0)?;
+    let insert = texts.next("INSERT INTO open_command (command, sequence, envelope, stage) ");
+    insert.push_values([command], |mut values, command| {
+        values.push_bind(bytes(entry.command)).push_bind(sequence).push_bind(command);
+        values.push_bind(stage_number(Stage::Accepted));
+    });
+    for (position, value) in (0i64..).zip(sealed) {
+        let insert = texts.next("INSERT INTO sealed_value (command, position, name, bytes) ");
+        insert.push_values([value], |mut values, value| {
+            values.push_bind(bytes(entry.command)).push_bind(position).push_bind(value.name).push_bind(value.bytes);
+        });
     }
     Ok(())
 }
 
-async fn stage_set(connection: &mut SqliteConnection, command: CommandId, stage: Stage) -> Result<(), sqlx::Error> {
-    let query = sqlx::query("UPDATE ring SET stage = $2 WHERE command = $1");
-    query.bind(command.as_bytes().as_slice()).bind(stage_number(stage)).execute(connection).await.map(drop)
+fn stage_set(texts: &mut Texts<'_>, command: CommandId, stage: Stage) {
+    let update = texts.next("UPDATE ring SET stage = ").push_bind(stage_number(stage));
+    update.push(" WHERE command = ").push_bind(bytes(command));
 }
 
-async fn report_add(connection: &mut SqliteConnection, report: &StoredReport) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO report (sequence, command, sha256, envelope) VALUES ($1, $2, $3, $4)")
-        .bind(integer(report.sequence.0)?)
-        .bind(report.command.as_bytes().as_slice())
-        .bind(report.sha256.0.as_slice())
-        .bind(report.envelope.as_slice())
-        .execute(&mut *connection)
-        .await?;
+fn report_add(texts: &mut Texts<'_>, report: StoredReport) -> Result<(), sqlx::Error> {
+    let sequence = integer(report.sequence.0)?;
     let position = [report.sequence.0.to_be_bytes().as_slice(), &report.sha256.0].concat();
-    meta_set(connection, meta::LAST_REPORT, position).await
+    let insert = texts.next("INSERT INTO report (sequence, command, sha256, envelope) ");
+    insert.push_values([report], |mut values, report| {
+        values.push_bind(sequence).push_bind(bytes(report.command));
+        values.push_bind(report.sha256.0.to_vec()).push_bind(report.envelope);
+    });
+    meta_set(texts, meta::LAST_REPORT, position);
+    Ok(())
 }
 
-async fn acknowledge(connection: &mut SqliteConnection, sequence: i64) -> Result<(), sqlx::Error> {
-    let query = "UPDATE report SET acknowledged = 1 WHERE sequence <= $1 AND acknowledged = 0";
-    sqlx::query(query).bind(sequence).execute(&mut *connection).await?;
-    let query = "DELETE FROM report WHERE acknowledged = 1 AND sequence <= $1";
-    sqlx::query(query).bind(sequence - limits::ACKNOWLEDGED_REPORTS_KEPT).execute(connection).await.map(drop)
+fn acknowledge(texts: &mut Texts<'_>, sequence: i64) {
+    let update = texts.next("UPDATE report SET acknowledged = 1 WHERE sequence <= ").push_bind(sequence);
+    update.push(" AND acknowledged = 0");
+    let delete = texts.next("DELETE FROM report WHERE acknowledged = 1 AND sequence <= ");
+    delete.push_bind(sequence - limits::ACKNOWLEDGED_REPORTS_KEPT);
 }
 
-async fn record_write(
-    connection: &mut SqliteConnection,
-    key: &str,
-    record: Option<Vec<u8>>,
-) -> Result<(), sqlx::Error> {
-    let query = match record {
+fn record_write(texts: &mut Texts<'_>, key: String, record: Option<Vec<u8>>) {
+    match record {
         Some(value) => {
-            let query = "INSERT INTO record (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-            sqlx::query(query).bind(key.to_owned()).bind(value)
+            let insert = texts.next("INSERT INTO record (key, value) VALUES (").push_bind(key);
+            insert.push(", ").push_bind(value);
+            insert.push(") ON CONFLICT (key) DO UPDATE SET value = excluded.value");
         }
-        None => sqlx::query("DELETE FROM record WHERE key = $1").bind(key.to_owned()),
-    };
-    query.execute(connection).await.map(drop)
+        None => {
+            texts.next("DELETE FROM record WHERE key = ").push_bind(key);
+        }
+    }
 }
 
-async fn record_read(connection: &mut SqliteConnection, key: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    let query = sqlx::query("SELECT value FROM record WHERE key = $1").bind(key.to_owned());
+async fn record_read(connection: &mut SqliteConnection, key: String) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let query = sqlx::query("SELECT value FROM record WHERE key = $1").bind(key);
     query.fetch_optional(connection).await?.map(|row| row.try_get(0)).transpose()
 }
