@@ -52,7 +52,7 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
         let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
         let envelope = key.sign(&head).into_envelope();
         match store.write(Write::AuditHead { position, envelope: envelope.clone() }).await {
-            Ok(_) => agents.hub.audit_head(&envelope.into()),
+            Ok(_) => agents.hub.audit_head(envelope.into()),
             // An older head than the stored one: after a restart, or when a write raced; the next one comes.
             Err(StoreError::Conflict(why)) => tracing::debug!(why, "an audit head was not needed"),
             Err(error) => {

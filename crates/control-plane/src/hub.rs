@@ -8,7 +8,7 @@ use std::{
 
 use fleet::ports::{Event, HostChange, Notifier, StreamLease};
 use ids::{CommandId, HostId, UnixMs};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use web::Streams;
 
 use crate::limits;
@@ -18,6 +18,9 @@ pub(crate) struct Hub {
     sessions: Mutex<Sessions>,
     streams: Arc<Streams>,
     events: broadcast::Sender<Event>,
+    /// The latest signed audit head. Sessions look here when they have something to do; to wake all of them for
+    /// each head would cost more than the orders do.
+    audit_head: watch::Sender<Arc<[u8]>>,
 }
 
 #[derive(Default)]
@@ -49,7 +52,6 @@ pub(crate) struct News {
     pub(crate) superseded: bool,
     pub(crate) root_changed: bool,
     pub(crate) shutting_down: bool,
-    pub(crate) audit_head: Option<Arc<[u8]>>,
     /// The latest for each stream: older ones say nothing that it does not.
     pub(crate) leases: BTreeMap<CommandId, StreamLease>,
 }
@@ -80,7 +82,6 @@ impl News {
             || self.superseded
             || self.root_changed
             || self.shutting_down
-            || self.audit_head.is_some()
             || !self.leases.is_empty()
     }
 }
@@ -96,6 +97,15 @@ pub(crate) struct Registration {
     host: HostId,
     number: u64,
     pub(crate) mailbox: Arc<Mailbox>,
+    audit_head: watch::Receiver<Arc<[u8]>>,
+}
+
+impl Registration {
+    /// The audit log's latest head, when it is newer than what this answered before.
+    pub(crate) fn newer_audit_head(&mut self) -> Option<Arc<[u8]>> {
+        let is_newer = self.audit_head.has_changed().unwrap_or(false);
+        is_newer.then(|| self.audit_head.borrow_and_update().clone())
+    }
 }
 
 impl Drop for Registration {
@@ -115,6 +125,7 @@ impl Hub {
             sessions: Mutex::default(),
             streams: Arc::default(),
             events: broadcast::channel(limits::EVENTS_MAX).0,
+            audit_head: watch::Sender::new(Arc::default()),
         })
     }
 
@@ -133,12 +144,12 @@ impl Hub {
         }
         drop(sessions);
         self.publish(Event::Host { host });
-        Registration { hub: self.clone(), host, number, mailbox }
+        Registration { hub: self.clone(), host, number, mailbox, audit_head: self.audit_head.subscribe() }
     }
 
     /// A newer audit head is signed and stored.
-    pub(crate) fn audit_head(&self, envelope: &Arc<[u8]>) {
-        self.tell_all(|news| news.audit_head = Some(envelope.clone()));
+    pub(crate) fn audit_head(&self, envelope: Arc<[u8]>) {
+        self.audit_head.send_replace(envelope);
     }
 
     /// Newer root metadata is in force.
@@ -222,6 +233,18 @@ mod tests {
         assert_eq!(hub.connected(host()), Some(UnixMs(2)));
         drop(second);
         assert_eq!(hub.connected(host()), None);
+    }
+
+    #[tokio::test]
+    async fn a_session_finds_the_latest_head_once_and_none_from_before_it() {
+        let hub = Hub::new();
+        hub.audit_head([1].into());
+        let mut session = hub.register(host(), UnixMs(1));
+        assert_eq!(session.newer_audit_head(), None);
+        hub.audit_head([2].into());
+        hub.audit_head([3].into());
+        assert_eq!(session.newer_audit_head().as_deref(), Some(&[3][..]));
+        assert_eq!(session.newer_audit_head(), None);
     }
 
     #[tokio::test]

@@ -7,12 +7,12 @@ use fleet::{
     model::HostStanding,
     ports::{Notifier as _, StoreError},
 };
-use ids::{Challenge, HostId, UnixMs};
+use ids::{Challenge, UnixMs};
 use session::{
     control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
     frames::{AgentFrame, ControlFrame},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::Instrument as _;
 
 use crate::{
@@ -97,8 +97,9 @@ async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, ch
     let host = established.authenticated.host;
     let registration = agents.hub.register(host, agents.now());
     let (machine, effects) = HostSession::new(established, agents.now());
-    let mut driver = Driver { agents, stream, machine, store: None, sign: None, wake: far_future() };
-    let ended = driver.run(effects, chains, &registration).await;
+    let wake = Box::pin(sleep_until(far_future()));
+    let mut driver = Driver { agents, stream, machine, registration, store: None, sign: None, wake };
+    let ended = driver.run(effects, chains).await;
     match ended {
         Ok(()) => tracing::info!("session closed"),
         Err(error) => tracing::info!(%error, "session ended"),
@@ -122,16 +123,12 @@ struct Driver {
     store: Option<Answering>,
     /// The one signature under way.
     sign: Option<Answering>,
-    wake: Instant,
+    registration: Registration,
+    wake: Pin<Box<Sleep>>,
 }
 
 impl Driver {
-    async fn run(
-        &mut self,
-        effects: Vec<Effect>,
-        chains: Vec<Vec<Vec<u8>>>,
-        registration: &Registration,
-    ) -> Result<(), StreamError> {
+    async fn run(&mut self, effects: Vec<Effect>, chains: Vec<Vec<Vec<u8>>>) -> Result<(), StreamError> {
         self.perform(effects).await?;
         for chain in chains {
             self.step(Input::Received(AgentFrame::RootChain(chain))).await?;
@@ -142,12 +139,12 @@ impl Driver {
                 frame = self.stream.receive(), if reading => Input::Received(frame?),
                 input = answer(&mut self.store) => input,
                 input = answer(&mut self.sign) => input,
-                news = registration.mailbox.take() => {
+                news = self.registration.mailbox.take() => {
                     self.hear(news).await?;
                     continue;
                 }
-                () = sleep_until(self.wake) => {
-                    self.wake = far_future();
+                () = self.wake.as_mut() => {
+                    self.wake.as_mut().reset(far_future());
                     Input::Tick
                 }
             };
@@ -158,7 +155,7 @@ impl Driver {
 
     /// News in the order of how much they end.
     async fn hear(&mut self, news: News) -> Result<(), StreamError> {
-        let News { queue_changed, revoked, superseded, root_changed, shutting_down, audit_head, leases } = news;
+        let News { queue_changed, revoked, superseded, root_changed, shutting_down, leases } = news;
         let told = [
             (revoked, Input::Revoked),
             (superseded, Input::Superseded),
@@ -172,13 +169,15 @@ impl Driver {
         for lease in leases.into_values() {
             self.step(Input::StreamLease(lease)).await?;
         }
-        if let Some(envelope) = audit_head {
-            self.step(Input::AuditHead(envelope.to_vec())).await?;
-        }
         Ok(())
     }
 
     async fn step(&mut self, input: Input) -> Result<(), StreamError> {
+        // Before the input, so that what is sent for it takes the head along.
+        if let Some(head) = self.registration.newer_audit_head() {
+            let effects = self.machine.handle(Input::AuditHead(head.to_vec()), self.agents.now(), &mut random::fill);
+            self.perform(effects).await?;
+        }
         let effects = self.machine.handle(input, self.agents.now(), &mut random::fill);
         self.perform(effects).await
     }
@@ -195,7 +194,7 @@ impl Driver {
                 Effect::Output(piece) => self.agents.hub.streams().put(piece),
                 Effect::Note(note) => log(&note),
                 Effect::RootAdvanced(root) => self.agents.root_advance(root),
-                Effect::WakeAt(at) => self.wake = Instant::now() + until(at, self.agents.now()),
+                Effect::WakeAt(at) => self.wake.as_mut().reset(Instant::now() + until(at, self.agents.now())),
                 Effect::SignOpen(_) | Effect::SignCommand(_) => self.sign = Some(signing(&self.agents, effect)),
                 Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..) => {
                     self.store = Some(storing(&self.agents, effect));
@@ -237,24 +236,13 @@ fn storing(agents: &Arc<Agents>, effect: Effect) -> Answering {
     let agents = agents.clone();
     Box::pin(async move {
         match effect {
-            Effect::Load(host) => Input::Loaded(load(&agents, host).await),
+            Effect::Load(host) => Input::Loaded(agents.store.host_open(host).await),
             Effect::LoadCommand(command) => Input::CommandLoaded(agents.store.command(command).await),
             Effect::LoadOperation(operation) => Input::OperationLoaded(agents.store.operation(operation).await),
             Effect::Write(id, write) => Input::Written(id, agents.store.write(*write).await),
             _ => Input::Tick,
         }
     })
-}
-
-async fn load(
-    agents: &Agents,
-    host: HostId,
-) -> Result<Option<(fleet::model::Host, Vec<fleet::model::Command>)>, StoreError> {
-    // Two reads are not one snapshot; whatever changes between them also says `QueueChanged`, or
-    // makes a later write of this session conflict and read again.
-    let Some(host) = agents.store.host(host).await? else { return Ok(None) };
-    let commands = agents.store.commands_open(host.id).await?;
-    Ok(Some((host, commands)))
 }
 
 fn log(note: &Note) {
