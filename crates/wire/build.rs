@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(cfg!(feature = "client"))
         .build_server(cfg!(feature = "server"))
         .build_transport(false)
+        .codec_path("crate::codec::FrameCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

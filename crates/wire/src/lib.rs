@@ -4,6 +4,8 @@
 //! Signed content passes through as the bytes of an envelope; it is opened, and judged, by the
 //! machine that receives it.
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod codec;
 mod convert;
 pub mod limits;
 

@@ -22,3 +22,9 @@ pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = session::limits::OUTPUT_BYTES_MAX;
 /// Longest message of a refusal, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of a stream's encoding buffer, and of the steps in which its buffers grow.
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) const CODEC_BUFFER_BYTES: usize = 512;
+/// Frames that are ready are sent together up to so many bytes.
+#[cfg(any(feature = "client", feature = "server"))]
+pub(crate) const CODEC_YIELD_BYTES: usize = 32 * 1024;
