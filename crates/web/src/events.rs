@@ -54,6 +54,8 @@ struct Watch {
     announcements: broadcast::Receiver<Event>,
     closing: watch::Receiver<bool>,
     said: BTreeMap<CommandId, Said>,
+    /// How many of them have not ended.
+    open: usize,
     out: VecDeque<Shown>,
     ended: bool,
     end_by: Instant,
@@ -118,6 +120,7 @@ pub(crate) async fn open(shared: &Arc<Shared>, subject: Subject, actor: &Princip
         announcements: shared.events.subscribe(),
         closing: shared.closing.clone(),
         said: BTreeMap::new(),
+        open: 0,
         out: VecDeque::new(),
         ended: false,
         end_by: Instant::now() + limits::EVENT_STREAM_AGE_MAX,
@@ -210,13 +213,14 @@ impl Watch {
             return self.reread().await;
         };
         if rank(status) > rank(said.status) {
+            self.open -= usize::from(!said.status.is_end() && status.is_end());
             said.status = status;
             let (host, action) = (said.host.clone(), said.action.clone());
             let status = view::status(status);
             self.out.push_back(Shown::Command { command_id: command, host, action, status, message });
         }
         // Whether more follows is known to the store alone.
-        !self.said.values().all(|said| said.status.is_end()) || self.reread().await
+        self.open > 0 || self.reread().await
     }
 
     async fn still_signed_in(&self) -> bool {
@@ -268,7 +272,9 @@ impl Watch {
             status: view::status(status),
             message: command.message.clone(),
         });
-        self.said.insert(id, Said { host, action, status });
+        let before = self.said.insert(id, Said { host, action, status });
+        self.open += usize::from(!status.is_end());
+        self.open -= usize::from(before.is_some_and(|said| !said.status.is_end()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! From what is stored to what the API shows. Signed things are verified again on the way out, so
 //! that "verified by" is a statement about these very bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     CommandDetail, CommandSummary, HostStatus, HostSummary, OperationCommand, OperationResponse, OperationState,
@@ -21,6 +21,7 @@ use fleet::{
     operation::{OperationProgress, operation_progress},
     ports::{Notifier, Store, StoreError},
 };
+use futures_util::future::try_join_all;
 use ids::{HostId, KeyId, OperationId, UnixMs};
 use serde_json::{Value, value::to_value};
 
@@ -246,20 +247,13 @@ pub(crate) async fn operation_commands(store: &dyn Store, id: OperationId) -> Re
     Ok(commands)
 }
 
-/// The hosts of some commands.
+/// The hosts of some commands, all asked for at once: the store reads together what waits.
 pub(crate) async fn hosts_of(store: &dyn Store, commands: &[Command]) -> Result<BTreeMap<HostId, Host>, StoreError> {
-    let mut hosts = BTreeMap::new();
-    for command in commands {
-        let id = command.order.host;
-        // Only a report needs its host's key.
-        if command.report.is_some()
-            && !hosts.contains_key(&id)
-            && let Some(host) = store.host(id).await?
-        {
-            hosts.insert(id, host);
-        }
-    }
-    Ok(hosts)
+    // Only a report needs its host's key.
+    let reported = commands.iter().filter(|command| command.report.is_some());
+    let ids: BTreeSet<HostId> = reported.map(|command| command.order.host).collect();
+    let hosts = try_join_all(ids.into_iter().map(|id| store.host(id))).await?;
+    Ok(hosts.into_iter().flatten().map(|host| (host.id, host)).collect())
 }
 
 /// What an operation's hosts were selected by.
