@@ -15,6 +15,7 @@ use crate::{
     limits,
     outcome::Outcome,
     port::ActionPort,
+    stop::Stop,
 };
 
 /// A port, the action's deadline, and how patient it is.
@@ -48,6 +49,29 @@ impl<'p, P: ActionPort> Engine<'p, P> {
     /// From now on the host is in the middle of a change.
     pub(crate) fn touched(&mut self) {
         self.patience = Patience::UntilDeadline;
+    }
+
+    /// From now on the host is put back. That has its own time, however much the way forward took.
+    pub(crate) fn turned_back(&mut self) {
+        self.touched();
+        self.deadline = self.deadline.max(self.port.boot_now().plus(limits::BACK_PATIENCE));
+    }
+
+    /// Looked at before each step forward: whether somebody asked to stop, and whether the time for this
+    /// order is over. Nothing asks this on the way back.
+    pub(crate) fn may_go_on(&self) -> Result<(), Stop> {
+        if self.port.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        self.in_time()
+    }
+
+    /// The same for what is not to be cancelled.
+    pub(crate) fn in_time(&self) -> Result<(), Stop> {
+        if self.port.boot_now() < self.deadline {
+            return Ok(());
+        }
+        Err(Stop::fault("the time for this order was over before it was done"))
     }
 
     /// How long Docker was away so far: time that a container had no chance to become healthy in.

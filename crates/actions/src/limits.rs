@@ -54,6 +54,8 @@ pub const STOP_GRACE_MAX: DurationMs = DurationMs::from_mins(10);
 
 /// Time within which a deploy or removal ends by itself.
 pub const CHANGE_TIMEOUT: DurationMs = DurationMs::from_mins(60);
+/// How long going back keeps trying to reach Docker; nothing else limits it.
+pub const BACK_PATIENCE: DurationMs = DurationMs::from_mins(60);
 /// Time within which a plan ends by itself; it may pull images.
 pub const PLAN_TIMEOUT: DurationMs = DurationMs::from_mins(30);
 /// Time within which a plain read ends by itself.
@@ -63,6 +65,8 @@ pub const READ_TIMEOUT: DurationMs = DurationMs::from_secs(60);
 pub const FAILURE_LOG_LINES: u32 = 30;
 /// Bytes of those lines, per container; the last ones are kept.
 pub const FAILURE_LOG_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of those lines of all containers together, shared evenly. They are part of a record.
+pub const FAILURE_LOGS_BYTES_MAX: usize = 128 * 1024;
 /// Log lines per service that `app.logs` returns unless told.
 pub const LOGS_TAIL_DEFAULT: u32 = 100;
 /// Greatest number of log lines per service.
@@ -87,7 +91,7 @@ pub const STREAM_LEASE: DurationMs = DurationMs::from_secs(15);
 pub const STREAMS_MAX: usize = 8;
 /// Containers in the result of `docker.containers`.
 pub const CONTAINERS_MAX: usize = 500;
-/// Bytes of a record that is read back; larger means damaged.
+/// Bytes of a record. A larger one is not written, and one that is read back is damaged.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Characters a value must have to be masked: shorter ones (`1`, `yes`, `dev`) would blot out

@@ -212,6 +212,9 @@ pub(crate) struct Before {
     pub(crate) config: String,
     pub(crate) run: RunState,
     pub(crate) health: Health,
+    /// Which start of it that was; absent from records of 0.1.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) started_at: String,
 }
 
 impl Before {
@@ -223,6 +226,7 @@ impl Before {
             config: state.config.clone(),
             run: state.run,
             health: state.health,
+            started_at: state.started_at.clone(),
         }
     }
 
@@ -355,8 +359,27 @@ fn read_record<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Resu
 }
 
 fn to_bytes<T: Serialize>(record: &T, what: &str) -> Result<Vec<u8>, EffectError> {
-    serde_json::to_vec(record).map_err(|e| EffectError {
+    let refused = |why: String| EffectError {
         kind: EffectErrorKind::Journal,
-        message: format!("{what} could not be written down: {e}"),
-    })
+        message: format!("{what} could not be written down: {why}"),
+    };
+    let bytes = serde_json::to_vec(record).map_err(|e| refused(e.to_string()))?;
+    if bytes.len() > limits::RECORD_BYTES_MAX {
+        return Err(refused(format!("{} bytes; {} are allowed", bytes.len(), limits::RECORD_BYTES_MAX)));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let largest = "x".repeat(limits::RECORD_BYTES_MAX - 2);
+        let bytes = to_bytes(&largest, "a record").expect("it fits");
+        assert_eq!(read_record::<String>(&bytes, "a record").expect("read back"), largest);
+        let error = to_bytes(&format!("{largest}x"), "a record").expect_err("too large");
+        assert_eq!(error.kind, EffectErrorKind::Journal);
+    }
 }

@@ -12,3 +12,4 @@ mod removal;
 mod scene;
 mod schema;
 mod version2;
+mod way_back;

@@ -36,8 +36,9 @@ pub(crate) const STREAM_DRAIN: Duration = Duration::from_secs(3);
 pub(crate) const OUTPUT_FRAMES_MAX: usize = 8;
 /// Lines of followed logs handed to an action at once.
 pub(crate) const LOG_BATCH_MAX: usize = 256;
-/// What an action that changes something may take beyond its own time limit before it is stopped hard.
-pub(crate) const TIMEOUT_MARGIN: DurationMs = DurationMs::from_mins(5);
+/// What an action that changes something may take beyond its own time limit before it is stopped hard:
+/// putting back has its own patience, and each container its grace.
+pub(crate) const TIMEOUT_MARGIN: DurationMs = DurationMs::from_mins(180);
 
 /// Time for pending writes to become durable at the end of the process.
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);

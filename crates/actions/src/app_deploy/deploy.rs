@@ -64,8 +64,8 @@ pub(super) async fn run<P: ActionPort>(order: &AppDeploy, context: &ActionContex
     if let Some(end) = book.end_of(context.command) {
         return end.into_outcome();
     }
-    match settle_earlier(context, &mut book, &mut engine).await {
-        Settled::Nothing => {}
+    let settled = match settle_earlier(context, &mut book, &mut engine).await {
+        Settled::Before(earlier) => earlier,
         Settled::Forward if context.backwards_only => {
             return put_back::put_back(void(order, context), context, &mut book, &mut engine).await;
         }
@@ -75,27 +75,26 @@ pub(super) async fn run<P: ActionPort>(order: &AppDeploy, context: &ActionContex
             return carry_out(deploy, order, context, book, &mut engine).await;
         }
         Settled::Ended(outcome) => return outcome,
-    }
+    };
+    let untouched = format!("{app} was not deployed");
     if context.backwards_only {
-        return Outcome::failed(format!(
-            "{app} was not deployed: the order became void before it began. Nothing was changed"
-        ));
+        return settled.untouched(Stop::fault("the order became void before it began"), &untouched);
     }
     let deploy = match survey(order, context, &book, &mut engine).await {
         Ok(deploy) => deploy,
-        Err(stop) => return stop.untouched(&format!("{app} was not deployed")),
+        Err(stop) => return settled.untouched(stop, &untouched),
     };
     if let Some(stop) = other_than_planned(order, &deploy.decision.plan) {
-        return stop.untouched(&format!("{app} was not deployed"));
+        return settled.untouched(stop, &untouched);
     }
     if deploy.decision.plan.unchanged && book.record.current.is_some() {
         return nothing_to_change(&deploy, &book, &mut engine).await;
     }
-    if engine.is_cancelled() {
-        return Stop::Cancelled.untouched(app.as_str());
+    if let Err(stop) = engine.may_go_on() {
+        return settled.untouched(stop, &untouched);
     }
     if let Err(stop) = begin(&deploy, &mut book, &mut engine).await {
-        return stop.untouched(&format!("{app} was not deployed"));
+        return settled.untouched(stop, &untouched);
     }
     carry_out(Ok(deploy), order, context, book, &mut engine).await
 }
@@ -260,9 +259,7 @@ async fn images_present<P: ActionPort>(
 ) -> Result<BTreeMap<ServiceName, crate::effect::ImageState>, Stop> {
     let mut states = BTreeMap::new();
     for (name, image) in &order.images {
-        if engine.is_cancelled() {
-            return Err(Stop::Cancelled);
-        }
+        engine.may_go_on()?;
         let mut state = engine.image(&image.pinned).await?;
         if state.is_none() && !image.local {
             engine.progress(format!("{name}: pulling {}", image.reference));

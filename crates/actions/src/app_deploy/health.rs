@@ -134,9 +134,7 @@ impl<'a> Watch<'a> {
             if open.is_empty() {
                 return Ok(Health { without_probe: self.without_probe(&state), state });
             }
-            if engine.is_cancelled() {
-                return Err(Stop::Cancelled);
-            }
+            engine.may_go_on()?;
             let words: Vec<String> = open.iter().map(|(name, doing)| format!("{name} ({doing})")).collect();
             let words = words.join(", ");
             let spent = engine.boot_now().since(began).0.saturating_sub(engine.unreachable().0 - unreachable_before.0);

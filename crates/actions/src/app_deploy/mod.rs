@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod put_back;
 mod settle;
 pub(crate) mod switch;
+pub(crate) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,7 @@ use crate::{
     spec_check, spec_read,
 };
 
-pub(crate) use settle::{Settled, settle_earlier};
+pub(crate) use settle::{Earlier, Settled, settle_earlier};
 
 /// Makes a release of an app the one that runs, waits until it is healthy, or puts everything back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

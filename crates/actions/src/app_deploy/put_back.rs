@@ -1,16 +1,15 @@
 //! The way back: what the deploy made is removed, what it renamed gets its name again, what ran is
 //! started, and then it is verified, not assumed.
 
-use ids::{AppName, BootMs, DurationMs};
 use serde_json::{Value, json};
 
 use super::{
     commit::state_word,
-    health::{Promise, Verdict, judge},
     switch::{grace_of, restart_of},
+    verify::{Findings, verify},
 };
 use crate::{
-    effect::{AppState, ContainerState, Effect, Health as Probe, RunState},
+    effect::{AppState, ContainerState, Effect, RunState},
     engine::{Engine, last_lines},
     limits,
     outcome::{Outcome, OutcomeStatus},
@@ -24,10 +23,11 @@ use crate::{
 /// The last lines of the containers that failed, while they still exist.
 pub(crate) async fn last_words<P: ActionPort>(fault: &Fault, engine: &mut Engine<'_, P>) -> Vec<Value> {
     let mut all = Vec::new();
+    let bytes_max = limits::FAILURE_LOG_BYTES_MAX.min(limits::FAILURE_LOGS_BYTES_MAX / fault.failing.len().max(1));
     for (service, container) in &fault.failing {
         // Without logs the failure is still worth reporting.
         let logs = engine.logs(container, limits::FAILURE_LOG_LINES).await.unwrap_or_default();
-        let logs = last_lines(&logs, limits::FAILURE_LOG_BYTES_MAX);
+        let logs = last_lines(&logs, bytes_max);
         all.push(json!({ "service": service, "container": container, "logs": logs }));
     }
     all
@@ -62,7 +62,7 @@ pub(super) async fn go_back<P: ActionPort>(
     let Phase::Back(end) = pending.phase.clone() else {
         return Outcome::failed("the agent lost track of this deploy; deploy again");
     };
-    engine.touched();
+    engine.turned_back();
     engine.progress(format!("putting {} back: {}", book.record.app, end.message));
     match restore(&pending, book, engine).await {
         Ok(restored) => finish(restored, end, context, book, engine).await,
@@ -87,30 +87,20 @@ async fn restore<P: ActionPort>(
     let state = engine.observe(app).await?;
     let is_old = |id: &str| pending.before.iter().any(|old| old.id == id);
     let to_record = book.release(engine, Some(pending.to)).await?;
+    let mut found = Findings::default();
     for container in state.containers.iter().filter(|container| !is_old(&container.id)) {
-        remove_new(container, to_record.as_ref(), engine).await?;
+        let removed = remove_new(container, to_record.as_ref(), engine).await;
+        found.note(&container.name, "be removed", removed)?;
     }
-    let mut wrong = Vec::new();
     for old in in_starting_order(&pending.before, from_record.as_ref()) {
-        let Some(current) = state.containers.iter().find(|container| container.id == old.id) else {
-            wrong.push(format!("container {} does not exist any more", old.name));
-            continue;
-        };
-        if current.name != old.name {
-            engine.rename(&old.id, &current.name, &old.name).await?;
-        }
-        if let Some(restart) = restart_before(old, book, from_record.as_ref()) {
-            engine.done(Effect::ContainerRestartPolicy { name: old.name.clone(), restart }).await?;
-        }
-        let runs = Before::of(current).ran();
-        if old.ran() {
-            start(old, &mut wrong, engine).await?;
-        } else if runs {
-            let grace_ms = limits::STOP_GRACE_DEFAULT.0;
-            engine.done(Effect::ContainerStop { name: old.name.clone(), grace_ms }).await?;
+        match state.containers.iter().find(|container| container.id == old.id) {
+            Some(current) => old_back(old, current, (book, from_record.as_ref()), &mut found, engine).await?,
+            None => found.lose(old, format!("container {} does not exist any more", old.name)),
         }
     }
-    let state = verify(&pending.before, app, &mut wrong, engine).await?;
+    let state = verify(&pending.before, from_record.as_ref(), app, &mut found, engine).await?;
+    // Every service that could come back has; the rest is tried again before the next change.
+    let wrong = found.all_done()?;
     for name in state.networks.iter().filter(|name| !pending.networks_before.contains(name)) {
         engine.network_drop(name).await?;
     }
@@ -123,6 +113,37 @@ async fn restore<P: ActionPort>(
         book.release_forget(engine, pending.to).await?;
     }
     Ok(Restored { state, wrong })
+}
+
+/// Gives one container its name and its restart policy back, and has it run if it ran. What cannot be
+/// done is noted: it holds up no other container.
+async fn old_back<P: ActionPort>(
+    old: &Before,
+    current: &ContainerState,
+    (book, from_record): (&Book, Option<&ReleaseRecord>),
+    found: &mut Findings,
+    engine: &mut Engine<'_, P>,
+) -> Result<(), Stop> {
+    if current.name != old.name {
+        let renamed = engine.rename(&old.id, &current.name, &old.name).await.map_err(Stop::from);
+        if !found.note(&current.name, &format!("get its name {} back", old.name), renamed)? {
+            // Whatever has its name may be using what it stands on.
+            found.give_up(old);
+            return Ok(());
+        }
+    }
+    if let Some(restart) = restart_before(old, book, from_record) {
+        let done = engine.done(Effect::ContainerRestartPolicy { name: old.name.clone(), restart }).await;
+        found.note(&old.name, "get its restart policy back", done.map_err(Stop::from))?;
+    }
+    if old.ran() {
+        start(old, current, found, engine).await?;
+    } else if Before::of(current).ran() {
+        let grace_ms = limits::STOP_GRACE_DEFAULT.0;
+        let stopped = engine.done(Effect::ContainerStop { name: old.name.clone(), grace_ms }).await;
+        found.note(&old.name, "be stopped", stopped.map_err(Stop::from))?;
+    }
+    Ok(())
 }
 
 /// The restart policy that a container had before, if the deploy may have changed it: it takes it from
@@ -153,16 +174,21 @@ async fn remove_new<P: ActionPort>(
     Ok(())
 }
 
-/// Starts an old container. That it cannot be started is a finding, not a reason to leave the rest.
+/// Starts an old container that does not run. That it cannot be started is a finding, not a reason to
+/// leave the rest.
 pub(crate) async fn start<P: ActionPort>(
     old: &Before,
-    wrong: &mut Vec<String>,
+    current: &ContainerState,
+    found: &mut Findings,
     engine: &mut Engine<'_, P>,
 ) -> Result<(), Stop> {
+    if Before::of(current).ran() {
+        return Ok(());
+    }
     match engine.done(Effect::ContainerStart { name: old.name.clone() }).await.map_err(Stop::from) {
         Ok(()) => Ok(()),
         Err(Stop::Fault(fault)) => {
-            wrong.push(format!("container {} could not be started again: {}", old.name, fault.message));
+            found.lose(old, format!("container {} could not be started again: {}", old.name, fault.message));
             Ok(())
         }
         Err(stop) => Err(stop),
@@ -175,63 +201,6 @@ pub(crate) fn in_starting_order<'a>(before: &'a [Before], from_record: Option<&R
     let mut sorted: Vec<&Before> = before.iter().collect();
     sorted.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.name.cmp(&b.name)));
     sorted
-}
-
-/// Waits until everything that ran runs again, and what was healthy is healthy.
-pub(crate) async fn verify<P: ActionPort>(
-    before: &[Before],
-    app: &AppName,
-    wrong: &mut Vec<String>,
-    engine: &mut Engine<'_, P>,
-) -> Result<AppState, Stop> {
-    let began: BootMs = engine.boot_now();
-    let unreachable_before = engine.unreachable();
-    let mut state = engine.observe(app).await?;
-    // What is known to be lost already is not waited for.
-    let lost = wrong.clone();
-    for _ in 0..limits::HEALTH_POLLS_MAX {
-        let mut open = Vec::new();
-        let mut bad = Vec::new();
-        for old in before.iter().filter(|old| old.ran() && !lost.iter().any(|words| words.contains(&old.name))) {
-            match as_before(old, &state) {
-                AsBefore::Yes => {}
-                AsBefore::NotYet(words) => open.push(words),
-                AsBefore::No(words) => bad.push(words),
-            }
-        }
-        let away = DurationMs(engine.unreachable().0 - unreachable_before.0);
-        let spent = DurationMs(engine.boot_now().since(began).0.saturating_sub(away.0));
-        let late = spent >= limits::HEALTH_DEADLINE_DEFAULT;
-        if !bad.is_empty() || open.is_empty() || late {
-            wrong.extend(bad);
-            wrong.extend(open);
-            return Ok(state);
-        }
-        engine.wait(limits::HEALTH_POLL).await;
-        state = engine.observe(app).await?;
-    }
-    Ok(state)
-}
-
-enum AsBefore {
-    Yes,
-    NotYet(String),
-    No(String),
-}
-
-fn as_before(old: &Before, state: &AppState) -> AsBefore {
-    let Some(current) = state.containers.iter().find(|container| container.id == old.id) else {
-        return AsBefore::No(format!("container {} does not exist any more", old.name));
-    };
-    let promise = Promise { one_shot: true, may_retry: true };
-    match judge(current, promise) {
-        // What was not healthy before need not be now.
-        Verdict::Bad(_) if old.health == Probe::Unhealthy || old.run == RunState::Restarting => AsBefore::Yes,
-        Verdict::Bad(why) => AsBefore::No(format!("container {} {why}", old.name)),
-        Verdict::Waiting(_) if old.health != Probe::Healthy => AsBefore::Yes,
-        Verdict::Waiting(doing) => AsBefore::NotYet(format!("container {} is {doing}", old.name)),
-        Verdict::Healthy | Verdict::Running | Verdict::Completed => AsBefore::Yes,
-    }
 }
 
 /// Says how it ended: rolled back or cancelled if all is as it was, failed otherwise.

@@ -11,16 +11,42 @@ use crate::{
     outcome::{Outcome, OutcomeStatus},
     port::{ActionContext, ActionPort},
     release::{Book, Pending, Phase, RecordedEnd, RunPhase},
+    stop::Stop,
 };
 
 /// What is left to do after looking at the record.
 pub(crate) enum Settled {
-    /// Nothing is pending: begin.
-    Nothing,
+    /// Nothing is pending any more: begin. What was settled before.
+    Before(Earlier),
     /// This order's own change was on its way forward.
     Forward,
     /// The order has ended.
     Ended(Outcome),
+}
+
+/// Another order's change that was half-way, and is not any more.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    /// What became of it, in words; absent when nothing was half-way.
+    words: Option<String>,
+    /// Whether it was a removal: then nothing of the app is left.
+    removed: bool,
+}
+
+impl Earlier {
+    /// The end of an order that stopped before it touched anything itself.
+    pub(crate) fn untouched(&self, stop: Stop, what_failed: &str) -> Outcome {
+        let Some(words) = &self.words else { return stop.untouched(what_failed) };
+        let mut outcome = match stop {
+            Stop::Cancelled => Outcome::cancelled(format!("{what_failed}: it was cancelled before it began. {words}")),
+            stop => Outcome::failed(format!("{what_failed}: {}. {words}", stop.words().trim_end_matches('.'))),
+        };
+        outcome.result = json!({ "changed": true });
+        if self.removed {
+            outcome.result["absent"] = json!(true);
+        }
+        outcome
+    }
 }
 
 /// Finishes whatever the record has pending. Only this order's own way forward is left to the caller.
@@ -30,12 +56,16 @@ pub(crate) async fn settle_earlier<P: ActionPort>(
     engine: &mut Engine<'_, P>,
 ) -> Settled {
     let Some(pending) = book.record.pending.clone() else {
-        return Settled::Nothing;
+        return Settled::Before(Earlier::default());
     };
     engine.touched();
+    let app = book.record.app.clone();
     match pending {
         Pending::Remove { .. } => match remove_pending(book, engine).await {
-            Ok(_) => Settled::Nothing,
+            Ok(_) => {
+                let words = format!("First an earlier removal of {app}, which was half-way, was finished");
+                Settled::Before(Earlier { words: Some(words), removed: true })
+            }
             Err(stop) => unsettled(book, "removal", stop.words()),
         },
         Pending::Run(pending) => {
@@ -79,7 +109,9 @@ fn ended(own: bool, what: &str, outcome: Outcome, book: &Book) -> Settled {
     } else if book.record.pending.is_some() {
         unsettled(book, what, &outcome.message)
     } else {
-        Settled::Nothing
+        let words = format!("First an earlier {what} of {}, which was half-way, was settled", book.record.app);
+        let words = Some(format!("{words}: {}", outcome.message.trim_end_matches('.')));
+        Settled::Before(Earlier { words, removed: false })
     }
 }
 

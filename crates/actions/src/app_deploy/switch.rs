@@ -43,9 +43,7 @@ pub(super) async fn switch<P: ActionPort>(
     }
     let mut watch = health::Watch::new(&deploy.order.spec, deploy.order.health_deadline(), deploy.order.min_healthy());
     for name in &deploy.decision.order {
-        if engine.is_cancelled() {
-            return Err(Stop::Cancelled);
-        }
+        engine.may_go_on()?;
         service_switch(deploy, book, (&before, name), &mut watch, engine).await?;
     }
     watch.until(Goal::All, engine).await

@@ -109,8 +109,12 @@ impl Decision {
 /// The container that each service of the specification has now.
 fn old_containers(known: &Known<'_>) -> BTreeMap<ServiceName, String> {
     let of = |name: &ServiceName| {
-        let mut candidates = known.before.iter().filter(|container| container.service == name.as_str());
-        candidates.find(|container| !is_parked(&container.name)).map(|container| (name.clone(), container.id.clone()))
+        let mut candidates: Vec<&Before> = known.before.iter().filter(|it| it.service == name.as_str()).collect();
+        candidates.retain(|container| !is_parked(&container.name));
+        // One that somebody renamed comes after the one that has the service's name.
+        let wanted = spec_read::container_name(&known.spec.app, name.as_str());
+        candidates.sort_by_key(|container| container.name != wanted);
+        candidates.first().map(|container| (name.clone(), container.id.clone()))
     };
     known.spec.services.keys().filter_map(of).collect()
 }
@@ -129,6 +133,10 @@ fn service_change(
     };
     if current.config != desired.config {
         return (Change::Replace, compare::reasons(known, name));
+    }
+    let wanted = spec_read::container_name(&known.spec.app, name.as_str());
+    if current.name != wanted {
+        return (Change::Replace, vec![format!("its container is called {}, not {wanted}", current.name)]);
     }
     // A namespace ends with its container, so whoever shares it goes along.
     let service = &known.spec.services[name];

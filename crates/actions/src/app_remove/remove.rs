@@ -6,7 +6,7 @@ use ids::{AppName, ReleaseId};
 use serde_json::json;
 
 use crate::{
-    app_deploy::{Settled, settle_earlier, switch::grace_of},
+    app_deploy::{Earlier, Settled, settle_earlier, switch::grace_of},
     effect::{AppState, Effect},
     engine::{Engine, count},
     limits,
@@ -53,17 +53,20 @@ pub(super) async fn run<P: ActionPort>(app: &AppName, context: &ActionContext, p
             "{app} was not removed: the order became void before it began. Nothing was changed"
         ));
     }
+    let (mut settled, untouched) = (Earlier::default(), format!("{app} was not removed"));
     if matches!(book.record.pending, Some(Pending::Run(_))) {
-        if let Settled::Ended(outcome) = settle_earlier(context, &mut book, &mut engine).await {
-            return outcome;
+        match settle_earlier(context, &mut book, &mut engine).await {
+            Settled::Ended(outcome) => return outcome,
+            Settled::Before(earlier) => settled = earlier,
+            Settled::Forward => {}
         }
         state = match engine.observe(app).await {
             Ok(state) => state,
-            Err(error) => return Stop::from(error).untouched(&format!("{app} was not removed")),
+            Err(error) => return settled.untouched(error.into(), &untouched),
         };
     }
-    if !begun && let Err(error) = begin(context, &state, &mut book, &mut engine).await {
-        return error.untouched(&format!("{app} was not removed"));
+    if !begun && let Err(stop) = begin(context, &state, &mut book, &mut engine).await {
+        return settled.untouched(stop, &untouched);
     }
     if context.backwards_only && !state.containers.is_empty() {
         return match halt(&mut book, &state, context, &mut engine).await {
@@ -91,7 +94,10 @@ fn nothing_here(app: &AppName, state: &AppState, context: &ActionContext) -> Out
             json!({ "app": app, "removed": [], "networks_removed": [], "volumes_kept": state.volumes }),
         );
     }
-    Outcome::failed(format!("this host has no app named {app}; see `serverflow app list`"))
+    let mut outcome = Outcome::failed(format!("this host has no app named {app}; see `serverflow app list`"));
+    // The control plane may list it still, after an end that did not say that it was gone.
+    outcome.result = json!({ "app": app, "absent": true });
+    outcome
 }
 
 async fn begin<P: ActionPort>(
@@ -173,6 +179,7 @@ pub(crate) async fn remove_pending<P: ActionPort>(
     state.containers.sort_by(|a, b| place(&b.service).cmp(&place(&a.service)).then_with(|| a.name.cmp(&b.name)));
     for container in &state.containers {
         let grace = grace_of(current.as_ref(), &container.service).0;
+        engine.in_time()?;
         engine.progress(format!("removing {}", container.name));
         engine.done(Effect::ContainerStop { name: container.name.clone(), grace_ms: grace }).await?;
         engine.done(Effect::ContainerRemove { name: container.name.clone() }).await?;

@@ -7,10 +7,11 @@ use crate::{
     app_deploy::{
         commit::state_word,
         deploy::masked,
-        put_back::{in_starting_order, start, verify},
+        put_back::{in_starting_order, start},
         switch::{grace_of, restart_of},
+        verify::{Findings, verify},
     },
-    effect::{AppState, Effect},
+    effect::{AppState, ContainerState, Effect},
     engine::Engine,
     outcome::{Outcome, OutcomeStatus},
     port::{ActionContext, ActionPort},
@@ -48,7 +49,7 @@ pub(crate) async fn go_back<P: ActionPort>(
     let RunPhase::Back(end) = pending.phase.clone() else {
         return Outcome::failed(LOST);
     };
-    engine.touched();
+    engine.turned_back();
     engine.progress(format!("putting {} back: {}", book.record.app, end.message));
     let restored = match restore(&pending, book, engine).await {
         Ok(restored) => restored,
@@ -79,29 +80,30 @@ async fn restore<P: ActionPort>(
     let app = &book.record.app;
     let release = book.release(engine, book.record.current).await?;
     let state = engine.observe(app).await?;
-    let mut wrong = Vec::new();
-    let mut there: Vec<&Before> = Vec::new();
+    let mut found = Findings::default();
+    let mut there: Vec<(&Before, &ContainerState)> = Vec::new();
     for old in in_starting_order(&pending.before, release.as_ref()) {
-        if state.containers.iter().any(|container| container.id == old.id) {
-            there.push(old);
-        } else {
-            wrong.push(format!("container {} does not exist any more", old.name));
+        match state.containers.iter().find(|container| container.id == old.id) {
+            Some(current) => there.push((old, current)),
+            None => found.lose(old, format!("container {} does not exist any more", old.name)),
         }
     }
-    for old in there.iter().rev().filter(|old| !old.ran()) {
-        policy_back(old, pending, book, release.as_ref(), engine).await?;
-        let runs = state.containers.iter().any(|container| container.id == old.id && Before::of(container).ran());
-        if runs {
+    for (old, current) in there.iter().rev().filter(|(old, _)| !old.ran()) {
+        let done = policy_back(old, pending, book, release.as_ref(), engine).await;
+        found.note(&old.name, "get its restart policy back", done)?;
+        if Before::of(current).ran() {
             let grace_ms = grace_of(release.as_ref(), &old.service).0;
-            engine.done(Effect::ContainerStop { name: old.name.clone(), grace_ms }).await?;
+            let stopped = engine.done(Effect::ContainerStop { name: old.name.clone(), grace_ms }).await;
+            found.note(&old.name, "be stopped", stopped.map_err(Stop::from))?;
         }
     }
-    for old in there.iter().filter(|old| old.ran()) {
-        policy_back(old, pending, book, release.as_ref(), engine).await?;
-        start(old, &mut wrong, engine).await?;
+    for (old, current) in there.iter().filter(|(old, _)| old.ran()) {
+        let done = policy_back(old, pending, book, release.as_ref(), engine).await;
+        found.note(&old.name, "get its restart policy back", done)?;
+        start(old, current, &mut found, engine).await?;
     }
-    let state = verify(&pending.before, app, &mut wrong, engine).await?;
-    Ok(Restored { state, wrong })
+    let state = verify(&pending.before, release.as_ref(), app, &mut found, engine).await?;
+    Ok(Restored { state, wrong: found.all_done()? })
 }
 
 /// Gives a container the restart policy that it had.

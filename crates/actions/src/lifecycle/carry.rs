@@ -37,9 +37,7 @@ pub(super) async fn carry<P: ActionPort>(
     if pending.phase == RunPhase::Stopping {
         let state = engine.observe(order.app).await?;
         for name in sequence.iter().rev() {
-            if engine.is_cancelled() {
-                return Err(Stop::Cancelled);
-            }
+            engine.may_go_on()?;
             stop(order, &release, name, &state, engine).await?;
         }
     }
@@ -57,9 +55,7 @@ pub(super) async fn carry<P: ActionPort>(
     let min_healthy = limits::MIN_HEALTHY_DEFAULT.min(order.health_deadline);
     let mut watch = Watch::new(&release.spec, order.health_deadline, min_healthy);
     for name in &sequence {
-        if engine.is_cancelled() {
-            return Err(Stop::Cancelled);
-        }
+        engine.may_go_on()?;
         start(book, (&release, &pending), name, &mut watch, engine).await?;
     }
     let health = watch.until(Goal::All, engine).await?;

@@ -101,8 +101,8 @@ pub(crate) async fn run<P: ActionPort>(order: &Order<'_>, context: &ActionContex
     if let Some(end) = book.end_of(context.command) {
         return end.into_outcome();
     }
-    match settle_earlier(context, &mut book, &mut engine).await {
-        Settled::Nothing => {}
+    let settled = match settle_earlier(context, &mut book, &mut engine).await {
+        Settled::Before(earlier) => earlier,
         Settled::Forward if context.backwards_only => {
             let why = "the order became void while it was carried out (its key was dropped)";
             let end = recorded(order, context, OutcomeStatus::RolledBack, why.to_owned(), &[]);
@@ -110,22 +110,22 @@ pub(crate) async fn run<P: ActionPort>(order: &Order<'_>, context: &ActionContex
         }
         Settled::Forward => return go_on(order, context, &mut book, &mut engine).await,
         Settled::Ended(outcome) => return outcome,
-    }
+    };
     if context.backwards_only {
-        return Outcome::failed(format!("{untouched}: the order became void before it began. Nothing was changed"));
+        return settled.untouched(Stop::fault("the order became void before it began"), &untouched);
     }
     let survey = match survey(order, &book, &mut engine).await {
         Ok(survey) => survey,
-        Err(stop) => return stop.untouched(&untouched),
+        Err(stop) => return settled.untouched(stop, &untouched),
     };
     if survey.decision.changes.is_empty() {
         return nothing_to_change(order, &book, &survey);
     }
-    if engine.is_cancelled() {
-        return Stop::Cancelled.untouched(app.as_str());
+    if let Err(stop) = engine.may_go_on() {
+        return settled.untouched(stop, &untouched);
     }
-    if let Err(error) = begin(order, context, &survey, &mut book, &mut engine).await {
-        return error.untouched(&untouched);
+    if let Err(stop) = begin(order, context, &survey, &mut book, &mut engine).await {
+        return settled.untouched(stop, &untouched);
     }
     go_on(order, context, &mut book, &mut engine).await
 }

@@ -84,6 +84,7 @@ struct Container {
     name: String,
     started: Option<BootMs>,
     stopped: bool,
+    paused: bool,
     error: String,
 }
 
@@ -174,9 +175,22 @@ impl SimulatedEngine {
 
     /// Ends a container behind everyone's back, as a person with a shell would.
     pub fn container_kill(&mut self, name: &str) {
-        if let Some(container) = self.containers.iter_mut().find(|container| container.name == name) {
-            container.stopped = true;
-        }
+        let _ = self.named(name).map(|container| container.stopped = true);
+    }
+
+    /// Does to a container what a person with a shell may: gives it another name.
+    pub fn container_rename(&mut self, name: &str, to: &str) {
+        let _ = self.named(name).map(|container| to.clone_into(&mut container.name));
+    }
+
+    /// The same: freezes it.
+    pub fn container_pause(&mut self, name: &str) {
+        let _ = self.named(name).map(|container| container.paused = true);
+    }
+
+    fn named(&mut self, name: &str) -> Result<&mut Container, EffectError> {
+        let found = self.containers.iter_mut().find(|container| container.name == name);
+        found.ok_or_else(|| refuse(EffectErrorKind::NotFound, format!("no container {name}")))
     }
 
     /// Performs one effect at `now`.
@@ -229,6 +243,7 @@ impl SimulatedEngine {
                 let at = self.containers.iter().position(|container| container.name == *name);
                 if let Some(at) = at.filter(|at| !ends(&self.containers[*at])) {
                     self.containers[at].stopped = self.containers[at].started.is_some();
+                    self.containers[at].paused = false;
                 }
             }
             Effect::ContainerRestartPolicy { name, restart } => self.restart_policy(name, *restart)?,
@@ -345,6 +360,7 @@ impl SimulatedEngine {
             spec: spec.clone(),
             started: None,
             stopped: false,
+            paused: false,
             error: String::new(),
         });
         Ok(())
@@ -355,6 +371,9 @@ impl SimulatedEngine {
         let at = at.ok_or_else(|| refuse(EffectErrorKind::NotFound, format!("no container {name}")))?;
         if matches!(self.state(&self.containers[at], now).run, RunState::Running | RunState::Restarting) {
             return Ok(());
+        }
+        if self.containers[at].paused {
+            return Err(refuse(EffectErrorKind::Conflict, "cannot start a paused container, try unpause instead"));
         }
         let wanted: Vec<u16> = self.containers[at].spec.ports.iter().filter_map(|port| port.host_port).collect();
         let taken = |port: &u16| {
@@ -382,9 +401,7 @@ impl SimulatedEngine {
     }
 
     fn restart_policy(&mut self, name: &str, restart: RestartPolicy) -> Result<(), EffectError> {
-        let container = self.containers.iter_mut().find(|container| container.name == name);
-        container.ok_or_else(|| refuse(EffectErrorKind::NotFound, format!("no container {name}")))?.spec.restart =
-            restart;
+        self.named(name)?.spec.restart = restart;
         Ok(())
     }
 
@@ -403,9 +420,7 @@ impl SimulatedEngine {
         if self.foreign_names.contains(to) || self.containers.iter().any(|container| container.name == to) {
             return Err(refuse(EffectErrorKind::Conflict, format!("the container name {to} is taken")));
         }
-        let container = self.containers.iter_mut().find(|container| container.name == from);
-        let container = container.ok_or_else(|| refuse(EffectErrorKind::NotFound, format!("no container {from}")))?;
-        to.clone_into(&mut container.name);
+        to.clone_into(&mut self.named(from)?.name);
         Ok(())
     }
 
@@ -424,6 +439,7 @@ impl SimulatedEngine {
                 let well = self.behaviour(container) == Behaviour::EndsWellWhenStopped;
                 (RunState::Exited { code: if well { 0 } else { 143 } }, Health::None, 0, false)
             }
+            Some(_) if container.paused => (RunState::Paused, Health::None, 0, false),
             Some(started) => running(&self.behaviour(container), container.spec.restart, now.since(started).0),
         };
         ContainerState {

@@ -14,7 +14,7 @@ use futures_util::stream::SelectAll;
 use host::Engine;
 use ids::{AppName, CommandId, DurationMs, OperationId};
 use journal::{Journal, JournalError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use session::agent::{
     end_message,
     io::{End, StartCommand},
@@ -273,8 +273,10 @@ async fn execute(start: StartCommand, doors: Doors, policy: Policy) -> End {
     End { status, result, output_sha256, output_truncated }
 }
 
-/// An action ends by itself within its limit. One that changes something gets a margin beyond it, in
-/// which it may put things back; reading is simply stopped.
+/// An action ends by itself: one that changes something turns back when its time is over, by the boot-time
+/// clock, and all that it then waits for is bounded. The hard limit is for a defect only, so it leaves room
+/// for the longest way back, and counts only time in which this machine was awake: it never comes first.
+/// Reading is simply stopped.
 fn hard_limit(request: &Request) -> DurationMs {
     let info = request.info();
     let margin = if info.class == actions::Class::Read { 0 } else { limits::TIMEOUT_MARGIN.0 };
@@ -292,7 +294,11 @@ fn timed_out(request: &Request) -> End {
             info.name
         )
     };
-    end_message(ReportStatus::Failed, &message, &Value::Null)
+    let result = match (info.class, request.app()) {
+        (actions::Class::Read, _) => Value::Null,
+        (_, app) => json!({ "app": app, "changed": true, "rollback_pending": true }),
+    };
+    end_message(ReportStatus::Failed, &message, &result)
 }
 
 /// Runs the action to its end or to its hard limit, and hands on its output meanwhile.

@@ -212,7 +212,9 @@ async fn an_action_that_does_not_end_is_stopped_at_its_hard_limit() {
     assert_eq!(hard_limit(&read), read.info().timeout, "reading is stopped at once");
     let change = request("app.remove", r#"{"app":"shop"}"#);
     assert_eq!(hard_limit(&change).0, change.info().timeout.0 + limits::TIMEOUT_MARGIN.0);
-    assert!(text(&timed_out(&change)).contains("put back before the next change"));
+    let end = text(&timed_out(&change));
+    assert!(end.contains("put back before the next change"), "{end}");
+    assert!(end.contains(r#""result":{"app":"shop","changed":true,"rollback_pending":true}"#), "{end}");
 }
 
 #[tokio::test(start_paused = true)]
