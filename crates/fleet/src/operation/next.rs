@@ -98,16 +98,26 @@ pub fn app_change(
     result: &serde_json::Value,
     now: UnixMs,
 ) -> Option<AppChange> {
-    if status != CommandStatus::Succeeded || ended.order.dry_run {
+    if ended.order.dry_run {
         return None;
     }
     let app = ended.app.clone()?;
+    // Another order may have taken it away without a report that says so: a removal that was finished later.
+    let is_change = [DEPLOY, STOP, START, RESTART, REMOVE].contains(&ended.order.action.as_str());
+    if is_change && result.get("absent") == Some(&serde_json::Value::Bool(true)) {
+        return Some(AppChange::Removed { app, host: ended.order.host });
+    }
+    if status != CommandStatus::Succeeded {
+        return None;
+    }
+    // A deploy that found nothing to change left an older release in place.
+    let told = result.get("release").and_then(serde_json::Value::as_str).and_then(|text| text.parse().ok());
     match ended.order.action.as_str() {
         DEPLOY => Some(AppChange::Deployed(AppInstance {
             app,
             host: ended.order.host,
             host_name: ended.host_name.clone(),
-            release: ended.order.operation,
+            release: told.unwrap_or(ended.order.operation),
             deployed_at: now,
             state: AppInstanceState::Running,
             result: result.to_string().into_bytes(),

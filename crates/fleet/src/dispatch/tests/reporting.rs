@@ -6,7 +6,7 @@ use envelope::{
     messages::{Report, ReportPosition, ReportStatus},
     root::sign_root,
 };
-use ids::{CommandId, DurationMs, HostEpoch, ReportSequence, RootVersion, Sequence, Sha256};
+use ids::{CommandId, DurationMs, HostEpoch, OperationId, ReportSequence, RootVersion, Sequence, Sha256};
 use serde_json::json;
 use session::frames::{AgentFrame, RefusalCode};
 
@@ -27,7 +27,7 @@ fn deploy(world: &mut World, dry_run: bool) -> CommandId {
 }
 
 fn deploy_timed(world: &mut World, dry_run: bool, timing: DeployTiming) -> CommandId {
-    let id = ids::OperationId::from_bytes(world.fresh_bytes());
+    let id = OperationId::from_bytes(world.fresh_bytes());
     world.propose(OperationRequest {
         id,
         work: Work::Deploy { spec: SPEC.as_bytes().to_vec(), timing },
@@ -108,6 +108,33 @@ fn a_deploy_goes_from_its_plan_to_its_release() {
     world.settle();
     world.finish(ReportStatus::Succeeded);
     assert_eq!(world.status(removal), CommandStatus::Succeeded);
+    assert!(world.store.apps.is_empty());
+}
+
+#[test]
+fn what_ends_otherwise_is_listed_as_the_host_has_it() {
+    let mut world = World::new();
+    world.connect();
+    let deployed = |world: &mut World, result: &serde_json::Value| {
+        deploy(world, false);
+        world.settle();
+        world.finish_with(ReportStatus::Succeeded, &plan_result(false));
+        world.finish_with(ReportStatus::Succeeded, result);
+        world.store.apps.last().expect("an app").release
+    };
+    // Nothing was to be changed: the host tells which release it has.
+    let older = OperationId::from_bytes([0x77; 16]);
+    assert_eq!(deployed(&mut world, &json!({ "release": older, "changed": false })), older);
+    // Words that are no release are not taken for one.
+    assert_ne!(deployed(&mut world, &json!({ "release": "x" })), older);
+    // A removal that had stopped half-way was finished by an order that then found nothing.
+    world.remove();
+    world.settle();
+    world.finish_with(ReportStatus::Failed, &json!({ "removal_pending": true }));
+    assert!(!world.store.apps.is_empty());
+    world.remove();
+    world.settle();
+    world.finish_with(ReportStatus::Failed, &json!({ "app": "shop", "absent": true }));
     assert!(world.store.apps.is_empty());
 }
 
