@@ -178,8 +178,12 @@ pub(crate) async fn is_still_good(shared: &Shared, credential: Credential) -> bo
 /// Writes what somebody asked for, if they may still ask for it in that moment: a body may have come
 /// slowly, and a password's hash takes its time. Every write of a route behind [`authorise`] goes here.
 pub(crate) async fn write(shared: &Shared, actor: &Principal, write: Write) -> Result<Written, StoreError> {
-    let by = Write::By { actor: actor.clone(), at: shared.now(), write: Box::new(write) };
-    shared.store.write(by).await
+    shared.store.write(by(shared, actor, write)).await
+}
+
+/// The same write, for whoever has it done to the end.
+pub(crate) fn by(shared: &Shared, actor: &Principal, write: Write) -> Write {
+    Write::By { actor: actor.clone(), at: shared.now(), write: Box::new(write) }
 }
 
 /// When the use of each API token was noted last by this process.

@@ -14,6 +14,7 @@ mod edge;
 mod events;
 mod fresh;
 mod input;
+mod lasting;
 pub mod limits;
 mod list;
 mod metrics;

@@ -13,9 +13,9 @@ use fleet::{
     list::CommandListFilter,
     model::{Command, CommandStatus, Principal},
     operation::{CancelDecision, CancelOrigin, command_cancel},
-    ports::{Event, HostChange, StoreError},
+    ports::{Event, HostChange, StoreError, Write},
 };
-use ids::{ActionName, AppName, CommandId, HostName, OperationId, UserName};
+use ids::{ActionName, AppName, CommandId, HostId, HostName, OperationId, UserName};
 use serde::Deserialize;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     events::{self, Subject},
     fresh::FreshCommands,
     input::{JsonBodyMaybe, PathParameter, Query},
+    lasting::to_the_end,
     limits,
     list::{List, ListQuery},
     problem::{ApiError, Kind},
@@ -165,8 +166,8 @@ async fn cancel_once(
             operations::store(shared, actor, *proposed).await?;
             Ok(Some(operation))
         }
-        CancelDecision::End(write) => match access::write(shared, actor, *write).await {
-            Ok(_) => {
+        CancelDecision::End(write) => match end(shared, access::by(shared, actor, *write), command.order.host).await {
+            Ok(()) => {
                 let command = find(shared, id).await?;
                 shared.notifier.publish(Event::Command {
                     command: id,
@@ -175,13 +176,23 @@ async fn cancel_once(
                     status: command.status,
                     message: command.message,
                 });
-                shared.notifier.host_changed(command.order.host, HostChange::Queue);
                 Ok(None)
             }
             Err(StoreError::Conflict(_)) => Err(Moved::Meanwhile),
             Err(error) => Err(error.into()),
         },
     }
+}
+
+/// Ends what waits, and tells its host's session, whatever becomes of whoever asked.
+async fn end(shared: &Shared, write: Write, host: HostId) -> Result<(), StoreError> {
+    let (store, notifier) = (shared.store.clone(), shared.notifier.clone());
+    to_the_end(async move {
+        store.write(write).await?;
+        notifier.host_changed(host, HostChange::Queue);
+        Ok(())
+    })
+    .await
 }
 
 /// The operation exists: a cancellation of this command sent again, or something else.

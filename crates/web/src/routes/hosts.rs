@@ -26,6 +26,7 @@ use crate::{
     access::{self, Actor},
     fresh,
     input::{JsonBody, PathParameter, Query},
+    lasting::to_the_end,
     limits,
     list::{List, ListQuery},
     problem::{ApiError, Kind},
@@ -119,9 +120,15 @@ pub(super) async fn rename(
     }
     let audit = vec![records::host_renamed(&host, &to, &actor, now)];
     let edit = HostEdit { host: host.id, was: host.name.clone(), name: Some(to), labels: Vec::new(), at: now, audit };
-    access::write(&shared, &actor, Write::HostEdit(Box::new(edit))).await?;
-    shared.notifier.publish(Event::Host { host: host.id });
-    shared.notifier.host_changed(host.id, HostChange::Renamed);
+    let write = access::by(&shared, &actor, Write::HostEdit(Box::new(edit)));
+    let (store, notifier, id) = (shared.store.clone(), shared.notifier.clone(), host.id);
+    to_the_end(async move {
+        store.write(write).await?;
+        notifier.publish(Event::Host { host: id });
+        notifier.host_changed(id, HostChange::Renamed);
+        Ok::<_, StoreError>(())
+    })
+    .await?;
     summary(&shared, &host).await
 }
 
@@ -249,15 +256,21 @@ pub(super) async fn revoke(
 ) -> Result<StatusCode, ApiError> {
     let host = find(&shared, &name).await?;
     if matches!(host.standing, HostStanding::Revoked { .. }) {
+        shared.notifier.host_changed(host.id, HostChange::Revoked);
         return Ok(StatusCode::NO_CONTENT);
     }
     let open = shared.store.commands_open(host.id).await?;
     let now = shared.now();
     let audit = records::host_revoked(&host, &actor, now);
-    let written = access::write(&shared, &actor, Write::HostRevoke { host: host.id, at: now, audit }).await;
-    // Whatever the answer was: a session that is open must look at once.
-    shared.notifier.host_changed(host.id, HostChange::Revoked);
-    match written {
+    let write = access::by(&shared, &actor, Write::HostRevoke { host: host.id, at: now, audit });
+    let (store, notifier, id) = (shared.store.clone(), shared.notifier.clone(), host.id);
+    let written = to_the_end(async move {
+        let written = store.write(write).await;
+        // Whatever the answer was: a session that is open must look at once.
+        notifier.host_changed(id, HostChange::Revoked);
+        written
+    });
+    match written.await {
         Ok(_) => {}
         Err(StoreError::Conflict(why)) => {
             let now_revoked = shared.store.host(host.id).await?;

@@ -22,7 +22,7 @@ use envelope::messages::{SealedRef, SealedValue};
 use fleet::{
     limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
-    model::{Command, Host, Operation, OperationKind, Principal},
+    model::{Command, CommandStatus, Host, Operation, OperationKind, Principal},
     operation::{
         DeployTiming, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose,
     },
@@ -38,6 +38,7 @@ use crate::{
     events::{self, Subject},
     fresh::FreshCommands,
     input::{OperationBody, PathParameter, Query, from_value},
+    lasting::to_the_end,
     limits,
     list::{List, ListQuery},
     problem::{ApiError, Kind},
@@ -219,14 +220,19 @@ pub(super) async fn store(shared: &Shared, actor: &Principal, proposed: Proposed
     hosts.sort_unstable();
     hosts.dedup();
     let Proposed { operation, commands, audit } = proposed;
-    let written = access::write(shared, actor, Write::OperationPropose { operation, commands, audit }).await?;
-    if written == Written::Done {
-        announcements.into_iter().for_each(|event| shared.notifier.publish(event));
-    }
-    for host in hosts {
-        shared.notifier.host_changed(host, HostChange::Queue);
-    }
-    Ok(written)
+    let write = access::by(shared, actor, Write::OperationPropose { operation, commands, audit });
+    let (store, notifier) = (shared.store.clone(), shared.notifier.clone());
+    to_the_end(async move {
+        let written = store.write(write).await?;
+        if written == Written::Done {
+            announcements.into_iter().for_each(|event| notifier.publish(event));
+        }
+        for host in hosts {
+            notifier.host_changed(host, HostChange::Queue);
+        }
+        Ok(written)
+    })
+    .await
 }
 
 fn queued(order: &envelope::messages::Order) -> Event {
@@ -234,7 +240,7 @@ fn queued(order: &envelope::messages::Order) -> Event {
         command: order.command,
         operation: order.operation,
         host: order.host,
-        status: fleet::model::CommandStatus::Queued,
+        status: CommandStatus::Queued,
         message: String::new(),
     }
 }
@@ -248,6 +254,9 @@ async fn known(
 ) -> Result<Response, ApiError> {
     let commands = view::operation_commands(&*shared.store, operation.id).await?;
     if wanted.made(operation, &commands, actor) {
+        // Whoever asks again may have reason to: a session that missed the first word hears it now.
+        let waiting = commands.iter().filter(|command| command.status == CommandStatus::Queued);
+        waiting.for_each(|command| shared.notifier.host_changed(command.order.host, HostChange::Queue));
         return answer(shared, operation.id, StatusCode::OK, wanted.notes.clone()).await;
     }
     let detail =

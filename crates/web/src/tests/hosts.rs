@@ -86,8 +86,10 @@ async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
     }
     assert!(announced.iter().any(|event| event.contains("Cancelled")), "{announced:?}");
     assert_eq!(world.get("/api/v1/hosts/alpha").await.json["status"], "revoked");
+    world.told.changes.lock().unwrap().clear();
     let again = world.delete("/api/v1/hosts/alpha").await;
     assert_eq!(again.status, StatusCode::NO_CONTENT);
+    assert_eq!(*world.told.changes.lock().unwrap(), [(host.id, HostChange::Revoked)], "its session is told again");
     let kinds = world.audit_kinds().await;
     assert_eq!(kinds.iter().filter(|kind| **kind == AuditKind::HostRevoked).count(), 1);
     assert_eq!(world.delete("/api/v1/hosts/other").await.problem(), "host-not-found");

@@ -1,5 +1,7 @@
 //! Operations, commands, apps: from a request to a signed report.
 
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
 use axum::http::{Method, StatusCode};
 use envelope::messages::ReportStatus;
 use fleet::{
@@ -9,6 +11,7 @@ use fleet::{
 };
 use ids::{CommandId, OperationId};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::world::{NOW, World, command_ids, deploy, facts, fresh};
 use crate::fresh::FreshCommands;
@@ -40,6 +43,46 @@ async fn a_request_becomes_commands_and_tells_their_hosts() {
     assert_eq!(told, [(alpha.id, HostChange::Queue), (beta.id, HostChange::Queue)]);
 }
 
+/// Polls that so often, and then drops it, as the server does when a client goes away.
+async fn polled<T>(work: impl Future<Output = T>, mut times: usize) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if times == 0 {
+            return Poll::Ready(None);
+        }
+        times -= 1;
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_no_order_untold() {
+    let world = World::new().await;
+    let mut dropped = 0;
+    for times in 0.. {
+        let host = world.host(&format!("host-{times}")).await;
+        let body = facts(&[host.name.as_str()]);
+        if polled(world.post("/api/v1/operations", &body), times).await.is_some() {
+            break;
+        }
+        // Writes are done in the order they came in.
+        world.host(&format!("later-{times}")).await;
+        let id: OperationId = serde_json::from_value(body["operation_id"].clone()).unwrap();
+        if world.store.operation(id).await.unwrap().is_some() {
+            dropped += 1;
+            let is_told = || world.told.changes.lock().unwrap().contains(&(host.id, HostChange::Queue));
+            let told = async {
+                while !is_told() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(30), told).await.expect("the host is told");
+        }
+    }
+    assert!(dropped > 0, "no request was dropped between its write and its answer");
+}
+
 #[tokio::test]
 async fn the_same_request_again_is_the_same_operation_and_another_is_refused() {
     let world = World::new().await;
@@ -47,8 +90,10 @@ async fn the_same_request_again_is_the_same_operation_and_another_is_refused() {
     for body in [facts(&["alpha"]), deploy(&["alpha"])] {
         let first = world.post("/api/v1/operations", &body).await;
         assert_eq!(first.status, StatusCode::ACCEPTED, "{first:?}");
+        world.told.changes.lock().unwrap().clear();
         let again = world.post("/api/v1/operations", &body).await;
         assert_eq!((again.status, &again.json), (StatusCode::OK, &first.json));
+        assert_eq!(world.told.changes.lock().unwrap().len(), 1, "the host is told again");
         for (field, value) in [("dry_run", json!(true)), ("queue_for_seconds", json!(60)), ("hosts", json!(["beta"]))] {
             let mut other = body.clone();
             other[field] = value;
