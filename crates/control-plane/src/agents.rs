@@ -58,6 +58,7 @@ impl Agents {
 
     /// Newer root metadata is durable: from now on everything is judged by it.
     pub(crate) fn root_advance(&self, root: Arc<TrustedRoot>) {
+        let version = root.version();
         let is_newer = self.root.send_if_modified(|current| {
             let is_newer = root.version() > current.version();
             if is_newer {
@@ -66,7 +67,7 @@ impl Agents {
             is_newer
         });
         if is_newer {
-            self.hub.root_changed();
+            self.hub.root_changed(version);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fleet::ports::{Event, HostChange, Notifier, StreamLease};
-use ids::{CommandId, HostId, UnixMs};
+use ids::{CommandId, HostId, RootVersion, UnixMs};
 use tokio::sync::{Notify, broadcast, watch};
 use web::Streams;
 
@@ -29,6 +29,8 @@ struct Sessions {
     /// Numbers registrations, so that an old one never removes a newer.
     last: u64,
     shutting_down: bool,
+    /// Version of the root metadata that came into force last, while this process runs.
+    root: Option<RootVersion>,
 }
 
 struct Open {
@@ -129,14 +131,18 @@ impl Hub {
         })
     }
 
-    /// A host has proved who it is: its session takes over from an older one.
-    pub(crate) fn register(self: &Arc<Self>, host: HostId, now: UnixMs) -> Registration {
+    /// A host has proved who it is, by that root metadata: its session takes over from an older one.
+    pub(crate) fn register(self: &Arc<Self>, host: HostId, root: RootVersion, now: UnixMs) -> Registration {
         let mailbox = Arc::new(Mailbox::default());
         let mut sessions = lock(&self.sessions);
         sessions.last += 1;
         let number = sessions.last;
         if sessions.shutting_down {
             mailbox.put(|news| news.shutting_down = true);
+        }
+        if sessions.root.is_some_and(|newest| newest > root) {
+            // It came into force during the handshake, when this session was not there to be told.
+            mailbox.put(|news| news.root_changed = true);
         }
         let open = Open { number, since: now, mailbox: mailbox.clone() };
         if let Some(older) = sessions.open.insert(host, open) {
@@ -153,7 +159,8 @@ impl Hub {
     }
 
     /// Newer root metadata is in force.
-    pub(crate) fn root_changed(&self) {
+    pub(crate) fn root_changed(&self, version: RootVersion) {
+        lock(&self.sessions).root = Some(version);
         self.tell_all(|news| news.root_changed = true);
     }
 
@@ -226,8 +233,8 @@ mod tests {
     #[tokio::test]
     async fn a_newer_session_supersedes_and_an_older_one_takes_nothing_away() {
         let hub = Hub::new();
-        let first = hub.register(host(), UnixMs(1));
-        let second = hub.register(host(), UnixMs(2));
+        let first = hub.register(host(), RootVersion(1), UnixMs(1));
+        let second = hub.register(host(), RootVersion(1), UnixMs(2));
         assert!(first.mailbox.take().await.superseded);
         drop(first);
         assert_eq!(hub.connected(host()), Some(UnixMs(2)));
@@ -239,7 +246,7 @@ mod tests {
     async fn a_session_finds_the_latest_head_once_and_none_from_before_it() {
         let hub = Hub::new();
         hub.audit_head([1].into());
-        let mut session = hub.register(host(), UnixMs(1));
+        let mut session = hub.register(host(), RootVersion(1), UnixMs(1));
         assert_eq!(session.newer_audit_head(), None);
         hub.audit_head([2].into());
         hub.audit_head([3].into());
@@ -250,14 +257,25 @@ mod tests {
     #[tokio::test]
     async fn news_is_kept_until_taken() {
         let hub = Hub::new();
-        let session = hub.register(host(), UnixMs(1));
+        let session = hub.register(host(), RootVersion(1), UnixMs(1));
         hub.host_changed(host(), HostChange::Queue);
         hub.host_changed(host(), HostChange::Revoked);
         let news = session.mailbox.take().await;
         assert!(news.queue_changed && news.revoked && !news.superseded);
         hub.shut_down();
         assert!(session.mailbox.take().await.shutting_down);
-        let late = hub.register(HostId::from_bytes([2; 16]), UnixMs(2));
+        let late = hub.register(HostId::from_bytes([2; 16]), RootVersion(1), UnixMs(2));
         assert!(late.mailbox.take().await.shutting_down);
+    }
+
+    #[tokio::test]
+    async fn root_metadata_that_comes_during_a_handshake_is_news() {
+        let hub = Hub::new();
+        hub.root_changed(RootVersion(2));
+        let before = hub.register(HostId::from_bytes([1; 16]), RootVersion(1), UnixMs(1));
+        assert!(before.mailbox.take().await.root_changed, "its handshake went by the one before");
+        let after = hub.register(HostId::from_bytes([2; 16]), RootVersion(2), UnixMs(1));
+        hub.host_changed(HostId::from_bytes([2; 16]), HostChange::Queue);
+        assert!(!after.mailbox.take().await.root_changed);
     }
 }

@@ -95,7 +95,7 @@ async fn authenticate(
 
 async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, chains: Vec<Vec<Vec<u8>>>) {
     let host = established.authenticated.host;
-    let registration = agents.hub.register(host, agents.now());
+    let registration = agents.hub.register(host, established.root.version(), agents.now());
     let (machine, effects) = HostSession::new(established, agents.now());
     let wake = Box::pin(sleep_until(far_future()));
     let mut driver = Driver { agents, stream, machine, registration, store: None, sign: None, wake };
