@@ -29,7 +29,7 @@ pub(crate) fn write(root: &Path, app: &AppName, directory: &str, files: &[Contai
 /// Removes every directory of the app but these, and the app's own when nothing is left in it.
 pub(crate) fn sweep(root: &Path, app: &AppName, keep: &BTreeSet<String>) -> Result<(), EffectError> {
     let place = root.join(app.as_str());
-    sweep_all(&place, keep).map_err(|error| failed("remove", &place, &error))
+    sweep_all(root, &place, keep).map_err(|error| failed("remove", &place, &error))
 }
 
 fn checked(directory: &str) -> Result<(), EffectError> {
@@ -55,8 +55,9 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> EffectError {
 fn write_all(root: &Path, place: &Path, directory: &str, files: &[ContainerFile]) -> io::Result<()> {
     let whole = place.join(directory);
     if whole.try_exists()? {
-        // Its name covers its content.
-        return Ok(());
+        // Its name covers its content. Whoever renamed it may not have lived to make that durable.
+        File::open(place)?.sync_all()?;
+        return File::open(root)?.sync_all();
     }
     for parent in [root, place] {
         match fs::DirBuilder::new().mode(0o700).create(parent) {
@@ -89,7 +90,8 @@ fn rustix_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-fn sweep_all(place: &Path, keep: &BTreeSet<String>) -> io::Result<()> {
+/// A directory loses its name before its files go, so that none that stands under its own name lacks any.
+fn sweep_all(root: &Path, place: &Path, keep: &BTreeSet<String>) -> io::Result<()> {
     let entries = match fs::read_dir(place) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -99,14 +101,22 @@ fn sweep_all(place: &Path, keep: &BTreeSet<String>) -> io::Result<()> {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
             left = true;
-        } else {
-            remove(&entry.path())?;
+            continue;
         }
+        let mut partial = entry.file_name();
+        if !partial.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
+            partial.push(PARTIAL);
+            remove(&place.join(&partial))?;
+            fs::rename(entry.path(), place.join(&partial))?;
+            File::open(place)?.sync_all()?;
+        }
+        remove(&place.join(&partial))?;
     }
-    if !left {
-        fs::remove_dir(place)?;
+    if left {
+        return File::open(place)?.sync_all();
     }
-    Ok(())
+    fs::remove_dir(place)?;
+    File::open(root)?.sync_all()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -177,5 +187,21 @@ mod tests {
         sweep(&root, &app, &BTreeSet::new()).expect("swept");
         sweep(&root, &app, &BTreeSet::new()).expect("swept again");
         assert_eq!(names(&root), ["blog"]);
+    }
+
+    #[test]
+    fn what_is_being_removed_has_lost_its_name() {
+        let base = tempfile::tempdir().expect("a directory");
+        let (root, app) = (base.path().join("files"), "shop".parse::<AppName>().expect("a name"));
+        write(&root, &app, "web-1", &[file(b"x", 0o444)]).expect("written");
+        // Removing it as a directory fails, as a disk may fail in the middle of one.
+        fs::write(root.join("shop/web-2"), "x").expect("written");
+        let keep = BTreeSet::from(["web-1".to_owned()]);
+        sweep(&root, &app, &keep).expect_err("no directory");
+        assert_eq!(names(&root.join("shop")), ["web-1", "web-2.partial"]);
+        write(&root, &app, "web-2", &[file(b"y", 0o444)]).expect_err("nor does a half one stand in for a whole");
+        fs::remove_file(root.join("shop/web-2.partial")).expect("removed");
+        write(&root, &app, "web-2", &[file(b"y", 0o444)]).expect("written");
+        assert_eq!(names(&root.join("shop")), ["web-1", "web-2"]);
     }
 }
