@@ -22,6 +22,10 @@ pub const PULL_SILENCE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub const PULL_PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Layers of one image whose progress is followed; the engine itself stops at 127.
 pub const PULL_LAYERS_MAX: usize = 256;
+/// Waiting for a container that the engine is still making under the same name.
+pub const CREATION_WAIT: Duration = Duration::from_secs(120);
+/// How often that is looked at.
+pub const CREATION_POLL: Duration = Duration::from_millis(200);
 /// Waiting for the engine to finish a removal that something else began.
 pub const REMOVAL_WAIT: Duration = Duration::from_secs(30);
 /// How often that is looked at.

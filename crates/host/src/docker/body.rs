@@ -197,7 +197,7 @@ fn device(text: &str) -> DeviceMapping {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use actions::{
@@ -217,11 +217,11 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), secret(value))).collect()
     }
 
-    fn owner() -> Owner {
+    pub(crate) fn owner() -> Owner {
         Owner { fleet: FleetId::from_bytes([1; 16]), host: HostId::from_bytes([2; 16]) }
     }
 
-    fn least() -> ContainerSpec {
+    pub(crate) fn least() -> ContainerSpec {
         ContainerSpec {
             app: "blog".parse().expect("a name"),
             service: "web".to_owned(),

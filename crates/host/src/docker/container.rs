@@ -82,27 +82,50 @@ impl Session {
         ownership::check_image(&spec.image)?;
         self.annotations_known(spec)?;
         self.container_needs(spec).await?;
-        let joined: Vec<String> = match self.container_own(name).await? {
+        let there = match self.container_own(name).await? {
+            Some(own) => Some(own),
+            None => self.container_make(spec).await?,
+        };
+        let joined: Vec<String> = match there {
             Some(own) => {
                 same_container(&own, spec)?;
                 let networks = own.found.network_settings.and_then(|settings| settings.networks);
                 networks.map(|networks| networks.into_keys().collect()).unwrap_or_default()
             }
-            None => {
-                let options = CreateContainerOptionsBuilder::default().name(name);
-                let options = match &spec.runtime.platform {
-                    Some(platform) => options.platform(platform),
-                    None => options,
-                };
-                let body = body::create_body(spec, self.owner, &self.files);
-                let call = self.docker.create_container(Some(options.build()), body);
-                let created = self.call(&format!("create container {name:?}"), limits::CHANGE_TIMEOUT, call).await;
-                created.map_err(|failed| naming_image(failed, &spec.image))?;
-                spec.networks.keys().take(1).cloned().collect()
-            }
+            None => spec.networks.keys().take(1).cloned().collect(),
         };
         // Also after a crash between creating and connecting.
         self.container_join(spec, &joined).await
+    }
+
+    /// Has it made. Answers with one of ours that came to be meanwhile under its name.
+    async fn container_make(&self, spec: &ContainerSpec) -> Result<Option<Own>, EffectError> {
+        let name = spec.name.as_str();
+        let options = CreateContainerOptionsBuilder::default().name(name);
+        let options = match &spec.runtime.platform {
+            Some(platform) => options.platform(platform),
+            None => options,
+        };
+        let body = body::create_body(spec, self.owner, &self.files);
+        let call = self.docker.create_container(Some(options.build()), body);
+        let created = self.call(&format!("create container {name:?}"), limits::CHANGE_TIMEOUT, call).await;
+        let refused = match created {
+            Ok(_) => return Ok(None),
+            Err(failed) if failed.kind == EffectErrorKind::Conflict => failed,
+            Err(failed) => return Err(naming_image(failed, &spec.image)),
+        };
+        // The engine keeps the name of a container that it is still making, before that can be found. It may
+        // be making ours: an earlier call took longer than anybody waited for it.
+        let deadline = Instant::now() + limits::CREATION_WAIT;
+        loop {
+            if let Some(own) = self.container_own(name).await? {
+                return Ok(Some(own));
+            }
+            if Instant::now() >= deadline {
+                return Err(refused);
+            }
+            tokio::time::sleep(limits::CREATION_POLL).await;
+        }
     }
 
     /// What the container stands on must be there and be its own app's: the engine would make an
@@ -253,4 +276,98 @@ pub(super) fn absent(verb: &str, name: &str) -> EffectError {
             "Could not {verb} container {name:?}: there is none of that name. It may have been removed by hand; deploy again."
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        os::unix::net::{UnixListener, UnixStream},
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+    };
+
+    use actions::effect::{Effect, Observation};
+
+    use super::{
+        super::{Engine, EngineConfig},
+        *,
+    };
+
+    /// How often the container is looked for before the engine has made it.
+    const LOOKS: usize = 3;
+
+    /// What an engine answers that is still making that container, for somebody who waits no more.
+    fn answer(request: &str, spec: &ContainerSpec, looks: &AtomicUsize) -> (u16, String) {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        if path.ends_with("/version") {
+            return (200, r#"{"Version":"20.10.24","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#.to_owned());
+        }
+        if path.contains("/containers/create") {
+            return (409, r#"{"message":"Conflict. The container name is already in use by container 77"}"#.to_owned());
+        }
+        if looks.fetch_add(1, Ordering::Relaxed) < LOOKS {
+            return (404, r#"{"message":"No such container"}"#.to_owned());
+        }
+        let labels = body::create_body(spec, body::tests::owner(), Path::new("/files")).labels;
+        let labels = labels.expect("labels").into_iter().map(|(key, value)| format!("{key:?}:{value:?}"));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        (200, format!(r#"{{"Id":"77","Name":"/{}","Config":{{"Labels":{{{labels}}}}}}}"#, spec.name))
+    }
+
+    fn serve(stream: UnixStream, spec: &ContainerSpec, looks: &AtomicUsize) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let (mut stream, mut request, mut length) = (stream, String::new(), 0);
+        while reader.read_line(&mut request)? > 0 {
+            let line = request.lines().last().unwrap_or_default().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap_or(0);
+            }
+            if line.is_empty() {
+                reader.read_exact(&mut vec![0; length])?;
+                let (status, body) = answer(&request, spec, looks);
+                let head =
+                    format!("HTTP/1.1 {status} It\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
+                stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+                (request, length) = (String::new(), 0);
+            }
+        }
+        Ok(())
+    }
+
+    fn engine(spec: &ContainerSpec) -> (tempfile::TempDir, Engine, Arc<AtomicUsize>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let looks = Arc::new(AtomicUsize::new(0));
+        let (seen, spec) = (looks.clone(), spec.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (spec, seen) = (spec.clone(), seen.clone());
+                thread::spawn(move || serve(stream, &spec, &seen));
+            }
+        });
+        let owner = body::tests::owner();
+        let config = EngineConfig { socket: Some(socket), fleet: owner.fleet, host: owner.host };
+        (directory, Engine::new(config).expect("an engine"), looks)
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_call_is_still_making_is_waited_for() {
+        let spec = ContainerSpec { networks: BTreeMap::new(), ..body::tests::least() };
+        let (_directory, ours, looks) = engine(&spec);
+        let made = ours.perform(Effect::ContainerCreate(Box::new(spec.clone())), &mut |_| {}).await;
+        assert!(matches!(made, Ok(Observation::Done)), "{made:?}");
+        assert_eq!(looks.load(Ordering::Relaxed), LOOKS + 1);
+
+        let other = ContainerSpec { config: "other".to_owned(), ..spec.clone() };
+        let (_directory, theirs, _) = engine(&other);
+        let refused = theirs.perform(Effect::ContainerCreate(Box::new(spec)), &mut |_| {}).await;
+        assert_eq!(refused.expect_err("another configuration").kind, EffectErrorKind::Conflict);
+    }
 }
