@@ -89,6 +89,22 @@ impl Journal {
         Ok(Opened { journal: Self { requests }, state, created })
     }
 
+    /// Which step of the schema the journal at `path` has, whoever has it open; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn schema(path: &Path) -> Result<Option<i64>, JournalError> {
+        if !path.try_exists().map_err(|source| JournalError::io(path, source))? {
+            return Ok(None);
+        }
+        let options = SqliteConnectOptions::new().filename(path).disable_statement_logging();
+        let fail = |source| JournalError::open(path, source);
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(fail)?;
+        let version = schema::version(&mut connection).await.map_err(fail)?;
+        connection.close().await.map_err(fail)?;
+        Ok(Some(version))
+    }
+
     /// Applies one write; resolves when it is durable. A caller that needs an order awaits
     /// [`Journal::queue`] of one write before the next.
     ///

@@ -42,7 +42,7 @@ async fn bring(connection: &mut SqliteConnection, path: &Path, steps: &[&[&str]]
     if check != "ok" {
         return Err(JournalError::damaged(path, &check));
     }
-    let version = number(connection, "PRAGMA user_version").await.map_err(fail)?;
+    let version = version(connection).await.map_err(fail)?;
     let application = number(connection, "PRAGMA application_id").await.map_err(fail)?;
     if version > 0 && application != APPLICATION_ID {
         let why = "is a database of another program; choose another state directory".to_owned();
@@ -64,6 +64,11 @@ async fn bring(connection: &mut SqliteConnection, path: &Path, steps: &[&[&str]]
         transaction.commit().await.map_err(fail)?;
     }
     Ok(())
+}
+
+/// How many steps a file has.
+pub(crate) async fn version(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    number(connection, "PRAGMA user_version").await
 }
 
 async fn number(connection: &mut SqliteConnection, pragma: &'static str) -> Result<i64, sqlx::Error> {

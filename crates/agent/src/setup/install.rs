@@ -3,6 +3,7 @@
 use std::{env, fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use journal::Journal;
 
 use super::{
     demand_no_package, demand_root,
@@ -40,12 +41,13 @@ pub(crate) async fn install(state: &StateDir, arguments: InstallArguments) -> Re
     demand_no_package("upgrade it with apt, and enrol with `serverflow-agent enroll`")?;
     let keeper = Keeper::of_this_machine();
     keeper.demand_usual_state(state)?;
+    let schema = journal_schema(state).await;
     enrolled(state, &arguments).await?;
 
     let program = Program::new(PROGRAM);
     // This very file, even if its path was replaced or removed meanwhile.
     let own = env::current_exe().and_then(fs::canonicalize).unwrap_or_else(|_| "/proc/self/exe".into());
-    let put = program.put(&own).map_err(Failure::failed)?;
+    let put = program.put(&own, schema).map_err(Failure::failed)?;
     let unit_changed = keeper.set_up()?;
     match put {
         Put::New => eprintln!("Installed {} {}.", PROGRAM, env!("CARGO_PKG_VERSION")),
@@ -108,6 +110,11 @@ async fn started(
         eprintln!("No session within {seconds} s: {why}. The agent goes on trying.");
         return Ok(());
     }
+    if !may_go_back(state, program).await {
+        eprintln!("No session within {seconds} s: {why}. The new agent has brought its journal forward, which the old");
+        eprintln!("one could not read, so the new one stays and goes on trying.");
+        return program.settle().map_err(Failure::failed);
+    }
     let failed = Running::find(state);
     program.put_back().map_err(Failure::failed)?;
     keeper.restart(program.path(), state).await?;
@@ -119,9 +126,57 @@ async fn started(
     Err(Failure::new(FailureKind::Failed, message))
 }
 
+/// The schema of this machine's journal, if it has one that can be read.
+async fn journal_schema(state: &StateDir) -> Option<i64> {
+    Journal::schema(&state.journal()).await.ok().flatten()
+}
+
+/// Whether the program before the present one can go on where the present one stands. A journal is brought
+/// forward as soon as it is opened, and orders go on before there is a session.
+async fn may_go_back(state: &StateDir, program: &Program) -> bool {
+    program.kept_reads(journal_schema(state).await)
+}
+
 fn said_nobody(state: &StateDir) {
     let pid = Running::find(state).map_or_else(|| "?".to_owned(), |running| running.pid().to_string());
     eprintln!("There is no service manager (systemd) on this machine. The agent runs in the background, pid {pid},");
     eprintln!("and its log is {}. Nothing starts it again after a crash or a", state.log().display());
     eprintln!("reboot: have whatever starts this machine's programs run `{PROGRAM} run`.");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_older_agent_is_not_put_back_to_a_journal_that_was_brought_forward() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDir::new(directory.path().join("state"));
+        let program = Program::new(directory.path().join("serverflow-agent"));
+        let put = |text: &str, schema| {
+            let source = directory.path().join("source");
+            fs::write(&source, text).expect("written");
+            program.put(&source, schema).expect("put in its place")
+        };
+        fs::create_dir(state.path()).expect("a directory");
+        let left = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/upgrade/fixtures/0.1.0/agent/journal.db");
+        fs::copy(left, state.journal()).expect("the journal that 0.1.0 left");
+        put("0.1.0", None);
+        let schema = journal_schema(&state).await;
+        assert_eq!(schema, Some(1));
+        assert_eq!(put("0.2", schema), Put::Replaced);
+        assert!(may_go_back(&state, &program).await, "nothing has opened the journal yet");
+
+        let opened = Journal::open(&state.journal()).await.expect("opened by the new one");
+        assert_eq!(journal_schema(&state).await, Some(2), "read beside a running agent");
+        assert!(!may_go_back(&state, &program).await);
+        opened.journal.close().await;
+        assert!(!may_go_back(&state, &program).await);
+
+        // An installation that was cut off, and is run again.
+        assert_eq!(put("0.2", journal_schema(&state).await), Put::Same);
+        assert!(!may_go_back(&state, &program).await);
+    }
 }

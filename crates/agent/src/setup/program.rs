@@ -56,8 +56,19 @@ impl Program {
         self.kept().exists()
     }
 
-    /// Puts a program in its place. There is a whole program at every moment.
-    pub(super) fn put(&self, source: &Path) -> Result<Put, FileError> {
+    /// The journal's schema that the one before left: it can read no newer one.
+    fn schema(&self) -> PathBuf {
+        self.beside("schema")
+    }
+
+    /// Whether the one before could work with a journal of that schema.
+    pub(super) fn kept_reads(&self, schema: Option<i64>) -> bool {
+        fs::read_to_string(self.schema()).is_ok_and(|noted| noted == note(schema))
+    }
+
+    /// Puts a program in its place. There is a whole program at every moment. `schema` is that of the
+    /// journal before the new one has seen it.
+    pub(super) fn put(&self, source: &Path, schema: Option<i64>) -> Result<Put, FileError> {
         let wanted = hash(source)?;
         let there = if self.path.exists() { Some(hash(&self.path)?) } else { None };
         if there == Some(wanted) {
@@ -71,6 +82,7 @@ impl Program {
         // One that is kept already is the last that worked; what replaced it never showed that it does.
         if there.is_some() && !self.is_on_trial() {
             let kept = self.kept();
+            fs::write(self.schema(), note(schema)).map_err(FileError::of("write", &self.schema()))?;
             // Not every file system has links.
             fs::hard_link(&self.path, &kept)
                 .or_else(|_| fs::copy(&self.path, &kept).map(drop))
@@ -83,13 +95,15 @@ impl Program {
 
     /// The present one works: the one before goes.
     pub(super) fn settle(&self) -> Result<(), FileError> {
-        remove(&self.kept())
+        remove(&self.kept())?;
+        remove(&self.schema())
     }
 
     /// Puts the one before back.
     pub(super) fn put_back(&self) -> Result<(), FileError> {
         let kept = self.kept();
         fs::rename(&kept, &self.path).map_err(FileError::of("put back", &kept))?;
+        remove(&self.schema())?;
         self.sync()
     }
 
@@ -97,6 +111,7 @@ impl Program {
     pub(super) fn remove(&self) -> Result<(), FileError> {
         remove(&self.path)?;
         remove(&self.kept())?;
+        remove(&self.schema())?;
         remove(&self.beside("new"))
     }
 
@@ -104,6 +119,11 @@ impl Program {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         File::open(directory).and_then(|it| it.sync_all()).map_err(FileError::of("write", directory))
     }
+}
+
+/// A schema as it is noted beside the program; also that there was no journal.
+fn note(schema: Option<i64>) -> String {
+    schema.map_or_else(|| "none".to_owned(), |schema| schema.to_string())
 }
 
 /// Removes a file; absent is fine.
@@ -156,7 +176,7 @@ mod tests {
         fn put(&self, text: &str) -> Put {
             let source = self.directory.path().join("source");
             fs::write(&source, text).expect("written");
-            self.program.put(&source).expect("put in its place")
+            self.program.put(&source, Some(1)).expect("put in its place")
         }
 
         fn there(&self) -> String {
@@ -186,6 +206,21 @@ mod tests {
         world.program.put_back().expect("put back");
         assert_eq!(world.there(), "works");
         assert!(!world.program.is_on_trial());
+    }
+
+    #[test]
+    fn the_one_before_reads_the_journal_as_it_left_it() {
+        let world = World::new();
+        world.put("one");
+        assert!(!world.program.kept_reads(Some(1)), "none is kept");
+        world.put("two");
+        assert!(world.program.kept_reads(Some(1)));
+        assert!(!world.program.kept_reads(Some(2)) && !world.program.kept_reads(None));
+        // A third begins with what the second made of the journal; the first stays the one that is kept.
+        let source = world.directory.path().join("source");
+        fs::write(&source, "three").expect("written");
+        world.program.put(&source, Some(2)).expect("put in its place");
+        assert!(world.program.kept_reads(Some(1)) && !world.program.kept_reads(Some(2)));
     }
 
     #[test]
