@@ -56,7 +56,7 @@ impl<K: IdKind> Id<K> {
 
 /// A text or byte string that is not an id of the kind asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a {kind}: expected 32 hexadecimal digits in UUID form (8-4-4-4-12)")]
+#[error("not {} {kind}: expected 32 hexadecimal digits in UUID form (8-4-4-4-12)", crate::name::article(kind))]
 pub struct IdParseError {
     kind: &'static str,
 }

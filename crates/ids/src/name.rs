@@ -6,11 +6,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A name that breaks its kind's rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {kind}: use {rule}")]
+#[error("{text:?} is not {} {kind}: use {rule}", article(kind))]
 pub struct NameError {
     text: String,
     kind: &'static str,
     rule: &'static str,
+}
+
+/// The indefinite article before a kind. (A user is "a user".)
+pub(crate) fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['a', 'A', 'e', 'i', 'o']) { "an" } else { "a" }
 }
 
 fn is_label(text: &str, max: usize, inner: fn(u8) -> bool) -> bool {
@@ -188,6 +193,9 @@ mod tests {
     #[test]
     fn error_names_text_and_rule() {
         let error = "Web".parse::<HostName>().map_err(|e| e.to_string());
+        let action = "x".parse::<ActionName>().map_err(|e| e.to_string()).expect_err("refused");
+        assert!(action.starts_with("\"x\" is not an action name"), "{action}");
+        assert_eq!(article("user name"), "a");
         assert_eq!(error, Err("\"Web\" is not a host name: use 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit".to_owned()));
     }
 }

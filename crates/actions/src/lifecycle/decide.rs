@@ -43,8 +43,9 @@ pub(super) fn decide(
         };
         changes.extend(service.change(order)?.map(|change| (name.clone(), change)));
     }
-    let all_stopped = changes.is_empty() && chosen.iter().all(|name| stopped.contains(name));
-    if order.verb == Verb::Restart && all_stopped {
+    // What an order did not stop has completed, when there is nothing to restart.
+    let is_stopped = changes.is_empty() && chosen.iter().any(|name| stopped.contains(name));
+    if order.verb == Verb::Restart && is_stopped {
         return Err(format!("{0} is stopped; start it with `serverflow app start {0}`", spec.app));
     }
     Ok(Decision { order: sequence, changes })

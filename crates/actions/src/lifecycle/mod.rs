@@ -303,8 +303,10 @@ fn planned(order: &Order<'_>, survey: &Survey) -> Outcome {
         .collect();
     let names: Vec<&str> = entries.iter().filter_map(|entry| entry["service"].as_str()).collect();
     let message = match names.as_slice() {
-        [] => format!("dry run: nothing to {} of {}", order.verb.noun(), order.app),
-        names => format!("dry run: would {} {} of {}", order.verb.noun(), names.join(", "), order.app),
+        [] => format!("dry run: there is nothing to {} of {}", order.verb.noun(), order.app),
+        names => {
+            format!("dry run: would {} {} of {}; nothing was changed", order.verb.noun(), names.join(", "), order.app)
+        }
     };
     let result = json!({ "app": order.app, "dry_run": true, "changed": !entries.is_empty(), "changes": entries });
     Outcome::succeeded(message, result)
@@ -315,8 +317,12 @@ fn nothing_to_change(order: &Order<'_>, book: &Book, survey: &Survey) -> Outcome
     let message = match (order.verb, order.services) {
         (Verb::Stop, []) => format!("nothing to change: {app} is stopped already"),
         (Verb::Stop, _) => format!("nothing to change: these services of {app} are stopped already"),
-        (_, []) => format!("nothing to change: {app} runs already"),
-        (_, _) => format!("nothing to change: these services of {app} run already"),
+        (Verb::Restart, _) => format!(
+            "nothing to restart: each service of {app} has completed; `serverflow app restart {app} --service NAME` runs \
+             one again"
+        ),
+        (Verb::Start, []) => format!("nothing to change: {app} runs already"),
+        (Verb::Start, _) => format!("nothing to change: these services of {app} run already"),
     };
     Outcome::succeeded(message, shape(order, book, &survey.release, &survey.state, &survey.decision.changes))
 }

@@ -56,7 +56,7 @@ fn errors_name_the_place() {
         parameters of app.plan: spec.services.web.network_mode: "bridge" is none of host, none, service:NAME, container:NAME
         parameters of app.plan: spec.services.web.labels: the label "io.serverflow.fleet" is ServerFlow's own
         parameters of app.plan: spec.services: an app has at least one service
-        parameters of app.plan: spec.app: "No Name" is not a app name: use 1 to 48 lower-case letters, digits, hyphens and underscores, beginning and ending with a letter or digit
+        parameters of app.plan: spec.app: "No Name" is not an app name: use 1 to 48 lower-case letters, digits, hyphens and underscores, beginning and ending with a letter or digit
         parameters of app.logs: tail: 100000 lines: ask for 1 to 2000
         parameters of app.remove: .: missing field `app`
         this program has no action app.unknown version 1; see `serverflow action list` for those it has, or upgrade it"#]].assert_eq(&errors.join("\n"));

@@ -112,6 +112,14 @@ fn a_one_shot_service_runs_again_only_if_it_never_completed() {
     let mut world = deployed(spec("migrate:1"));
     let (_, stops) = calls(&mut world, &lifecycle("stop", &[]), 2);
     assert_eq!(stops, ["restart policy shop-web-1", "stop shop-web-1 (10000 ms)"]);
+    // What has completed does not make a stopped app one that runs.
+    let (outcome, touched) = calls(&mut world, &lifecycle("restart", &[]), 9);
+    assert_eq!((outcome.status, touched.len()), (Failed, 0));
+    assert!(
+        outcome.message.contains("shop is stopped; start it with `serverflow app start shop`"),
+        "{}",
+        outcome.message
+    );
     let (outcome, starts) = calls(&mut world, &lifecycle("start", &[]), 3);
     assert_eq!(starts, ["restart policy shop-web-1", "start shop-web-1"], "{}", outcome.message);
     let (outcome, named) = calls(&mut world, &lifecycle("restart", &["migrate"]), 4);
