@@ -328,7 +328,12 @@ impl<'a> Reading<'a> {
         }
         let message = format!("{whole} has no key {shown}");
         let all: Vec<&str> = known.iter().copied().chain(later.iter().map(|(key, _)| *key)).collect();
-        match self.nearest(field.key, &all) {
+        let meant = self.nearest(field.key, &all);
+        let refused = later.iter().find(|(key, _)| Some(*key) == meant);
+        match meant {
+            _ if let Some((key, hint)) = refused => {
+                self.refuse_with(field, message, format!("`{key}`, if that is meant, is not supported here: {hint}"));
+            }
             Some(meant) => self.refuse_with(field, message, format!("did you mean `{meant}`?")),
             None => self.refuse_with(field, message, format!("known here: {}", known.join(", "))),
         }

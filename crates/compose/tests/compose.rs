@@ -180,6 +180,7 @@ fn values_of_one_service() {
 /// Keys of a service that are refused, and what is said.
 const WRONG_VALUES: &[(&str, &str)] = &[
     ("comand: x", "compose.yaml:4:5: services.web.comand: a service has no key `comand` (did you mean `command`?)"),
+    ("biuld: .", "services.web.biuld: a service has no key `biuld` (`build`, if that is meant, is not supported here"),
     ("build: .", "services.web.build: the key `build` is not supported here"),
     ("env_file: .env", "services.web.env_file: `.env` is not there"),
     ("zzz: 1", "a service has no key `zzz` (known here: image, command,"),
