@@ -1,5 +1,5 @@
 //! `docs/DEPENDENCIES.md` against the packages: each dependency from outside has a row with its reason and the
-//! rooms that may use it, and each row has a user.
+//! rooms that use it, no more and no less, and each row has a user.
 //!
 //! A row reads `` | `name` | rooms | features | reason | ``, the rooms, named by their folders, separated by commas;
 //! `any` stands for all. The workspace's table of versions holds nothing that nobody uses.
@@ -42,6 +42,13 @@ pub(crate) fn check(packages: &[Package], files: &[TextFile]) -> Vec<Finding> {
                 name,
                 format!("is used by {room}, and its row in {DOCUMENT} is for {} alone.", allowed.join(", ")),
             ));
+        }
+    }
+    for (name, allowed) in &rows {
+        let Some(rooms) = users.get(name) else { continue };
+        for room in allowed.iter().filter(|room| **room != "any" && !rooms.contains(room)) {
+            findings
+                .push(finding(name, format!("is not used by {room}, which its row in {DOCUMENT} names. Strike it.")));
         }
     }
     for name in rows.keys().filter(|name| !users.contains_key(*name)) {
@@ -121,10 +128,12 @@ mod tests {
     #[test]
     fn unlisted_misused_and_unused_dependencies_are_found() {
         let found = check_with(DOC, &[("serverflow-web", "sqlx"), ("serverflow-web", "axum")]);
-        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found.len(), 5, "{found:?}");
         assert!(found[0].starts_with("axum") && found[0].contains("no row"));
         assert!(found[1].starts_with("sqlx") && found[1].contains("store, journal alone"));
-        assert!(found[2].starts_with("serde") && found[2].contains("no user"));
+        assert!(found[2].starts_with("sqlx") && found[2].contains("not used by store"));
+        assert!(found[3].starts_with("sqlx") && found[3].contains("not used by journal"));
+        assert!(found[4].starts_with("serde") && found[4].contains("no user"));
     }
 
     #[test]
