@@ -30,7 +30,11 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
         App::List { host, extent } => {
             let query: Vec<_> = part("host", host.as_ref()).into_iter().collect();
             let apps: Vec<AppSummary> = list::items(client, &["apps"], &query, extent.most()).await?;
-            output.result(&apps, |apps, paint| list_words(apps, clock::now(), paint))?;
+            let none = match host {
+                Some(host) => format!("no apps on {host}, or it is revoked"),
+                None => NO_APPS.to_owned(),
+            };
+            output.result(&apps, |apps, paint| list_words(apps, &none, clock::now(), paint))?;
             Ok(Ended::Well)
         }
         App::Show { app } => {
@@ -78,10 +82,9 @@ async fn lifecycle(
     }
     let mut request = request(action, hosts, parameters)?;
     request.dry_run = dry_run;
-    if !dry_run {
-        output.progress(format_args!("{doing} {app} (operation {})", request.operation_id));
-    }
     let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
+    let planning = if dry_run { "planning: " } else { "" };
+    output.progress(format_args!("{planning}{doing} {app} (operation {})", sent.operation_id));
     let ended = operation::finish(client, output, sent, Wait::unless(detach)).await?;
     operation::show(output, &ended, &[])
 }
@@ -94,8 +97,8 @@ async fn remove(
     detach: bool,
 ) -> Result<Ended, Failure> {
     let request = request("app.remove", hosts, json!({ "app": app }))?;
-    output.progress(format_args!("removing {app} (operation {})", request.operation_id));
     let sent = operation::send(client, output, &OperationRequest::Single(request)).await?;
+    output.progress(format_args!("removing {app} (operation {})", sent.operation_id));
     let ended = operation::finish(client, output, sent, Wait::unless(detach)).await?;
     operation::show(output, &ended, &[])
 }
@@ -184,7 +187,11 @@ fn logs_words(logs: &[LogDocument<'_>], terminal: bool, paint: Paint) -> String 
     text
 }
 
-fn list_words(apps: &[AppSummary], now: UnixMs, paint: Paint) -> String {
+/// When nothing is listed.
+const NO_APPS: &str =
+    "no apps, revoked hosts aside; deploy one with `serverflow app deploy -f compose.yaml --host NAME`";
+
+fn list_words(apps: &[AppSummary], none: &str, now: UnixMs, paint: Paint) -> String {
     let mut table = Table::new(["APP", "HOST", "STATE", "DEPLOYED", "HEALTH", "RELEASE"]);
     for app in apps {
         for instance in &app.instances {
@@ -200,7 +207,7 @@ fn list_words(apps: &[AppSummary], now: UnixMs, paint: Paint) -> String {
             ]);
         }
     }
-    table.render(paint, "no apps yet; deploy one with `serverflow app deploy -f compose.yaml --host NAME`")
+    table.render(paint, none)
 }
 
 fn state_cell(state: &str) -> Cell {
@@ -209,7 +216,7 @@ fn state_cell(state: &str) -> Cell {
 }
 
 fn show_words(app: &AppDetail, now: UnixMs, paint: Paint) -> String {
-    let mut text = list_words(std::slice::from_ref(&app.summary), now, paint);
+    let mut text = list_words(std::slice::from_ref(&app.summary), NO_APPS, now, paint);
     for (host, result) in &app.results {
         let Some(services) = result["services"].as_object().filter(|services| !services.is_empty()) else { continue };
         let mut table = Table::new(["SERVICE", "STATE", "CONTAINER", "IMAGE"]);

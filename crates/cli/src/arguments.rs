@@ -34,6 +34,9 @@ Example:
   serverflow host enroll web-1 --role app
   serverflow app deploy -f compose.yaml --host web-1";
 
+/// Heading of the flags of every command.
+const GLOBAL: &str = "Global options";
+
 /// Orders a fleet of servers: every order signed, every result signed.
 #[derive(Debug, Parser)]
 #[command(name = "serverflow", version, arg_required_else_help = true, after_help = EXIT_CODES, max_term_width = 120)]
@@ -48,19 +51,19 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Address of the control plane
-    #[arg(long, global = true, value_name = "URL", env = "SERVERFLOW_URL")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL", env = "SERVERFLOW_URL")]
     pub(crate) url: Option<String>,
     /// Trust this certificate, or this private authority, and no other (PEM); `login` remembers it
-    #[arg(long, global = true, value_name = "FILE", env = "SERVERFLOW_CA")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", env = "SERVERFLOW_CA")]
     pub(crate) ca: Option<PathBuf>,
     /// Print exactly one JSON document and nothing else
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// When to use colours; NO_COLOR is honoured
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
     pub(crate) color: Color,
     /// Show no progress, only the end
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 }
 
@@ -138,7 +141,7 @@ pub(crate) struct Login {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, error::ErrorKind};
+    use clap::error::ErrorKind;
 
     use super::*;
 
@@ -153,7 +156,7 @@ mod tests {
             assert!(help.contains("Example:\n  "), "{} has no example", command.get_name());
             command.get_subcommands().filter(|sub| sub.get_name() != "help").for_each(walk);
         }
-        let command = Arguments::command();
+        let command = manual::command::<Arguments>(manual::Section::User);
         command.clone().debug_assert();
         walk(&command);
     }

@@ -91,7 +91,8 @@ async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, 
     })?;
     output.result(&Exported { file, bytes }, |_, _| {
         format!(
-            "{} written ({bytes} bytes); verify it with `serverflow audit verify --export {}`\n",
+            "{} written ({bytes} bytes); verify it with `serverflow audit verify --root root.pub --export {}`, where \
+             root.pub is the file with the root's public key\n",
             file.display(),
             file.display()
         )
@@ -106,6 +107,10 @@ async fn verify(
     export: Option<&Path>,
 ) -> Result<Ended, Failure> {
     let root_key = root_key(root)?;
+    let keep = match export {
+        Some(_) => "Keep this export",
+        None => "Keep an export (`serverflow audit export FILE`)",
+    };
     let bytes = match export {
         Some(file) => files::read(file, limits::EXPORT_BYTES_MAX)?.to_vec(),
         None => {
@@ -126,7 +131,8 @@ async fn verify(
     output.result(&document, |_, paint| match &verified {
         Ok(verdict) => verdict_words(verdict, clock::now(), paint),
         Err(fault) => format!(
-            "{}: {fault}\nKeep this export and the root key's file: they are the evidence.\n",
+            "{}: {fault}\n{keep} and the root key's file: they are the evidence. If that file is another fleet's, \
+             verify with the right one.\n",
             paint.on(anstyle::AnsiColor::Red.on_default().bold(), "NOT VERIFIED")
         ),
     })?;

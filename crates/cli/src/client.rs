@@ -263,7 +263,13 @@ impl Client {
             let why = format!("cannot speak with the control plane at {}: {what}", self.address());
             return Failure::new(Kind::Unreachable, why).hint(hint);
         }
-        self.unreachable(&root_cause(error))
+        let cause = root_cause(error);
+        if self.base.scheme() == "http" && cause.contains(NO_HTTP) {
+            let why = format!("what answers at {} does not speak plain HTTP", self.address());
+            return Failure::new(Kind::Unreachable, why)
+                .hint("if it speaks TLS, begin the address with https://; else check the port");
+        }
+        self.unreachable(&cause)
     }
 
     /// The control plane did not answer.
@@ -273,6 +279,9 @@ impl Client {
         )
     }
 }
+
+/// What the HTTP library says, in small letters, of an answer that is no HTTP, such as a TLS listener's alert.
+const NO_HTTP: &str = "invalid http version";
 
 /// The innermost cause: what the outer ones say is known from where it happened.
 fn root_cause(error: &reqwest::Error) -> String {

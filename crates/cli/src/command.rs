@@ -173,7 +173,7 @@ fn report_words(command: &CommandDetail, paint: Paint) -> String {
     let rows = [
         ("  sequence", report.sequence.to_string()),
         ("  verified by", format!("identity key {}", clean_line(&report.verified_by))),
-        ("  says", clean_line(&report.status)),
+        ("  says", clean_line(&report.status).replace('_', " ")),
         ("  finished", report.finished_at.to_string()),
         ("  type", clean_line(&report.payload_type)),
     ];
@@ -243,7 +243,7 @@ mod tests {
             Signed report
               sequence     3
               verified by  identity key key-2
-              says         rolled_back
+              says         rolled back
               finished     2023-11-14T22:13:00.000Z
               type         application/vnd.serverflow.report.v1
               last log lines of web:

@@ -29,11 +29,8 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     let hosts = chosen(client, &deploy.hosts).await?;
     let details = hosts_of(client, &hosts).await?;
     if let Some(revoked) = details.iter().find(|host| host.summary.status == HostStatus::Revoked) {
-        return Err(Failure::invalid(format!(
-            "host {} is revoked and gets no orders; nothing was sent",
-            revoked.summary.name
-        ))
-        .hint("enrol the machine anew with `serverflow host enroll NAME`"));
+        let why = format!("host {} is revoked and gets no orders; nothing was sent", revoked.summary.name);
+        return Err(Failure::new(Kind::NotWell, why).hint("enrol the machine anew with `serverflow host enroll NAME`"));
     }
     let roots = roots::known(client, output).await?;
     let operation_id = clock::operation_id()?;
@@ -52,8 +49,12 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
         healthy_within_seconds: deploy.healthy_within,
         min_healthy_seconds: deploy.min_healthy,
     };
-    begin_words(output, &request, app, &details);
+    let queue_for = request.queue_for_seconds;
     let sent = operation::send(client, output, &OperationRequest::Deploy(request)).await?;
+    let verb = if deploy.dry_run { "planning" } else { "deploying" };
+    let names: Vec<&str> = details.iter().map(|host| host.summary.name.as_str()).collect();
+    output.progress(format_args!("{verb} {app} on {} (operation {operation_id})", names.join(", ")));
+    wait_words(output, queue_for, &details);
     let wait = match (deploy.detach, deploy.dry_run) {
         (true, _) => Wait::Detached,
         (false, true) => Wait::ToEnd,
@@ -63,13 +64,10 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     if deploy.dry_run { show_plan(output, &ended, &composed) } else { operation::show(output, &ended, &composed.notes) }
 }
 
-/// What begins, and which hosts it has to wait for.
-fn begin_words(output: &Output, request: &DeployRequest, app: &ids::AppName, hosts: &[HostDetail]) {
-    let verb = if request.dry_run { "planning" } else { "deploying" };
-    let names: Vec<&str> = hosts.iter().map(|host| host.summary.name.as_str()).collect();
-    output.progress(format_args!("{verb} {app} on {} (operation {})", names.join(", "), request.operation_id));
+/// Which hosts it has to wait for.
+fn wait_words(output: &Output, queue_for_seconds: Option<u64>, hosts: &[HostDetail]) {
     for host in hosts.iter().filter(|host| host.summary.status == HostStatus::Offline) {
-        let wait = request.queue_for_seconds.map_or(ids::DurationMs::from_mins(10), ids::DurationMs::from_secs);
+        let wait = queue_for_seconds.map_or(ids::DurationMs::from_mins(10), ids::DurationMs::from_secs);
         output.progress(format_args!("note: {} is offline; the order waits for it up to {wait}", host.summary.name));
     }
 }
@@ -157,6 +155,7 @@ fn plan_words(document: &PlanDocument<'_>, paint: Paint) -> String {
             }
         }
     }
+    text.push_str("dry run: nothing was changed\n");
     text
 }
 

@@ -13,6 +13,7 @@ use crate::{
     output::{Output, Paint, clean, clean_line},
     roots,
     session_file::{Place, variable},
+    spans::relative,
 };
 
 /// How a check ended.
@@ -95,12 +96,12 @@ async fn examine(output: &Output, place: Place<'_>) -> Vec<Finding> {
             }
         }
     }
-    let known = client.root().is_some() || variable("SERVERFLOW_ROOT").is_some();
+    let (check, known) = ("root-key", client.root().is_some() || variable("SERVERFLOW_ROOT").is_some());
     findings.push(match roots::known(&client, &output.without_progress()).await {
-        Err(failure) => Finding::failed("root key", &failure),
-        Ok(_) if known => Finding::ok("root key", "the fleet's root metadata begins with the root key known here"),
+        Err(failure) => Finding::failed(check, &failure),
+        Ok(_) if known => Finding::ok(check, "the fleet's root metadata begins with the root key known here"),
         Ok(_) => Finding::warn(
-            "root key",
+            check,
             "no root key is known here, so secrets are sealed on the control plane's word",
             "Sign in with `serverflow login --root FILE`, or name the file with SERVERFLOW_ROOT.",
         ),
@@ -109,8 +110,8 @@ async fn examine(output: &Output, place: Place<'_>) -> Vec<Finding> {
 }
 
 fn sign_in(user: &WhoAmI, now: UnixMs) -> Finding {
-    let left = user.expires_at.0.since(now);
-    let found = format!("signed in as {} ({}) for {left}", user.name, clean_line(&user.role));
+    let (left, end) = (user.expires_at.0.since(now), relative(now, user.expires_at.0));
+    let found = format!("signed in as {} ({}); that ends {end}", user.name, clean_line(&user.role));
     if left < limits::SESSION_WARN {
         return Finding::warn("sign-in", found, "Sign in again with `serverflow login` before it ends.");
     }
@@ -193,6 +194,13 @@ fn words(findings: &[Finding], paint: Paint) -> String {
             text.push_str(&format!("                 → {}\n", paint.on(Style::new(), clean(advice))));
         }
     }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let end = match (count(Verdict::Fail), count(Verdict::Warn)) {
+        (0, 0) => "Everything is right.".to_owned(),
+        (0, warnings) => format!("Nothing to mend; {warnings} to look at."),
+        (failures, warnings) => format!("{failures} to mend, {warnings} to look at."),
+    };
+    text.push_str(&format!("\n{end}\n"));
     text
 }
 

@@ -110,6 +110,12 @@ impl Failure {
         self
     }
 
+    /// Something more to do next.
+    pub(crate) fn and_hint(mut self, more: impl std::fmt::Display) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| more.to_string(), |hint| format!("{hint}; {more}")));
+        self
+    }
+
     pub(crate) fn fields(mut self, fields: Vec<FieldError>) -> Self {
         self.fields = fields;
         self
@@ -133,7 +139,8 @@ impl Failure {
         let kind = kind_of_status(status);
         let mut failure = Self::new(kind, problem.detail.clone());
         failure.fields.clone_from(&problem.errors);
-        if status == 401 {
+        // What its words advise already is not said twice.
+        if status == 401 && !problem.detail.contains("serverflow login") {
             failure.hint = Some(SIGN_IN_HINT.to_owned());
         }
         failure.problem = Some(Box::new(problem));
@@ -162,7 +169,9 @@ impl Failure {
             let _ = writeln!(text, "… and {} more", self.places_omitted);
         }
         let _ = writeln!(text, "error: {}", clean(&self.detail));
-        for field in &self.fields {
+        // A single field is often all that the detail is about.
+        let is_said = |field: &FieldError| self.fields.len() == 1 && self.detail.contains(&field.message);
+        for field in self.fields.iter().filter(|field| !is_said(field)) {
             let _ = writeln!(text, "  {}: {}", clean(&field.field), clean(&field.message));
         }
         if let Some(hint) = &self.hint {
@@ -271,6 +280,9 @@ mod tests {
             problems: Vec::new(),
             problems_omitted: 0,
         };
+        let unknown = Problem { detail: "sign in with `serverflow login`".to_owned(), ..problem.clone() };
+        assert_eq!(Failure::refused(401, unknown).hint, None);
+        assert!(Failure::refused(401, problem.clone()).hint.is_some());
         let failure = Failure::refused(422, problem);
         let expected = expect_test::expect![[r"
             error: the parameters of host.facts are not valid
@@ -280,6 +292,16 @@ mod tests {
         let json = serde_json::to_value(failure.document()).unwrap();
         assert_eq!((&json["type"], &json["exit_code"]), (&"urn:serverflow:invalid".into(), &2.into()));
         assert_eq!(json["errors"][0]["field"], "parameters.x");
+    }
+
+    #[test]
+    fn a_field_that_the_detail_is_about_is_said_once() {
+        let field = |name: &str| FieldError { field: name.to_owned(), message: "too long".to_owned() };
+        let one = Failure::invalid("name: too long").fields(vec![field("name")]);
+        assert_eq!(one.lines(), "error: name: too long\n");
+        let two = Failure::invalid("name: too long").fields(vec![field("name"), field("role")]);
+        assert_eq!(two.lines(), "error: name: too long\n  name: too long\n  role: too long\n");
+        assert_eq!(one.and_hint("a").and_hint("b").words().1, Some("a; b"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
     events::Events,
     exit::{Failure, Kind},
     limits,
+    operation::status_words,
     output::{Output, clean, clean_line, status_style},
 };
 
@@ -246,7 +247,7 @@ impl Follower<'_> {
         let Standing { host, action, status, message, result, .. } = standing;
         let is_plan = action.starts_with("app.plan@");
         let name = action.split('@').next().unwrap_or(action);
-        let word = self.output.progress_paint().on(status_style(*status), status.as_str());
+        let word = self.output.progress_paint().on(status_style(*status), status_words(*status));
         match status {
             CommandStatus::Delivered | CommandStatus::Accepted => None,
             CommandStatus::Queued | CommandStatus::Running => Some(format!("{host}: {name}: {word}")),

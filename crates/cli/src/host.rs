@@ -39,7 +39,8 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
             ];
             let query: Vec<_> = query.into_iter().flatten().collect();
             let hosts: Vec<HostSummary> = list::items(client, &["hosts"], &query, choice.extent.most()).await?;
-            output.result(&hosts, |hosts, paint| list_words(hosts, clock::now(), paint))?;
+            let is_filtered = !query.is_empty();
+            output.result(&hosts, |hosts, paint| list_words(hosts, is_filtered, clock::now(), paint))?;
             Ok(Ended::Well)
         }
         Host::Show { name } => {
@@ -151,6 +152,10 @@ fn enroll_words(enrolling: &Enrolling<'_>, now: UnixMs, paint: Paint) -> String 
 
 async fn upgrade(output: &Output, client: &Client, name: &HostName, source: &AgentSource) -> Result<Ended, Failure> {
     let host: HostDetail = client.get(&["hosts", name.as_str()]).await?;
+    if host.summary.status == HostStatus::Revoked {
+        return Err(Failure::new(Kind::NotWell, format!("host {name} is revoked; its agent is of no use any more"))
+            .hint("enrol the machine anew with `serverflow host enroll NAME`"));
+    }
     let (url, programs) = served(client, source).await?;
     let purpose = "Upgrade the agent of the ServerFlow host";
     let join = Join { purpose, name, url: &url, ca: client.trusted(), programs: &programs, token: None };
@@ -182,7 +187,10 @@ async fn revoke(output: &Output, client: &Client, name: &HostName, yes: bool) ->
     }
     client.delete(&["hosts", name.as_str()]).await?;
     output.result(&Revoked { name, status: HostStatus::Revoked }, |_, _| {
-        format!("{name} is revoked: its agent gets no orders any more. To use the machine again, enrol it anew\n")
+        format!(
+            "{name} is revoked: its agent gets no orders any more. Its containers run on there, until somebody on that \
+             machine stops them. To use the machine again, enrol it anew\n"
+        )
     })?;
     Ok(Ended::Well)
 }
@@ -226,7 +234,7 @@ fn seen_words(host: &HostSummary, now: UnixMs) -> String {
     }
 }
 
-fn list_words(hosts: &[HostSummary], now: UnixMs, paint: Paint) -> String {
+fn list_words(hosts: &[HostSummary], is_filtered: bool, now: UnixMs, paint: Paint) -> String {
     let mut table = Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN"]);
     for host in hosts {
         table.row([
@@ -238,7 +246,8 @@ fn list_words(hosts: &[HostSummary], now: UnixMs, paint: Paint) -> String {
             seen_words(host, now).into(),
         ]);
     }
-    table.render(paint, "no hosts yet; enrol one with `serverflow host enroll NAME`")
+    let none = if is_filtered { "no such hosts" } else { "no hosts yet; enrol one with `serverflow host enroll NAME`" };
+    table.render(paint, none)
 }
 
 fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
@@ -294,8 +303,9 @@ mod tests {
             a-much-longer-name  offline    app, dns  -       0.1.0  3 h ago
             new                 offline    app, dns  -       0.1.0  never
         "#]];
-        expected.assert_eq(&list_words(&hosts, NOW, Paint(false)));
-        assert!(list_words(&[], NOW, Paint(false)).starts_with("no hosts yet"));
+        expected.assert_eq(&list_words(&hosts, false, NOW, Paint(false)));
+        assert!(list_words(&[], false, NOW, Paint(false)).starts_with("no hosts yet"));
+        assert_eq!(list_words(&[], true, NOW, Paint(false)), "no such hosts\n");
     }
 
     #[test]

@@ -57,13 +57,19 @@ pub(crate) const HOSTS_AT_ONCE: usize = 8;
 /// Most hosts for which each plan is printed while a deploy goes on.
 pub(crate) const PLANS_SHOWN_HOSTS_MAX: usize = 10;
 
+/// Seconds a join token lives at least.
+pub(crate) const TOKEN_SECONDS_MIN: u64 = 10;
 /// Seconds a join token may live at most: 7 days.
 pub(crate) const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+/// Seconds an API token lives at least.
+pub(crate) const API_TOKEN_SECONDS_MIN: u64 = 60;
 /// Seconds an API token may live at most: 366 days.
 pub(crate) const API_TOKEN_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 /// Seconds an order may wait for its host at most: 30 days.
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Seconds back that followed logs may begin at most: 7 days.
 pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+/// How long Ctrl-C waits to learn how what was followed stands.
+pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
 /// Seconds that reading logs waits for a host that is away.
 pub(crate) const LOGS_QUEUE_SECONDS: u64 = 30;

@@ -9,7 +9,7 @@ use api::{CommandStatus, Event, OperationRequest, OperationResponse, OperationSt
 use ids::{AppName, CommandId, HostName, ServiceName, Sha256};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256 as Hasher};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     app,
@@ -50,6 +50,11 @@ pub(crate) async fn run(output: &Output, client: &Client, wanted: Wanted) -> Res
         ended = reader.until_over(client, &sent) => reader.end(&ended?),
         _ = tokio::signal::ctrl_c() => {
             output.progress("not watching any more; the host stops by itself");
+            if output.is_json() {
+                let id = sent.operation_id.to_string();
+                let now = timeout(limits::LAST_LOOK, client.get(&["operations", &id])).await;
+                print_end(&now.ok().and_then(Result::ok).unwrap_or(sent))?;
+            }
             Ok(Ended::Well)
         }
     }
@@ -217,11 +222,16 @@ impl<'a> Reader<'a> {
             }
         }
         if self.output.is_json() {
-            let document = json!({ "end": operation::OperationDocument::new(ended, &[]) });
-            to_stdout((document.to_string() + "\n").as_bytes())?;
+            print_end(ended)?;
         }
         Ok(Ended::well_if(well))
     }
+}
+
+/// The last document.
+fn print_end(operation: &OperationResponse) -> Result<(), Failure> {
+    let document = json!({ "end": operation::OperationDocument::new(operation, &[]) });
+    to_stdout((document.to_string() + "\n").as_bytes())
 }
 
 impl Received {

@@ -46,7 +46,6 @@ mod user;
 
 use std::{env, ffi::OsString, process::ExitCode};
 
-use clap::Parser as _;
 use serde::Serialize;
 
 use crate::{
@@ -59,7 +58,7 @@ use crate::{
 
 fn main() -> ExitCode {
     let given: Vec<OsString> = env::args_os().collect();
-    let arguments = match Arguments::try_parse_from(&given) {
+    let arguments = match manual::parse::<Arguments>(manual::Section::User, given.clone()) {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error, &given),
     };
@@ -100,7 +99,7 @@ fn usage(error: &clap::Error, given: &[OsString]) -> ExitCode {
 async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
     let place = Place { url: arguments.global.url.as_deref(), ca: arguments.global.ca.as_deref() };
     match arguments.noun {
-        Noun::Login(login) => sign_in::login(output, place.ca, login).await,
+        Noun::Login(login) => sign_in::login(output, place, login).await,
         Noun::Logout => sign_in::logout(output, place.ca).await,
         Noun::Whoami => sign_in::whoami(output, &Client::signed_in(place)?).await,
         Noun::Host(verb) => host::run(output, &Client::signed_in(place)?, verb).await,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     client::Client,
-    exit::{Ended, Failure},
+    exit::{Ended, Failure, Kind},
     follow,
     output::{Output, Paint, clean, clean_line, status_style},
 };
@@ -50,13 +50,28 @@ pub(crate) async fn send(
         .post_repeatedly(&["operations"], request, |_| {
             output.progress("the control plane does not answer; sending the same request again");
         })
-        .await?;
+        .await
+        .map_err(|failure| match failure.kind {
+            Kind::Unreachable => failure.and_hint(format!(
+                "if the order arrived nevertheless, `serverflow command list --operation {}` shows it",
+                id_of(request)
+            )),
+            _ => failure,
+        })?;
     if let Some(selector) = &sent.selector {
         let hosts: BTreeSet<&str> = sent.commands.iter().map(|command| command.host.as_str()).collect();
         let hosts: Vec<&str> = hosts.into_iter().collect();
         output.progress(format_args!("{} selects {}", clean_line(selector), hosts.join(", ")));
     }
     Ok(sent)
+}
+
+const fn id_of(request: &OperationRequest) -> OperationId {
+    match request {
+        OperationRequest::Single(request) => request.operation_id,
+        OperationRequest::Deploy(request) => request.operation_id,
+        OperationRequest::DeployBundle(request) => request.operation_id,
+    }
 }
 
 /// Whether to wait for an operation's end.

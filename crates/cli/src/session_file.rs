@@ -166,6 +166,10 @@ pub(crate) fn target(place: Place<'_>) -> Result<Target, Failure> {
     let not_signed_in = |detail: String| Failure::new(Kind::NotAllowed, detail).hint(SIGN_IN_HINT);
     let Some(session) = SessionFile::load(&path()?)? else {
         return Err(match url {
+            None if token.is_some() => {
+                Failure::invalid("SERVERFLOW_TOKEN is set, and where the control plane is is not known")
+                    .hint("set SERVERFLOW_URL to its address, or give --url")
+            }
             None => not_signed_in("no control plane is known and nobody is signed in".to_owned()),
             Some(url) => not_signed_in(format!("nobody is signed in at {url}")),
         });

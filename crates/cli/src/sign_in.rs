@@ -14,7 +14,7 @@ use crate::{
     exit::{Ended, Failure, Kind},
     output::{Output, clean_line},
     password, prompt, roots, session_file,
-    session_file::SessionFile,
+    session_file::{Place, SessionFile},
     spans::relative,
     table::fields,
     trust::Trust,
@@ -35,9 +35,18 @@ struct SignedOut<'a> {
     signed_out: bool,
 }
 
-pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> Result<Ended, Failure> {
+pub(crate) async fn login(output: &Output, place: Place<'_>, login: Login) -> Result<Ended, Failure> {
     let url = session_file::address(&login.address)?;
+    // From the environment it stands for the other commands, which is said below.
+    if let Some(other) = place.url.filter(|other| session_file::variable("SERVERFLOW_URL").as_deref() != Some(*other))
+        && session_file::address(other)? != url
+    {
+        return Err(Failure::invalid(format!("two addresses are given: {} and --url {other}", login.address))
+            .hint("`login` takes the address as its argument; leave --url out"));
+    }
     let path = session_file::path()?;
+    // Before the password is asked for and sent.
+    let named = given(login.root.as_deref()).map(roots::read_key).transpose()?;
     let name = match login.user {
         Some(name) => name,
         None => prompt::line("Account name: ", "say who signs in with --user NAME")?
@@ -48,25 +57,26 @@ pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> R
         Some(file) => password::of_file(file)?,
         None => prompt::password(&format!("Password of {name}: "))?,
     };
-    let trust = place_ca(ca).map(Trust::read).transpose()?;
+    let trust = given(place.ca).map(Trust::read).transpose()?;
     let client = Client::new(url, None, trust)?;
     let mut request = SignInRequest { name: name.clone(), password: password.as_str().to_owned() };
     let answer: Result<SignInResponse, Failure> = client.post(&["session"], &request).await;
     request.password.zeroize();
-    let answer = answer.map_err(|failure| match failure.kind {
+    let mut answer = answer.map_err(|failure| match failure.kind {
         Kind::NotAllowed => failure.hint("check the name and the password"),
         _ => failure,
     })?;
-    let root = root_key(output, &client.with_token(&answer.token)?, login.root.as_deref(), &path).await?;
-    let session = SessionFile {
-        url: client.address().to_owned(),
-        user: answer.user.name.clone(),
-        token: answer.token,
-        expires_at: answer.expires_at,
-        ca: client.trusted().map(str::to_owned),
-        root: Some(root.to_string()),
-    };
-    session.save(&path)?;
+    let signed_in = client.with_token(&answer.token)?;
+    let kept = keep(output, &signed_in, &answer, named, &path).await;
+    answer.token.zeroize();
+    if let Err(failure) = kept {
+        // Nobody would use that session.
+        if signed_in.delete(&["session"]).await.is_err() {
+            let until = answer.expires_at;
+            output.progress(format_args!("note: the session that was begun could not be ended; it ends {until}"));
+        }
+        return Err(failure);
+    }
     for name in ["SERVERFLOW_TOKEN", "SERVERFLOW_URL"] {
         if session_file::variable(name).is_some() {
             output.progress(format_args!("note: {name} is set and wins over this sign-in"));
@@ -84,12 +94,32 @@ pub(crate) async fn login(output: &Output, ca: Option<&Path>, login: Login) -> R
     Ok(Ended::Well)
 }
 
+/// Verifies the fleet's root key and keeps the session.
+async fn keep(
+    output: &Output,
+    client: &Client,
+    answer: &SignInResponse,
+    named: Option<PublicKeyBytes>,
+    path: &Path,
+) -> Result<(), Failure> {
+    let root = root_key(output, client, named, path).await?;
+    let session = SessionFile {
+        url: client.address().to_owned(),
+        user: answer.user.name.clone(),
+        token: answer.token.clone(),
+        expires_at: answer.expires_at,
+        ca: client.trusted().map(str::to_owned),
+        root: Some(root.to_string()),
+    };
+    session.save(path)
+}
+
 /// The fleet's root key, against which its chain of root metadata verified: the one that is named, else
 /// the one that was kept with this address, else the one that the control plane shows now.
 async fn root_key(
     output: &Output,
     client: &Client,
-    named: Option<&Path>,
+    named: Option<PublicKeyBytes>,
     path: &Path,
 ) -> Result<PublicKeyBytes, Failure> {
     let kept = match SessionFile::load(path) {
@@ -99,7 +129,7 @@ async fn root_key(
     };
     let chain = roots::fetch(client).await?;
     let key = match (named, kept) {
-        (Some(file), _) => roots::read_key(file)?,
+        (Some(key), _) => key,
         (None, Some(key)) => key,
         (None, None) => {
             let key = roots::first_key(&chain)?;
@@ -115,8 +145,8 @@ async fn root_key(
 }
 
 /// An empty variable is none.
-fn place_ca(ca: Option<&Path>) -> Option<&Path> {
-    ca.filter(|path| !path.as_os_str().is_empty())
+fn given(path: Option<&Path>) -> Option<&Path> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
 pub(crate) async fn logout(output: &Output, ca: Option<&Path>) -> Result<Ended, Failure> {
@@ -128,7 +158,7 @@ pub(crate) async fn logout(output: &Output, ca: Option<&Path>) -> Result<Ended, 
             None => failure,
         });
     };
-    let trust = match (place_ca(ca), &session.ca) {
+    let trust = match (given(ca), &session.ca) {
         (Some(path), _) => Some(Trust::read(path)?),
         (None, Some(pem)) => Some(Trust::parse(pem, "the kept session")?),
         (None, None) => None,

@@ -29,7 +29,15 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
 
 /// [`seconds`] up to a bound.
 fn bounded(text: &str, max: u64) -> Result<u64, String> {
+    between(text, 1, max)
+}
+
+/// [`seconds`] within bounds.
+fn between(text: &str, min: u64, max: u64) -> Result<u64, String> {
     let span = seconds(text)?;
+    if span < min {
+        return Err(format!("at least {} are needed", DurationMs::from_secs(min)));
+    }
     if span > max {
         return Err(format!("at most {} are possible", DurationMs::from_secs(max)));
     }
@@ -38,12 +46,12 @@ fn bounded(text: &str, max: u64) -> Result<u64, String> {
 
 /// How long a join token lives.
 pub(crate) fn token_seconds(text: &str) -> Result<u64, String> {
-    bounded(text, crate::limits::TOKEN_SECONDS_MAX)
+    between(text, crate::limits::TOKEN_SECONDS_MIN, crate::limits::TOKEN_SECONDS_MAX)
 }
 
 /// How long an API token is taken.
 pub(crate) fn api_token_seconds(text: &str) -> Result<u64, String> {
-    bounded(text, crate::limits::API_TOKEN_SECONDS_MAX)
+    between(text, crate::limits::API_TOKEN_SECONDS_MIN, crate::limits::API_TOKEN_SECONDS_MAX)
 }
 
 /// How long an order may wait for its host.
@@ -104,6 +112,9 @@ mod tests {
         assert_eq!(healthy_within_seconds("20m1s"), Err("at most 20 min are possible".to_owned()));
         assert_eq!(min_healthy_seconds("11m"), Err("at most 10 min are possible".to_owned()));
         assert_eq!(token_seconds("8d"), Err("at most 7 days are possible".to_owned()));
+        assert_eq!((token_seconds("10s"), api_token_seconds("1m")), (Ok(10), Ok(60)));
+        assert_eq!(token_seconds("9s"), Err("at least 10 s are needed".to_owned()));
+        assert_eq!(api_token_seconds("59s"), Err("at least 60 s are needed".to_owned()));
     }
 
     #[test]

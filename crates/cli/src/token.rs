@@ -27,7 +27,8 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Token) -> Result
         Token::Create { name, role, ttl } => {
             let request = TokenRequest { name, role, ttl_seconds: ttl };
             let token: TokenResponse = client.post(&["tokens"], &request).await?;
-            output.result(&token, |token, paint| create_words(token, clock::now(), paint))?;
+            let url = client.address();
+            output.result(&token, |token, paint| create_words(token, url, clock::now(), paint))?;
         }
         Token::List { user } => {
             let tokens: Vec<TokenSummary> = client.get_with(&["tokens"], &whose(user)).await?;
@@ -41,10 +42,11 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Token) -> Result
     Ok(Ended::Well)
 }
 
-fn create_words(token: &TokenResponse, now: UnixMs, paint: Paint) -> String {
+fn create_words(token: &TokenResponse, url: &str, now: UnixMs, paint: Paint) -> String {
     format!(
         "API token {id} of {user} ({role}), shown once. It ends {until}:\n\n  {token}\n\n\
-         Programs give it in SERVERFLOW_TOKEN, or as `Authorization: Bearer TOKEN`.\n",
+         `serverflow` takes it from SERVERFLOW_TOKEN, with SERVERFLOW_URL={url}; other programs send\n\
+         `Authorization: Bearer TOKEN`.\n",
         id = token.summary.id,
         user = token.summary.user,
         role = clean_line(&token.summary.role),
@@ -97,6 +99,6 @@ mod tests {
         "]];
         expected.assert_eq(&list_words(&tokens, NOW, Paint(false)));
         let made = TokenResponse { token: "sft_secret".to_owned(), summary: tokens[0].clone() };
-        assert!(create_words(&made, NOW, Paint(false)).contains("\n  sft_secret\n"));
+        assert!(create_words(&made, "https://x", NOW, Paint(false)).contains("\n  sft_secret\n"));
     }
 }

@@ -71,7 +71,7 @@ fn pem_of(der: &[u8]) -> String {
 pub(crate) fn words(error: &reqwest::Error, is_given: bool) -> Option<(String, String)> {
     let error = tls_error(error)?;
     let (what, hint) = match error {
-        Error::InvalidCertificate(certificate) => certificate_words(certificate, is_given)?,
+        Error::InvalidCertificate(certificate) => certificate_words(certificate, is_given),
         Error::InvalidMessage(_) => (
             "it does not speak TLS".to_owned(),
             "check the port, and whether the address should begin with http:// (this machine only)",
@@ -81,9 +81,9 @@ pub(crate) fn words(error: &reqwest::Error, is_given: bool) -> Option<(String, S
     Some((what, hint.to_owned()))
 }
 
-fn certificate_words(error: &CertificateError, is_given: bool) -> Option<(String, &'static str)> {
+fn certificate_words(error: &CertificateError, is_given: bool) -> (String, &'static str) {
     use CertificateError as E;
-    Some(match error {
+    match error {
         E::Expired | E::ExpiredContext { .. } => (
             "its certificate has expired".to_owned(),
             "renew it there (a self-signed one: `serverflow-control-plane certificate`), and check this machine's clock",
@@ -95,16 +95,16 @@ fn certificate_words(error: &CertificateError, is_given: bool) -> Option<(String
             "its certificate is for another name".to_owned(),
             "use a name or address that is in the certificate, or make one for this address (`serverflow-control-plane certificate --name …`)",
         ),
-        E::UnknownIssuer | E::BadSignature if is_given => (
+        // Whatever else it is: nothing that is trusted here stands behind it.
+        _ if is_given => (
             "its certificate is not from the authority in the --ca file".to_owned(),
             "ask whoever runs the control plane for its present certificate; if nobody changed it, somebody may stand between",
         ),
-        E::UnknownIssuer => (
+        _ => (
             "its certificate is from an authority that this machine does not know".to_owned(),
             "if it is self-signed or from an authority of your own, get that certificate by a way you trust and give it with --ca FILE",
         ),
-        _ => return None,
-    })
+    }
 }
 
 /// The TLS library's own error below the others.
@@ -130,5 +130,16 @@ mod tests {
         assert!(refused("").contains("ca.pem holds no certificate"));
         assert!(refused("-----BEGIN CERTIFICATE-----\nAAA").contains("holds no certificate"));
         assert!(refused("-----BEGIN PRIVATE KEY-----\nAAA").contains("holds a private key"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_wrong_in_whatever_way_is_said_in_words_with_what_to_do() {
+        for error in [CertificateError::UnknownIssuer, CertificateError::BadEncoding, CertificateError::BadSignature] {
+            let (what, hint) = certificate_words(&error, false);
+            assert!(what.contains("an authority that this machine does not know"), "{what}");
+            assert!(hint.contains("--ca FILE"), "{hint}");
+            assert!(certificate_words(&error, true).0.contains("the --ca file"));
+        }
+        assert!(certificate_words(&CertificateError::Expired, true).0.contains("expired"));
     }
 }

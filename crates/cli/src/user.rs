@@ -28,7 +28,9 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: User) -> Result<
         User::Create { name, role, password } => create(output, client, name, role, &password).await?,
         User::Role { name, role } => {
             let request = UserRoleRequest { role };
-            show(output, &client.put(&["users", name.as_str(), "role"], &request).await?)?;
+            let user: UserSummary = client.put(&["users", name.as_str(), "role"], &request).await?;
+            let role = clean_line(&user.role);
+            changed(output, &user, &format!("has the role {role} from the next request on"))?;
         }
         User::Password { name, password, old_password_file } => {
             let me: WhoAmI = client.get(&["session"]).await?;
@@ -37,8 +39,14 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: User) -> Result<
                 None => change_own(output, client, &me.name, &password, old_password_file.as_deref()).await?,
             }
         }
-        User::Disable { name } => show(output, &client.post(&["users", name.as_str(), "disable"], &()).await?)?,
-        User::Enable { name } => show(output, &client.post(&["users", name.as_str(), "enable"], &()).await?)?,
+        User::Disable { name } => {
+            let user = client.post(&["users", name.as_str(), "disable"], &()).await?;
+            changed(output, &user, "is disabled: its sessions have ended, its API tokens are refused")?;
+        }
+        User::Enable { name } => {
+            let user = client.post(&["users", name.as_str(), "enable"], &()).await?;
+            changed(output, &user, "is enabled and may sign in")?;
+        }
         User::Delete { name, yes } => delete(output, client, &name, yes).await?,
     }
     Ok(Ended::Well)
@@ -163,6 +171,10 @@ fn list_words(users: &[UserSummary], now: UnixMs, paint: Paint) -> String {
         ]);
     }
     table.render(paint, "no accounts")
+}
+
+fn changed(output: &Output, user: &UserSummary, done: &str) -> Result<(), Failure> {
+    output.result(user, |user, _| format!("{} {done}\n", user.name))
 }
 
 fn show(output: &Output, user: &UserSummary) -> Result<(), Failure> {

@@ -3,12 +3,13 @@
 //! can name a flag that is not there. The three programs share it, and each offers it as `generate`.
 
 use std::{
+    ffi::OsString,
     fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Command, Subcommand, ValueEnum};
+use clap::{Args, Command, CommandFactory, FromArgMatches, Subcommand, ValueEnum};
 use clap_complete::aot;
 use clap_mangen::Man;
 
@@ -19,12 +20,8 @@ const MANUAL: &str = "ServerFlow";
 #[derive(Clone, Debug, Subcommand)]
 pub enum Generate {
     /// Write completions for shells: what the Tab key offers
-    #[command(
-        after_help = "Example:\n  serverflow generate completions --shell bash >/etc/bash_completion.d/serverflow"
-    )]
     Completions(Completions),
     /// Write the man pages, one for each command
-    #[command(after_help = "Example:\n  serverflow generate man --out /usr/local/share/man/man1")]
     Man {
         /// Directory to write to; made if it is not there
         #[arg(long, value_name = "DIR")]
@@ -101,6 +98,33 @@ impl std::error::Error for GenerateError {
     }
 }
 
+/// A program's definition, with examples of its own at `generate`.
+#[must_use]
+pub fn command<P: CommandFactory>(section: Section) -> Command {
+    let program = P::command();
+    let name = program.get_name().to_owned();
+    let completions = format!("Example:\n  {name} generate completions --shell bash >/etc/bash_completion.d/{name}");
+    let man = format!("Example:\n  {name} generate man --out /usr/local/share/man/man{section}");
+    program.mut_subcommand("generate", |generate| {
+        generate
+            .mut_subcommand("completions", |verb| verb.after_help(completions))
+            .mut_subcommand("man", |verb| verb.after_help(man))
+    })
+}
+
+/// Reads a program's arguments by [`command`].
+///
+/// # Errors
+/// What is wrong with them; also help and version, where they are asked for.
+pub fn parse<P: CommandFactory + FromArgMatches>(
+    section: Section,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<P, clap::Error> {
+    let mut command = command::<P>(section);
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
 /// Writes what is asked for, and names the files that were written (none for standard output).
 ///
 /// # Errors
@@ -174,6 +198,32 @@ mod tests {
 
     fn names(paths: &[PathBuf]) -> Vec<&str> {
         paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect()
+    }
+
+    #[derive(Debug, clap::Parser)]
+    #[command(name = "prog-agent")]
+    struct Arguments {
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Verb {
+        #[command(subcommand)]
+        Generate(Generate),
+    }
+
+    #[test]
+    fn the_examples_are_of_the_program_itself() {
+        let help = |verb: &str| {
+            let line = ["prog-agent", "generate", verb, "--help"].map(OsString::from);
+            parse::<Arguments>(Section::System, line).expect_err("help").to_string()
+        };
+        assert!(help("man").contains("prog-agent generate man --out /usr/local/share/man/man8"), "{}", help("man"));
+        assert!(help("completions").contains("/etc/bash_completion.d/prog-agent"));
+        let line = ["prog-agent", "generate", "man", "--out", "d"].map(OsString::from);
+        let Verb::Generate(what) = parse::<Arguments>(Section::System, line).expect("understood").verb;
+        assert!(matches!(what, Generate::Man { .. }));
     }
 
     #[test]

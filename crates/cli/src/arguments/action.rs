@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ids::ActionName;
 
-use super::Hosts;
+use super::{Hosts, choice::action_name};
 use crate::spans;
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +17,7 @@ pub(crate) enum Action {
     #[command(after_help = "Example:\n  serverflow action show app.logs")]
     Show {
         /// Name of the action, such as host.facts
+        #[arg(value_parser = action_name)]
         name: ActionName,
     },
     /// Run one action on one or more hosts
@@ -28,6 +29,7 @@ pub(crate) enum Action {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Name of the action, such as host.facts
+    #[arg(value_parser = action_name)]
     pub(crate) name: ActionName,
     #[command(flatten)]
     pub(crate) hosts: Hosts,

@@ -83,7 +83,7 @@ pub(crate) struct Logs {
     /// Lines per service, counted from the end, up to 2000
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) tail: Option<u32>,
-    /// Of those, only what was written in the last so long, up to 7d
+    /// With --follow: of those, only what was written in the last so long, up to 7d
     #[arg(long, value_name = "SPAN", value_parser = spans::since_seconds, requires = "follow")]
     pub(crate) since: Option<u64>,
     #[command(flatten)]

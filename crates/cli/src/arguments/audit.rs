@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use envelope::audit::AuditKind;
 
 use super::{Extent, Period};
 
@@ -31,14 +32,18 @@ pub(crate) enum Audit {
     },
 }
 
+fn kinds() -> impl Iterator<Item = &'static str> {
+    AuditKind::ALL.iter().map(|kind| kind.as_str())
+}
+
 /// Which entries to list.
 #[derive(Debug, Args)]
 pub(crate) struct Entries {
     /// First entry to show, counted from 0; the latest ones when absent
     #[arg(long, value_name = "INDEX", conflicts_with_all = ["kind", "actor", "since", "until"])]
     pub(crate) first: Option<u64>,
-    /// Only of this kind, such as sign-in
-    #[arg(long, value_name = "KIND")]
+    /// Only of this kind
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(kinds()))]
     pub(crate) kind: Option<String>,
     /// Only of this actor: an account's name, host:NAME, or control-plane
     #[arg(long, value_name = "ACTOR")]

@@ -2,7 +2,7 @@
 
 use api::Timestamp;
 use clap::Args;
-use ids::{HostName, LabelKey, LabelValue};
+use ids::{ActionName, HostName, LabelKey, LabelValue};
 use serde_json::json;
 
 use crate::{clock, spans};
@@ -75,6 +75,14 @@ fn time(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "expected a time such as 2026-01-31T08:00:00Z, or a span ago such as 2h".to_owned())
 }
 
+/// An action's name; orders name the version that the host has by themselves.
+pub(crate) fn action_name(text: &str) -> Result<ActionName, String> {
+    match text.split_once('@') {
+        Some((name, _)) => Err(format!("an action is named without its version: {name}")),
+        None => text.parse().map_err(|error: ids::NameError| error.to_string()),
+    }
+}
+
 /// `key=value`, or `key-` to take a label away.
 pub(crate) fn label_change(text: &str) -> Result<(LabelKey, Option<LabelValue>), String> {
     let parts = match (text.split_once('='), text.strip_suffix('-')) {
@@ -96,6 +104,13 @@ mod tests {
         let hours = time("2h").unwrap().0;
         assert!((7_199_000..7_300_000).contains(&clock::now().since(hours).0), "{hours:?}");
         assert!(time("yesterday").is_err());
+    }
+
+    #[test]
+    fn actions_are_named_without_a_version() {
+        assert!(action_name("app.deploy").is_ok());
+        assert_eq!(action_name("app.deploy@2"), Err("an action is named without its version: app.deploy".to_owned()));
+        assert!(action_name("deploy").is_err());
     }
 
     #[test]

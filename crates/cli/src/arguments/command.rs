@@ -7,7 +7,7 @@ use clap::{
 };
 use ids::{ActionName, AppName, CommandId, HostName, OperationId, UserName};
 
-use super::{Extent, Period};
+use super::{Extent, Period, choice::action_name};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -46,8 +46,8 @@ pub(crate) struct Commands {
     /// Only about this app
     #[arg(long, value_name = "APP")]
     pub(crate) app: Option<AppName>,
-    /// Only of this action
-    #[arg(long, value_name = "ACTION")]
+    /// Only of this action, such as app.deploy
+    #[arg(long, value_name = "ACTION", value_parser = action_name)]
     pub(crate) action: Option<ActionName>,
     /// Only of this operation
     #[arg(long, value_name = "ID")]

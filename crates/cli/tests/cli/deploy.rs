@@ -205,6 +205,7 @@ fn a_dry_run_prints_the_plan() {
         a: would create 1 service of shop
           + web  create
           stop-first: it publishes a port
+        dry run: nothing was changed
     "#]];
     expected.assert_eq(&ran.stdout);
     assert_eq!(server.heard_of("POST")[0].json()["dry_run"], true);
@@ -259,7 +260,7 @@ fn a_revoked_host_is_refused_before_anything_is_sealed() {
     let mut detail = host_detail();
     detail["status"] = json!("revoked");
     let server = Server::new([("GET /api/v1/hosts/a", vec![Answer::Json(200, detail)])]);
-    let ran = home(&server).run(&DEPLOY).code(2);
+    let ran = home(&server).run(&DEPLOY).code(1);
     assert!(ran.stderr.contains("host a is revoked"), "{}", ran.stderr);
     assert!(server.heard_of("POST").is_empty());
 }

@@ -61,6 +61,22 @@ fn nobody_signed_in_is_told_how_to() {
 }
 
 #[test]
+fn a_token_without_an_address_asks_for_the_address() {
+    let ran = Home::new().with("SERVERFLOW_TOKEN", "sft_x").run(&["host", "list"]).code(2);
+    assert!(ran.stderr.contains("set SERVERFLOW_URL to its address"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_order_that_is_refused_is_not_announced() {
+    let server = Server::new([("POST /api/v1/operations", vec![problem(409, "host-not-active", "web-1 is revoked")])]);
+    let home = Home::signed_in(&server.url);
+    for order in [&["app", "stop", "shop"][..], &["app", "remove", "shop"]] {
+        let ran = home.run(order).code(1);
+        assert_eq!(ran.stderr, "error: web-1 is revoked\n");
+    }
+}
+
+#[test]
 fn a_token_that_cannot_be_one_is_not_sent_and_not_shown() {
     let server = Server::new([]);
     let home = Home::new().with("SERVERFLOW_URL", &server.url).with("SERVERFLOW_TOKEN", "sfs_a\nb");
@@ -82,7 +98,10 @@ fn usage_errors_are_code_2_in_both_forms() {
 #[test]
 fn help_and_version_need_nobody() {
     let home = Home::new();
-    assert!(home.run(&["app", "deploy", "--help"]).code(0).stdout.contains("Example:"));
+    let help = home.run(&["app", "deploy", "--help"]).code(0).stdout;
+    assert!(help.contains("Example:"), "{help}");
+    let (own, global) = help.split_once("Global options:").expect("a heading of their own");
+    assert!(own.contains("--dry-run") && !own.contains("--json") && global.contains("--json"), "{help}");
     assert!(home.run(&["--version"]).code(0).stdout.starts_with("serverflow "));
     assert!(home.run(&["version", "--json"]).code(0).document()["version"].is_string());
 }

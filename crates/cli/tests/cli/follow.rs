@@ -1,6 +1,6 @@
 //! Following what takes time: streams that break, a control plane that goes away, Ctrl-C.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -81,6 +81,33 @@ fn a_command_that_is_not_there_ends_the_watch() {
         json!({"type": "urn:serverflow:command-not-found", "title": "x", "status": 404, "detail": "no such command"});
     let server = Server::new([(COMMAND, vec![Answer::Json(404, problem)])]);
     assert!(watch(&server).code(2).stderr.contains("no such command"));
+}
+
+#[test]
+fn ctrl_c_ends_followed_logs_with_the_last_document() {
+    let operation = json!({"operation_id": id(2), "state": "running", "commands": [
+        {"command_id": id(1), "host": "a", "action": "app.logs.follow@1", "status": "running", "message": ""}]});
+    let line = "{\"service\":\"web\",\"container\":\"c\",\"time\":\"t\",\"line\":\"one\"}\n";
+    let output = json!({"event": "output", "command_id": id(1), "host": "a", "offset": 0, "text": line});
+    let server = Server::new([
+        ("POST /api/v1/operations", vec![Answer::Json(201, operation.clone())]),
+        ("GET /api/v1/operations/00000000-0000-7000-8000-000000000002", vec![Answer::Json(200, operation)]),
+        (
+            "GET /api/v1/operations/00000000-0000-7000-8000-000000000002/output",
+            vec![Answer::EventsForEver(vec![output])],
+        ),
+    ]);
+    let mut child =
+        Home::signed_in(&server.url).command(&["app", "logs", "shop", "-f", "--json"]).spawn().expect("runs");
+    let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut next =
+        || -> Value { serde_json::from_str(&stdout.next().expect("a line").expect("UTF-8")).expect("a document") };
+    assert_eq!(next()["line"], "one");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("not 0");
+    kill_process(pid, Signal::INT).expect("signalled");
+    let end = next();
+    assert_eq!((&end["end"]["operation_id"], &end["end"]["state"]), (&json!(id(2)), &json!("running")));
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
 }
 
 #[test]

@@ -138,6 +138,14 @@ fn what_is_wrong_with_a_certificate_is_said_and_nothing_is_sent() {
 }
 
 #[test]
+fn plain_http_to_a_tls_port_is_said_to_be_that() {
+    let server = Server::secure(answers(), Authority::new().server(&["localhost"], 2099));
+    let home = Home::signed_in(&format!("http://127.0.0.1:{}", server.port()));
+    let refused = home.run(&["whoami"]).code(4);
+    assert!(refused.stderr.contains("does not speak plain HTTP\n  if it speaks TLS"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_file_that_is_no_certificate_is_refused_before_anything_is_asked() {
     let home = Home::new();
     home.write("ca.pem", "nothing");

@@ -90,6 +90,22 @@ fn a_password_is_never_sent_unencrypted_to_another_machine() {
 }
 
 #[test]
+fn two_addresses_are_one_too_many() {
+    let server = server();
+    let home = Home::new();
+    home.write("password", "correct horse");
+    let login = ["login", &server.url, "--user", "admin", "--password-file", "password", "--url"];
+    let refused = home.run(&[&login[..], &["https://other.example"]].concat()).code(2);
+    assert!(refused.stderr.contains("leave --url out"), "{}", refused.stderr);
+    assert!(server.heard().is_empty());
+    home.run(&[&login[..], &[&server.url]].concat()).code(0);
+    let (server, home) = (self::server(), Home::new().with("SERVERFLOW_URL", "https://other.example"));
+    home.write("password", "correct horse");
+    let elsewhere = home.run(&["login", &server.url, "--user", "admin", "--password-file", "password"]).code(0);
+    assert!(elsewhere.stderr.contains("SERVERFLOW_URL is set"), "{}", elsewhere.stderr);
+}
+
+#[test]
 fn without_a_terminal_nothing_is_asked() {
     let server = server();
     let home = Home::new();
@@ -125,6 +141,10 @@ fn a_root_is_trusted_at_the_first_sign_in_and_held_to_from_then_on() {
     );
     let changed = home.run(&login).code(1);
     assert!(changed.stderr.contains("does not begin with the root key known here"), "{}", changed.stderr);
+    assert_eq!(server.heard_of("DELETE").len(), 1, "the session that nobody keeps is ended");
+    let asked = server.heard_of("POST").len();
+    home.run(&[&login[..], &["--root", "none.pub"]].concat()).code(2);
+    assert_eq!(server.heard_of("POST").len(), asked, "no password is sent");
     home.run(&["whoami"]).code(0);
     let named = home.run(&[&login[..], &["--root", "other.pub"]].concat()).code(0);
     assert!(!named.stderr.contains("trusted from now on"), "{}", named.stderr);
