@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     doctor, enrol,
@@ -15,6 +15,9 @@ use crate::{
     state_dir::{self, StateDir},
     status_show,
 };
+
+/// Where its man pages stand.
+pub(crate) const SECTION: manual::Section = manual::Section::System;
 
 /// The agent of ServerFlow: carries out signed orders on this machine, as far as its owner's policy allows.
 #[derive(Debug, Parser)]
@@ -65,13 +68,22 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make this machine a host of a fleet, with a token from `serverflow host enroll NAME`.
-    #[command(visible_alias = "enrol")]
+    #[command(
+        visible_alias = "enrol",
+        after_help = "Example:\n  serverflow-agent enroll                     # asks for the token\n  \
+            serverflow-agent enroll --token-file -      # from standard input"
+    )]
     Enroll(EnrollArguments),
     /// Install this program as a service, enrol unless this machine is a host, start, and check. Again: upgrade.
+    #[command(
+        after_help = "Example:\n  serverflow-agent install --token-file -\n  serverflow-agent install    # upgrades"
+    )]
     Install(InstallArguments),
     /// End the agent and remove program and service; with --purge its state too. Says what stays.
+    #[command(after_help = "Example:\n  serverflow-agent uninstall --purge")]
     Uninstall(UninstallArguments),
     /// Run the agent. Ends on SIGTERM or SIGINT.
+    #[command(after_help = "Example:\n  serverflow-agent run --policy /etc/serverflow/policy.toml")]
     Run {
         /// The owner's policy; `policy.toml` in the state directory unless said here or at enrolment.
         #[arg(long, value_name = "FILE")]
@@ -81,12 +93,14 @@ enum Verb {
         detached: bool,
     },
     /// Say how the agent stands. Exit code 0: connected, 4: running but not connected, 1: otherwise.
+    #[command(after_help = "Example:\n  serverflow-agent status --json")]
     Status {
         /// One JSON document instead of words.
         #[arg(long)]
         json: bool,
     },
     /// Check address, TLS key, clock, Docker, policy, state directory and disk; say what to do.
+    #[command(after_help = "Example:\n  serverflow-agent doctor")]
     Doctor {
         /// One JSON document instead of words.
         #[arg(long)]
@@ -120,6 +134,7 @@ struct EnrollArguments {
 #[derive(Debug, Subcommand)]
 enum PolicyVerb {
     /// Say whether a policy file is valid, and what it allows.
+    #[command(after_help = "Example:\n  serverflow-agent policy check policy.toml")]
     Check {
         /// The file; the one `run` would use unless given.
         file: Option<PathBuf>,
@@ -152,9 +167,8 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Verb::Status { json } => status_show::status(&state, json),
         Verb::Doctor { json, policy } => block_on(doctor::doctor(&state, policy, json))?,
         Verb::Generate(what) => {
-            for file in
-                manual::generate(&Arguments::command(), manual::Section::System, &what).map_err(Failure::failed)?
-            {
+            let program = manual::command::<Arguments>(SECTION);
+            for file in manual::generate(&program, SECTION, &what).map_err(Failure::failed)? {
                 println!("{}", file.display());
             }
             Ok(ExitCode::SUCCESS)

@@ -21,10 +21,11 @@ mod status_show;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    let arguments = cli::Arguments::parse();
+    let arguments = match manual::parse::<cli::Arguments>(cli::SECTION, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     log::start(arguments.log_level, arguments.log_format);
     // Opened secrets and the identity key are in this process's memory; a core dump would write them down.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {

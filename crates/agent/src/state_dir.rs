@@ -58,6 +58,11 @@ impl StateDir {
         &self.root
     }
 
+    /// What a command of this program needs besides to work on this directory: nothing for the default.
+    pub(crate) fn option(&self) -> String {
+        if self.root == Path::new(DEFAULT) { String::new() } else { format!(" --state-dir {}", self.root.display()) }
+    }
+
     /// Refuses a directory that somebody else may write to: whoever may replace files in it need not
     /// read or write the files themselves.
     ///

@@ -44,7 +44,14 @@ pub(crate) enum ConnectionStatus {
     /// Orders may come.
     Connected { address: String, since: UnixMs },
     /// The last connection ended, or none came about.
-    Disconnected { since: UnixMs, error: String, next_attempt_at: Option<UnixMs> },
+    Disconnected {
+        since: UnixMs,
+        error: String,
+        next_attempt_at: Option<UnixMs>,
+        /// The control plane said that this host is unknown there or was revoked.
+        #[serde(default)]
+        is_refused: bool,
+    },
     /// The agent ended in order.
     Stopped { since: UnixMs },
 }

@@ -26,11 +26,15 @@ pub(crate) fn status(state: &StateDir, as_json: bool) -> Result<ExitCode, Failur
             (None, _) => println!("This machine is not enrolled (state directory {}).", state.path().display()),
             (Some(enrolment), None) => {
                 println!(
-                    "Host '{}' ({}): the agent never ran here. Start it with `serverflow-agent run`.",
-                    enrolment.name, enrolment.host
+                    "Host '{}' ({}): the agent never ran here. Start it with `serverflow-agent run{}`.",
+                    enrolment.name,
+                    enrolment.host,
+                    state.option()
                 );
             }
-            (Some(_), Some(status)) => print!("{}", printable(&render(status, running, now))),
+            (Some(_), Some(status)) => {
+                print!("{}", printable(&render(status, running, now, &state.option())));
+            }
         }
     }
     Ok(exit_code(enrolment.is_some(), status.as_ref().filter(|_| running)))
@@ -46,14 +50,14 @@ fn exit_code(enrolled: bool, running: Option<&Status>) -> ExitCode {
     }
 }
 
-fn render(status: &Status, running: bool, now: UnixMs) -> String {
+fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
     let ago = |at: UnixMs| format!("{} ago", now.since(at));
     let agent = if running {
         format!("version {}, pid {}, started {}", status.agent_version, status.pid, ago(status.started_at))
     } else {
-        "not running; start it with `serverflow-agent run`. What follows is how it was".to_owned()
+        format!("not running; start it with `serverflow-agent run{option}`. What follows is how it was")
     };
     line("Agent", agent);
     line("Connection", connection(&status.connection, now));
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_connected_agent_in_words() {
-        let text = render(&connected(), true, UnixMs(3_600_000 * 3));
+        let text = render(&connected(), true, UnixMs(3_600_000 * 3), "");
         expect![[r"
             Host 'web1' (02020202-0202-0202-0202-020202020202)
               Agent        version 1.2.3, pid 42, started 3 h ago
@@ -143,8 +147,11 @@ mod tests {
         status.connection = ConnectionStatus::Stopped { since: UnixMs(0) };
         status.quarantine = Some(QuarantineId::from_bytes([4; 16]));
         status.policy.error = Some("line 3".to_owned());
-        let text = render(&status, false, UnixMs(30_000));
-        assert!(text.contains("not running") && text.contains("ended in order 30 s ago"), "{text}");
+        let text = render(&status, false, UnixMs(30_000), " --state-dir /x");
+        assert!(
+            text.contains("with `serverflow-agent run --state-dir /x`") && text.contains("ended in order 30 s ago"),
+            "{text}"
+        );
         assert!(text.contains("EVERYTHING IS REFUSED: line 3") && text.contains("04040404"), "{text}");
     }
 

@@ -20,7 +20,6 @@ use crate::{
     status::{ClockStatus, ConnectionStatus, RootStatus, Status},
 };
 
-const START: &str = "Start it with `serverflow-agent run` (or the service that does so) and read its log.";
 const REVOKE: &str =
     "Revoke this host with `serverflow host revoke NAME`, move the state directory away and enrol anew.";
 
@@ -33,13 +32,19 @@ pub(super) fn enrolment(state: &StateDir) -> (Enrolled, Finding) {
             let found = "an enrolment was begun and not finished".to_owned();
             return (
                 None,
-                Finding::fail(check, found, "Run `serverflow-agent enroll` again; it goes on where it ended."),
+                Finding::fail(
+                    check,
+                    found,
+                    format!("Run `serverflow-agent enroll{}` again; it goes on where it ended.", state.option()),
+                ),
             );
         }
         Ok(None) => {
             let found = format!("this machine is not enrolled ({} has no enrolment.json)", state.path().display());
-            let advice =
-                "Get a token with `serverflow host enroll NAME` and run `serverflow-agent enroll --token-file FILE`.";
+            let advice = format!(
+                "Get a token with `serverflow host enroll NAME` and run `serverflow-agent enroll{} --token-file FILE`.",
+                state.option()
+            );
             return (None, Finding::fail(check, found, advice));
         }
         Err(error) => return (None, Finding::fail(check, words(&error), REVOKE)),
@@ -107,21 +112,33 @@ pub(super) fn policy(path: &Path) -> Finding {
     Finding::ok(check, format!("{shown} allows {}", list(&allowed)))
 }
 
-/// Does the agent run, is it connected, is it quarantined?
-pub(super) fn agent(status: Option<&Status>) -> Finding {
+/// Does the agent run, is it connected, is it quarantined or shut out?
+pub(super) fn agent(state: &StateDir, status: Option<&Status>) -> Finding {
     let check = "agent";
-    let Some(status) = status else { return Finding::warn(check, "it never ran on this state directory", START) };
+    let option = state.option();
+    let start =
+        || format!("Start it with `serverflow-agent run{option}` (or the service that does so) and read its log.");
+    let Some(status) = status else { return Finding::warn(check, "it never ran on this state directory", start()) };
     if let Some(id) = status.quarantine {
         let found =
             format!("this host is in quarantine ({id}): its state and the control plane's disagree, no order runs");
         return Finding::fail(check, found, REVOKE);
     }
     if !status.is_alive() {
-        return Finding::warn(check, "it does not run", START);
+        return Finding::warn(check, "it does not run", start());
     }
     match &status.connection {
         ConnectionStatus::Connected { address, .. } => {
             Finding::ok(check, format!("runs (pid {}), connected to {address}", status.pid))
+        }
+        ConnectionStatus::Disconnected { is_refused: true, .. } => {
+            let found = "the control plane refuses this host: it is unknown there, or was revoked";
+            let advice = format!(
+                "A revoked host stays shut out. Move {} away, or run `serverflow-agent uninstall{option} --purge`, and enrol \
+                 anew with a token from `serverflow host enroll NAME`. Containers run on meanwhile.",
+                state.path().display()
+            );
+            Finding::fail(check, found, advice)
         }
         ConnectionStatus::Disconnected { error, .. } => {
             let found = format!("runs (pid {}), and is not connected: {error}", status.pid);
@@ -346,6 +363,31 @@ mod tests {
         std::fs::write(state.policy(), "").expect("written");
         let empty = super::policy(&state.policy());
         assert_eq!(empty.verdict, crate::doctor::Verdict::Warn, "{empty:?}");
+    }
+
+    #[test]
+    fn a_host_that_is_shut_out_is_told_how_to_become_one_again() {
+        let pid = std::process::id();
+        let status = |is_refused: bool| -> Status {
+            let ids = "01010101-0101-0101-0101-010101010101";
+            serde_json::from_value(serde_json::json!({
+                "agent_version": "0.2.0", "fleet": ids, "host": ids, "name": "web1", "pid": pid,
+                "process_start": crate::status::process_start(pid), "started_at": 0, "updated_at": 0,
+                "connection": {"state": "disconnected", "since": 0, "error": "no", "next_attempt_at": null,
+                               "is_refused": is_refused},
+                "clock": null, "quarantine": null, "commands": {"open": 0, "running": []}, "reports_waiting": 0,
+                "root": null, "directions": null, "policy": {"path": "/p", "error": null},
+            }))
+            .expect("a status")
+        };
+        let state = StateDir::new("/var/lib/second".into());
+        assert_eq!(agent(&state, Some(&status(false))).verdict, crate::doctor::Verdict::Warn);
+        let refused = agent(&state, Some(&status(true)));
+        assert_eq!(refused.verdict, crate::doctor::Verdict::Fail);
+        let advice = refused.advice.expect("advice");
+        assert!(advice.contains("`serverflow-agent uninstall --state-dir /var/lib/second --purge`"), "{advice}");
+        let never = agent(&state, None).advice.expect("advice");
+        assert!(never.contains("`serverflow-agent run --state-dir /var/lib/second`"), "{never}");
     }
 
     #[test]

@@ -78,7 +78,7 @@ async fn examine(state: &StateDir, policy: Option<PathBuf>) -> Vec<Finding> {
     findings.push(checks::policy(&policy));
     let status = Status::read(state).ok().flatten();
     if let Some(enrolment) = &enrolment {
-        findings.push(checks::agent(status.as_ref()));
+        findings.push(checks::agent(state, status.as_ref()));
         findings.extend(network::proxies(|name| std::env::var(name).ok()));
         findings.extend(network::addresses(state, enrolment).await);
         findings.push(checks::clock(status.as_ref()));

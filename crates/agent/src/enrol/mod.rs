@@ -136,7 +136,7 @@ async fn enrol_locked(
     eprintln!("  State          {} (0700; the keys in it never leave this machine)", state.path().display());
     eprintln!("  Policy         {} (what this host allows; yours to edit)", policy.display());
     if next == Next::Said {
-        eprintln!("Next: start the agent with `serverflow-agent run{}`.", state_option(state));
+        eprintln!("Next: start the agent with `serverflow-agent run{}`.", state.option());
     }
     Ok(())
 }
@@ -146,14 +146,6 @@ fn roles(enrolment: &Enrolment) -> String {
         return "none".to_owned();
     }
     enrolment.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn state_option(state: &StateDir) -> String {
-    if state.path() == Path::new(state_dir::DEFAULT) {
-        String::new()
-    } else {
-        format!(" --state-dir {}", state.path().display())
-    }
 }
 
 /// Enrolled already: said, and no failure, unless the token is for another fleet.
@@ -174,7 +166,7 @@ fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>, n
         state.path().display()
     );
     if next == Next::Said {
-        eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state_option(state));
+        eprintln!("Next: `serverflow-agent status{0}`, or `serverflow-agent doctor{0}`.", state.option());
     }
     Ok(())
 }

@@ -6,9 +6,12 @@ use envelope::root::TrustedRoot;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use ids::{BootId, BootMs, Challenge, QuarantineId, RootVersion, Sha256, UnixMs};
 use journal::{Journal, JournalError};
-use session::agent::{
-    AgentLoop,
-    io::{AgentEvent, CloseReason, Effect, Input, JournalWrite, WriteId},
+use session::{
+    agent::{
+        AgentLoop,
+        io::{AgentEvent, CloseReason, Effect, Input, JournalWrite, WriteId},
+    },
+    frames::RefusalCode,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -194,7 +197,7 @@ impl Shell {
                 if !self.link.send(frame) {
                     tracing::warn!("the control plane takes nothing any more; closing the connection");
                     self.link.close(true);
-                    self.disconnected("the control plane took nothing any more".to_owned());
+                    self.disconnected("the control plane took nothing any more".to_owned(), false);
                     inputs.push_back(Input::Disconnected);
                 }
             }
@@ -238,7 +241,7 @@ impl Shell {
                     (Err(error), _) | (_, Err(error)) => {
                         tracing::error!(%error, "cannot authenticate");
                         self.link.close(true);
-                        self.disconnected(error.to_string());
+                        self.disconnected(error.to_string(), false);
                         None
                     }
                 }
@@ -246,12 +249,12 @@ impl Shell {
             LinkEvent::Frame(frame) => Some(Input::Received(frame)),
             LinkEvent::Down { why } => {
                 tracing::warn!(why, "connection lost");
-                self.disconnected(why);
+                self.disconnected(why, false);
                 Some(Input::Disconnected)
             }
             LinkEvent::DialFailed { why } => {
                 tracing::warn!(why, "cannot connect");
-                self.disconnected(why);
+                self.disconnected(why, false);
                 None
             }
         }
@@ -270,17 +273,17 @@ impl Shell {
             ),
         }
         self.link.close(retry);
-        self.disconnected(text);
+        self.disconnected(text, matches!(why, CloseReason::Refused { reason: RefusalCode::HostRefused, .. }));
     }
 
-    fn disconnected(&mut self, error: String) {
+    fn disconnected(&mut self, error: String, is_refused: bool) {
         let now = now();
         let since = match &self.keeper.status.connection {
             ConnectionStatus::Disconnected { since, .. } => *since,
             _ => now.wall,
         };
         let next_attempt_at = self.link.next_attempt_in().map(|span| now.wall.plus(span));
-        self.keeper.connection(ConnectionStatus::Disconnected { since, error, next_attempt_at }, now);
+        self.keeper.connection(ConnectionStatus::Disconnected { since, error, next_attempt_at, is_refused }, now);
     }
 
     fn event(&mut self, event: AgentEvent) {

@@ -30,9 +30,11 @@ use crate::{
 pub(crate) enum RunError {
     #[error(
         "this machine is not enrolled (no {path}): get a token with `serverflow host enroll NAME` and run \
-         `serverflow-agent enroll --token-file FILE`"
+         `serverflow-agent enroll{option} --token-file FILE`"
     )]
-    NotEnrolled { path: PathBuf },
+    NotEnrolled { path: PathBuf, option: String },
+    #[error("another serverflow-agent has {path} open; stop it first (`serverflow-agent status{option}` says which)")]
+    InUse { path: PathBuf, option: String },
     #[error(transparent)]
     State(#[from] StateError),
     #[error(transparent)]
@@ -58,7 +60,8 @@ pub(crate) enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), RunError> {
-    let enrolment = Enrolment::read(&state)?.ok_or_else(|| RunError::NotEnrolled { path: state.enrolment() })?;
+    let enrolment = Enrolment::read(&state)?
+        .ok_or_else(|| RunError::NotEnrolled { path: state.enrolment(), option: state.option() })?;
     state.guard()?;
     let identity = SigningKey::from_seed(&*keyfile::read_seed(&state.identity_key(), KeyKind::Ed25519)?);
     let sealing = SealingSecretKey::from_bytes(&*keyfile::read_seed(&state.sealing_key(), KeyKind::X25519)?);
@@ -69,7 +72,10 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let policy = policy.or_else(|| enrolment.policy.clone()).unwrap_or_else(|| state.policy());
     let admission = HostAdmission { policy: PolicyFile::new(policy) };
 
-    let opened = Journal::open(&state.journal()).await?;
+    let opened = Journal::open(&state.journal()).await.map_err(|error| match error {
+        JournalError::InUse { path } => RunError::InUse { path, option: state.option() },
+        error => error.into(),
+    })?;
     // Enrolment ends only after the root metadata is in the journal: one without it is not the one
     // that belongs to this key, even if an earlier start already made it.
     let state_missing = opened.created || (opened.state.root_chain.is_empty() && opened.state.quarantine.is_none());

@@ -120,7 +120,10 @@ async fn started(
     keeper.restart(program.path(), state).await?;
     let back = match wait_for_session(state, failed, patience).await {
         Ok(()) => "the old one is back, and its session is open".to_owned(),
-        Err(why) => format!("the old one is back, without a session so far ({why}): see `serverflow-agent doctor`"),
+        Err(why) => format!(
+            "the old one is back, without a session so far ({why}): see `serverflow-agent doctor{}`",
+            state.option()
+        ),
     };
     let message = format!("the new agent opened no session within {seconds} s ({why}); {back}");
     Err(Failure::new(FailureKind::Failed, message))
