@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use store::{SqliteStore, StoreConfig};
 use zeroize::Zeroizing;
 
-use crate::{admin_socket, clock, files::Files};
+use crate::{admin_socket, clock, files::Files, next::Next};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum AdminCommand {
@@ -122,9 +122,7 @@ pub(crate) async fn perform(
         Request::List => Ok(Ok(store.users().await?.iter().map(account).collect())),
         Request::PasswordSet { name, password_hash } => {
             let Some(user) = store.user_by_name(name.clone()).await? else {
-                return Ok(Err(format!(
-                    "there is no account {name}; `serverflow-control-plane admin list` names them"
-                )));
+                return Ok(Err(format!("there is no account {name}")));
             };
             let write = people::machine_password_set(user.clone(), password_hash, by, now);
             store.write(write).await?;
@@ -156,7 +154,7 @@ async fn ask(data_dir: &Path, request: Request) -> Result<Vec<Account>, AdminErr
     answer.map_err(AdminError::Refused)
 }
 
-pub(crate) async fn run(data_dir: PathBuf, command: AdminCommand) -> Result<(), AdminError> {
+pub(crate) async fn run(data_dir: PathBuf, command: AdminCommand, next: &Next) -> Result<(), AdminError> {
     let text = match command {
         AdminCommand::List { json } => list_text(&ask(&data_dir, Request::List).await?, json),
         AdminCommand::ResetPassword { name, password_file, json } => {
@@ -165,7 +163,14 @@ pub(crate) async fn run(data_dir: PathBuf, command: AdminCommand) -> Result<(), 
             let password = password.map_or_else(keyfile::passphrase, Ok)?;
             web::credentials::password_rule(&password)?;
             let password_hash = web::credentials::password_hash(&password)?;
-            let accounts = ask(&data_dir, Request::PasswordSet { name: name.clone(), password_hash }).await?;
+            let set = ask(&data_dir, Request::PasswordSet { name: name.clone(), password_hash }).await;
+            let accounts = set.map_err(|error| match error {
+                AdminError::Refused(why) => AdminError::Refused(format!(
+                    "{why}; `serverflow-control-plane admin list{}` names the accounts",
+                    next.flags()
+                )),
+                error => error,
+            })?;
             let disabled = accounts.iter().any(|account| account.disabled);
             reset_text(&name, (!is_given).then_some(&*password), disabled, json)
         }

@@ -11,7 +11,10 @@ use ids::{DurationMs, UnixMs};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::ServerName;
 
-use crate::{clock, limits};
+use crate::{
+    clock, limits,
+    next::{Next, in_url},
+};
 
 /// Name of the certificate's file in the data directory.
 pub(crate) const CERT: &str = "people.cert.pem";
@@ -58,26 +61,25 @@ pub(crate) struct Made {
 ///
 /// # Errors
 /// See [`MakeError`].
-pub(crate) fn run(data_dir: &Path, args: &CertificateArgs) -> Result<(), MakeError> {
+pub(crate) fn run(data_dir: &Path, args: &CertificateArgs, next: &Next) -> Result<(), MakeError> {
     if !data_dir.is_dir() {
         return Err(MakeError::NoDirectory { path: data_dir.to_owned() });
     }
     let made = make(data_dir, &args.names, clock::now())?;
-    print!("{}", words(&made, &args.names));
+    print!("{}", words(&made, &args.names, &next.serve(&[], Some(&made)), next.https_listen().port()));
     Ok(())
 }
 
-/// How a certificate is served and trusted.
-pub(crate) fn words(made: &Made, names: &[String]) -> String {
+/// How a certificate is served, with the command that does so and its port, and how it is trusted.
+pub(crate) fn words(made: &Made, names: &[String], serve: &str, port: u16) -> String {
     let (cert, key) = (made.cert.display(), made.key.display());
-    let first = names.first().map_or("NAME", String::as_str);
-    let host = if first.contains(':') { format!("[{first}]") } else { first.to_owned() };
+    let host = in_url(names.first().map_or("NAME", String::as_str));
     format!(
         "Self-signed certificate for {names}, valid for {days} days:\n  {cert}\n  {key}   (private)\n\n\
          Serve with it (a running control plane takes a new one up by itself):\n  \
-         serverflow-control-plane serve --http-listen 0.0.0.0:8443 --http-cert {cert} --http-key {key}\n\n\
+         {serve}\n\n\
          No authority stands behind it: copy the certificate (not the key) to where you work, by a way you trust, and\n  \
-         serverflow login https://{host}:8443 --ca people.cert.pem\n",
+         serverflow login https://{host}:{port} --ca people.cert.pem\n",
         names = names.join(", "),
         days = limits::CERTIFICATE_LIFETIME.0 / DurationMs::from_days(1).0,
     )
@@ -142,9 +144,9 @@ mod tests {
     #[test]
     fn the_words_name_the_address_as_it_is_written_in_urls() {
         let made = Made { cert: "/d/people.cert.pem".into(), key: "/d/people.key.pem".into() };
-        assert!(words(&made, &["::1".to_owned()]).contains("https://[::1]:8443 --ca"));
+        assert!(words(&made, &["::1".to_owned()], "serve", 8443).contains("https://[::1]:8443 --ca"));
         assert!(
-            words(&made, &["a.example".to_owned(), "192.0.2.7".to_owned()])
+            words(&made, &["a.example".to_owned(), "192.0.2.7".to_owned()], "serve", 8443)
                 .contains("for a.example, 192.0.2.7, valid for 730 days")
         );
     }

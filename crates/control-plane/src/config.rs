@@ -8,14 +8,17 @@ use std::{
 
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::next::{Given, shown};
 
 /// Prefix of environment variables; the rest is the key in capitals.
 const ENVIRONMENT_PREFIX: &str = "SERVERFLOW_CONTROL_PLANE_";
 /// Largest configuration file read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 const DATA_DIR_DEFAULT: &str = "/var/lib/serverflow";
-const AGENT_LISTEN_DEFAULT: &str = "127.0.0.1:7443";
-const HTTP_LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+pub(crate) const AGENT_LISTEN_DEFAULT: &str = "127.0.0.1:7443";
+pub(crate) const HTTP_LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 
 /// The keys of the file, the environment and the flags; all optional.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -122,6 +125,10 @@ pub(crate) enum ConfigError {
         "host_names holds {name:?}, which is neither a host name nor an IP address: write it without https:// and without a port"
     )]
     HostName { name: String },
+    #[error(
+        "log_level is {value:?}, which is neither error, warn, info, debug, trace or off nor a tracing filter{why}"
+    )]
+    LogLevel { value: String, why: String },
 }
 
 const VARIABLES: [&str; 9] = [
@@ -137,6 +144,26 @@ const VARIABLES: [&str; 9] = [
 ];
 
 impl Settings {
+    /// The flags that were given, as a further command needs them to work on the same.
+    pub(crate) fn given(&self, config: Option<&Path>) -> Given {
+        let address = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        let written = |flags: &[(&str, Option<String>)]| -> String {
+            flags.iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", value.as_ref()?))).collect()
+        };
+        let flags = written(&[
+            ("--config", config.map(shown)),
+            ("--data-dir", self.data_dir.as_deref().map(shown)),
+            ("--agent-listen", address(self.agent_listen)),
+            ("--agent-dir", self.agent_dir.as_deref().map(shown)),
+        ]);
+        let people = written(&[
+            ("--http-listen", address(self.http_listen)),
+            ("--http-cert", self.http_cert.as_deref().map(shown)),
+            ("--http-key", self.http_key.as_deref().map(shown)),
+        ]);
+        Given { flags, people }
+    }
+
     fn or(self, below: Self) -> Self {
         Self {
             data_dir: self.data_dir.or(below.data_dir),
@@ -192,6 +219,16 @@ impl Settings {
     }
 }
 
+/// A lone word would be taken for the name of a part of the program, and nothing else would be logged.
+fn log_level_check(value: &str) -> Result<(), ConfigError> {
+    let wrong = |why: String| ConfigError::LogLevel { value: value.to_owned(), why };
+    if !value.contains(['=', ',', '[']) {
+        let level = value.parse::<LevelFilter>().ok().filter(|_| !value.is_empty());
+        return level.map(drop).ok_or_else(|| wrong(String::new()));
+    }
+    EnvFilter::try_new(value).map(drop).map_err(|error| wrong(format!(": {error}")))
+}
+
 /// Puts file, environment and flags together and checks the whole.
 ///
 /// # Errors
@@ -218,6 +255,8 @@ pub(crate) fn load(
     if let Some(name) = host_names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
         return Err(ConfigError::HostName { name: name.clone() });
     }
+    let log_level = settings.log_level.unwrap_or_else(|| "info".to_owned());
+    log_level_check(&log_level)?;
     Ok(Config {
         data_dir: settings.data_dir.unwrap_or_else(|| DATA_DIR_DEFAULT.into()),
         agent_listen: settings.agent_listen.unwrap_or_else(|| default(AGENT_LISTEN_DEFAULT)),
@@ -225,7 +264,7 @@ pub(crate) fn load(
         https,
         host_names,
         agent_dir: settings.agent_dir,
-        log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
+        log_level,
         log_format: settings.log_format.unwrap_or(LogFormat::Text),
     })
 }
@@ -242,15 +281,15 @@ mod tests {
     fn flags_win_over_environment_over_file_over_defaults() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("config.toml");
-        std::fs::write(&path, "log_level = 'file'\nhttp_listen = '127.0.0.1:1'\nagent_listen = '127.0.0.1:2'")
+        std::fs::write(&path, "log_level = 'warn'\nhttp_listen = '127.0.0.1:1'\nagent_listen = '127.0.0.1:2'")
             .expect("written");
         let environment = [
-            ("SERVERFLOW_CONTROL_PLANE_LOG_LEVEL".to_owned(), "environment".to_owned()),
+            ("SERVERFLOW_CONTROL_PLANE_LOG_LEVEL".to_owned(), "debug".to_owned()),
             ("SERVERFLOW_CONTROL_PLANE_HTTP_LISTEN".to_owned(), "127.0.0.1:3".to_owned()),
             ("OTHER".to_owned(), "ignored".to_owned()),
         ];
-        let config = load(Some(&path), environment.into_iter(), settings("log_level = 'flag'")).expect("valid");
-        assert_eq!(config.log_level, "flag");
+        let config = load(Some(&path), environment.into_iter(), settings("log_level = 'trace'")).expect("valid");
+        assert_eq!(config.log_level, "trace");
         assert_eq!(config.http_listen.port(), 3);
         assert_eq!(config.agent_listen.port(), 2);
         assert_eq!(config.data_dir, Path::new(DATA_DIR_DEFAULT));
@@ -268,6 +307,30 @@ mod tests {
         let error =
             load(None, [variable].into_iter(), Settings::default()).expect_err("an unknown variable").to_string();
         assert!(error.contains("SERVERFLOW_CONTROL_PLANE_HTTP_LISEN is not known"), "{error}");
+    }
+
+    #[test]
+    fn a_log_level_is_a_level_or_a_filter() {
+        let level = |text: &str| load(None, std::iter::empty(), settings(&format!("log_level = '{text}'"))).map(drop);
+        for fine in ["error", "INFO", "off", "info,web=debug", "web=trace", "[span]=debug"] {
+            assert!(level(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["bogus", "", "inf o", "web=loud", "info,web=x"] {
+            let error = level(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("neither error, warn, info"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_flags_of_one_command_go_on_to_the_next() {
+        let flags = settings("data_dir = '/srv/my fleet'\nagent_listen = '0.0.0.0:7443'\nhttp_listen = '127.0.0.1:1'");
+        let given = flags.given(Some(Path::new("/etc/it's.toml")));
+        assert_eq!(
+            given.flags,
+            r" --config '/etc/it'\''s.toml' --data-dir '/srv/my fleet' --agent-listen 0.0.0.0:7443"
+        );
+        assert_eq!(given.people, " --http-listen 127.0.0.1:1");
+        assert_eq!(Settings::default().given(None).flags, "");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Files {
         self.root.join("signer.state")
     }
 
-    /// The first administrator's session token.
+    /// The first owner's session token.
     pub(crate) fn admin_token(&self) -> PathBuf {
         self.root.join("admin.token")
     }

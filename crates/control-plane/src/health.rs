@@ -33,6 +33,10 @@ use crate::{config::Config, limits, people_tls};
 pub(crate) enum HealthError {
     #[error("nobody answers at {address}: the control plane does not run, or listens elsewhere (http_listen)")]
     NoAnswer { address: SocketAddr, source: io::Error },
+    #[error(
+        "what answers at {address} speaks HTTPS, and this configuration has no certificate: give --http-cert and --http-key as `serve` has them, or the same --config"
+    )]
+    Https { address: SocketAddr },
     #[error("what answers at {address} is not this control plane: it does not show its certificate or key")]
     Tls { address: SocketAddr, source: io::Error },
     #[error("the control plane at {address} did not answer within {} s", limits::HEALTH_TIMEOUT.as_secs())]
@@ -95,13 +99,20 @@ async fn ask(config: &Config, address: SocketAddr) -> Result<(), HealthError> {
             exchange(shake_hands(tcp, address, only, b"http/1.1").await?).await.map_err(no_answer)?
         }
     };
+    if answer.starts_with(TLS_ALERT) {
+        return Err(HealthError::Https { address });
+    }
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let line = head.lines().next().unwrap_or_default();
     if line.split(' ').nth(1) == Some("200") {
         return Ok(());
     }
-    Err(HealthError::Unwell { address, answer: format!("{line} {}", body.trim()).trim().to_owned() })
+    let answer = format!("{line} {}", body.trim()).replace(char::is_control, "\u{fffd}");
+    Err(HealthError::Unwell { address, answer: answer.trim().to_owned() })
 }
+
+/// How a record begins with which a TLS listener answers what is no TLS (RFC 8446, 5.1 and 6).
+const TLS_ALERT: &str = "\u{15}\u{3}";
 
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
     stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;

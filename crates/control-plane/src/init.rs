@@ -25,7 +25,7 @@ use serde::Serialize;
 use store::{SqliteStore, StoreConfig};
 use zeroize::Zeroizing;
 
-use crate::{certificate, clock, files::Files, tls};
+use crate::{certificate, clock, files::Files, next::Next, tls};
 
 /// How long root metadata is valid.
 const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
@@ -128,7 +128,7 @@ pub(crate) enum InitError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Signer(#[from] signer::StateError),
-    #[error("the administrator's credentials could not be made")]
+    #[error("the owner's credentials could not be made")]
     Credentials(#[from] web::credentials::CredentialError),
 }
 
@@ -147,14 +147,19 @@ struct Keys {
 ///
 /// # Errors
 /// See [`init`].
-pub(crate) async fn run(data_dir: PathBuf, args: InitArgs) -> Result<(), InitError> {
-    init_and_show(&data_dir, &args, &mut io::stdout()).await
+pub(crate) async fn run(data_dir: PathBuf, args: InitArgs, next: &Next) -> Result<(), InitError> {
+    init_and_show(&data_dir, &args, next, &mut io::stdout()).await
 }
 
 /// A fleet whose passphrase nobody saw is worth nothing, so it stays only when it was printed.
-async fn init_and_show(data_dir: &Path, args: &InitArgs, out: &mut impl io::Write) -> Result<(), InitError> {
+async fn init_and_show(
+    data_dir: &Path,
+    args: &InitArgs,
+    next: &Next,
+    out: &mut impl io::Write,
+) -> Result<(), InitError> {
     let made = init(data_dir, args).await?;
-    let text = if args.json { format!("{}\n", serde_json::json!(made)) } else { made.for_people() };
+    let text = if args.json { format!("{}\n", serde_json::json!(made)) } else { made.for_people(next) };
     let text = Zeroizing::new(text);
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| {
         // Best effort: a second `init` would say that the directory exists.
@@ -361,7 +366,7 @@ async fn write_database(
 }
 
 impl Initialised {
-    fn for_people(&self) -> String {
+    fn for_people(&self, next: &Next) -> String {
         let Self { fleet_id, admin, root_key, root_passphrase, root_public, token_file, .. } = self;
         let rows = [
             ("Owner", admin.name.to_string()),
@@ -380,14 +385,19 @@ impl Initialised {
             ("Agents dial", self.agent_addresses.join(", ")),
         ];
         let rows: String = rows.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect();
-        let https = match (&self.http_cert, &self.http_key) {
+        let then = match (&self.http_cert, &self.http_key) {
             (Some(cert), Some(key)) => {
                 let made = certificate::Made { cert: cert.clone(), key: key.clone() };
-                format!("\n{}", certificate::words(&made, &self.http_names))
+                let serve = next.serve(&self.agent_addresses, Some(&made));
+                certificate::words(&made, &self.http_names, &serve, next.https_listen().port())
             }
-            _ => String::new(),
+            _ => format!(
+                "Next, run it, as a service or with\n  {}\nand sign in with the password above:\n  {}\n",
+                next.serve(&self.agent_addresses, None),
+                next.login(&admin.name, root_public)
+            ),
         };
-        format!("Fleet {fleet_id} is ready.\n\n{rows}{https}")
+        format!("Fleet {fleet_id} is ready.\n\n{rows}\n{then}")
     }
 }
 
@@ -404,10 +414,15 @@ pub(crate) mod tests {
         }
     }
 
+    fn next() -> Next {
+        let config = crate::config::load(None, std::iter::empty(), Default::default()).expect("the defaults");
+        Next::new(Default::default(), &config)
+    }
+
     /// A new fleet below a directory: its data directory.
     pub(crate) async fn made(directory: &Path) -> PathBuf {
         let data_dir = directory.join("fleet");
-        init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect("made");
+        init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect("made");
         data_dir
     }
 
@@ -427,13 +442,17 @@ pub(crate) mod tests {
     async fn a_fleet_that_nobody_saw_is_not_kept() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let data_dir = directory.path().join("fleet");
-        let error = init_and_show(&data_dir, &args(), &mut Full).await.expect_err("not printed");
+        let error = init_and_show(&data_dir, &args(), &next(), &mut Full).await.expect_err("not printed");
         assert!(matches!(error, InitError::Print { .. }), "{error}");
         assert!(!data_dir.exists());
         let mut shown = Vec::new();
-        init_and_show(&data_dir, &args(), &mut shown).await.expect("made");
-        assert!(Files::new(&data_dir).database().exists() && shown.ends_with(b"}\n"));
-        let error = init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect_err("there is one");
+        init_and_show(&data_dir, &InitArgs { json: false, ..args() }, &next(), &mut shown).await.expect("made");
+        let shown = String::from_utf8(shown).expect("text");
+        let root = data_dir.join("root.pub");
+        let last = format!("\n  serverflow login http://127.0.0.1:8080 --user admin --root {}\n", root.display());
+        assert!(root.exists() && shown.ends_with(&last), "{shown}");
+        assert!(Files::new(&data_dir).database().exists());
+        let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("there is one");
         assert!(matches!(error, InitError::Exists { .. }), "{error}");
         assert!(Files::new(&data_dir).database().exists(), "the first one stays");
     }
@@ -445,7 +464,7 @@ pub(crate) mod tests {
         fs::create_dir(&elsewhere).expect("made");
         // A link cannot be replaced by a directory; a mount point cannot either.
         std::os::unix::fs::symlink(&elsewhere, &data_dir).expect("linked");
-        let error = init_and_show(&data_dir, &args(), &mut Vec::new()).await.expect_err("not moved");
+        let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("not moved");
         assert!(matches!(error, InitError::Move { .. }), "{error}");
         assert!(!directory.path().join("fleet.initialising").exists());
     }

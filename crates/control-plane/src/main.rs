@@ -20,6 +20,7 @@ mod init;
 mod keys;
 mod limits;
 mod listener;
+mod next;
 mod patience;
 mod people_tls;
 mod random;
@@ -30,13 +31,64 @@ mod tls;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, LogFormat, Settings};
+use crate::{
+    config::{Config, LogFormat, Settings},
+    next::Next,
+};
 
 /// Exit code for usage and invalid input.
 const EXIT_INVALID: u8 = 2;
+/// Exit code when the control plane that runs here does not answer.
+const EXIT_UNREACHABLE: u8 = 4;
+
+/// Where its man pages stand.
+const SECTION: manual::Section = manual::Section::System;
+
+/// How a failure ends the program: the codes are those of the command line.
+trait Ending: Error {
+    /// 1: it did not work.
+    fn exit_code(&self) -> u8 {
+        1
+    }
+}
+
+impl Ending for serve::ServeError {}
+// A container engine knows well and unwell, no more.
+impl Ending for health::HealthError {}
+
+impl Ending for certificate::MakeError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Name { .. } | Self::NoDirectory { .. } => EXIT_INVALID,
+            _ => 1,
+        }
+    }
+}
+
+impl Ending for init::InitError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exists { .. } | Self::Address { .. } => EXIT_INVALID,
+            Self::Certificate(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
+}
+
+impl Ending for admin::AdminError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotInitialised { .. } | Self::Refused(_) | Self::Credentials(_) | Self::PasswordFile { .. } => {
+                EXIT_INVALID
+            }
+            Self::Socket(_) => EXIT_UNREACHABLE,
+            _ => 1,
+        }
+    }
+}
 
 /// The ServerFlow control plane: one place that orders, hosts that verify.
 #[derive(Debug, Parser)]
@@ -53,7 +105,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a new fleet: keys, root metadata, database, first administrator
+    /// Make a new fleet: keys, root metadata, database, first owner
     ///
     /// Example: serverflow-control-plane init --data-dir /var/lib/serverflow --agent-address control.example.org:7443
     Init(init::InitArgs),
@@ -99,28 +151,33 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match manual::parse::<Arguments>(SECTION, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     if let Command::Generate(what) = &arguments.command {
         return generate(what);
     }
+    let given = arguments.settings.given(arguments.config.as_deref());
     let config = match config::load(arguments.config.as_deref(), environment(), arguments.settings) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_INVALID),
     };
+    let next = Next::new(given, &config);
     match arguments.command {
         Command::Config { command: ConfigCommand::Check } => {
             print!("{config}");
             ExitCode::SUCCESS
         }
         Command::Generate(what) => generate(&what),
-        Command::Certificate(args) => match certificate::run(&config.data_dir, &args) {
+        Command::Certificate(args) => match certificate::run(&config.data_dir, &args, &next) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, 1),
+            Err(error) => fail(&error, error.exit_code()),
         },
         Command::Health => run(health::run(config)),
         Command::Doctor(args) => examine(&config, args),
-        Command::Admin { command } => run(admin::run(config.data_dir, command)),
-        Command::Init(args) => run(init::run(config.data_dir, args)),
+        Command::Admin { command } => run(admin::run(config.data_dir, command, &next)),
+        Command::Init(args) => run(init::run(config.data_dir, args, &next)),
         Command::Serve => {
             if let Err(error) = log_to_standard_error(&config) {
                 return fail(error.as_ref(), EXIT_INVALID);
@@ -146,7 +203,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn generate(what: &manual::Generate) -> ExitCode {
-    match manual::generate(&Arguments::command(), manual::Section::System, what) {
+    match manual::generate(&manual::command::<Arguments>(SECTION), SECTION, what) {
         Ok(files) => {
             files.iter().for_each(|file| println!("{}", file.display()));
             ExitCode::SUCCESS
@@ -160,14 +217,14 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn run<E: Error>(task: impl Future<Output = Result<(), E>>) -> ExitCode {
+fn run<E: Ending>(task: impl Future<Output = Result<(), E>>) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
     match runtime.block_on(task) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
+        Err(error) => fail(&error, error.exit_code()),
     }
 }
 

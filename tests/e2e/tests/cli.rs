@@ -298,7 +298,7 @@ fn the_control_plane_says_what_is_wrong_before_it_starts_and_answers_nobody_it_d
     };
     let data = fleet.path("control-plane");
     let data = data.to_str().expect("a path");
-    control_plane(&["init", "--data-dir", data]).expect(1).says("exists already");
+    control_plane(&["init", "--data-dir", data]).expect(2).says("exists already");
     let taken = format!("127.0.0.1:{}", fleet.http_port);
     control_plane(&["serve", "--data-dir", data, "--agent-listen", "127.0.0.1:0", "--http-listen", &taken])
         .expect(1)

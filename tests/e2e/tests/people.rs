@@ -157,7 +157,7 @@ fn the_machine_is_the_way_back_in_with_the_control_plane_running_and_stopped() {
     let me = Person { fleet: &fleet, name: "admin" };
     me.login(&text_of(&fleet.init["admin"], "password")).expect(3);
     me.login(&text_of(&reset, "password")).ok();
-    admin(&fleet, &["reset-password", "nobody"]).expect(1).says("there is no account nobody");
+    admin(&fleet, &["reset-password", "nobody"]).expect(2).says("there is no account nobody");
     me.cli(&["audit", "list"]).ok().says("machine (user ");
 
     fleet.control_plane_kill_9();
@@ -167,7 +167,7 @@ fn the_machine_is_the_way_back_in_with_the_control_plane_running_and_stopped() {
     let short = fleet.path("short.password");
     fs::write(&short, "short\n").expect("a password file");
     admin(&fleet, &["reset-password", "admin", "--password-file", short.to_str().expect("UTF-8")])
-        .expect(1)
+        .expect(2)
         .says("at least 12 characters");
     let reset = admin(&fleet, &["reset-password", "admin", "--password-file", &file]).ok();
     assert!(!reset.all().contains("a password of my own"), "what was given is not shown");
