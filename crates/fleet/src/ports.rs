@@ -102,7 +102,7 @@ pub type HostOpen = (Host, Vec<Command>);
 /// One transaction.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// First start: root metadata and the first administrator.
+    /// First start: root metadata and the first owner.
     Initialise {
         root: Vec<u8>,
         admin: User,

@@ -179,7 +179,7 @@ pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
         HostStanding::Quarantined { why } => {
             format!("is quarantined ({why}) and gets no orders; revoke it and enrol the machine anew")
         }
-        HostStanding::Revoked { .. } => "was revoked and never gets an order again; enrol the machine anew".to_owned(),
+        HostStanding::Revoked { .. } => "is revoked and never gets an order again; enrol the machine anew".to_owned(),
     };
     Err(ProposeError::HostNotActive { name: host.name.to_string(), why })
 }

@@ -74,7 +74,7 @@ impl Filter {
         }
         let kind = |word: String| {
             let known = AuditKind::ALL.iter().find(|kind| kind.as_str() == word);
-            known.copied().ok_or_else(|| ApiError::field("kind", format!("no entry is of the kind {word:?}")))
+            known.copied().ok_or_else(|| ApiError::field("kind", no_kind(&word)))
         };
         let filter = AuditFilter {
             first: self.first,
@@ -85,6 +85,11 @@ impl Filter {
         };
         Ok((filter, order, sorted))
     }
+}
+
+fn no_kind(word: &str) -> String {
+    let known: Vec<&str> = AuditKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    format!("no entry is of the kind {word:?}; there are {}", known.join(", "))
 }
 
 pub(super) async fn list(

@@ -156,7 +156,12 @@ pub(super) async fn label(
 }
 
 async fn living(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
-    shared.store.host_by_name(name.clone()).await?.ok_or_else(|| not_found(name))
+    if let Some(host) = shared.store.host_by_name(name.clone()).await? {
+        return Ok(host);
+    }
+    find(shared, name).await?;
+    let detail = format!("host {name} is revoked, and what it was stays as it is; enrol the machine anew");
+    Err(ApiError::new(Kind::HostNotActive, detail))
 }
 
 async fn summary(shared: &Shared, host: &Host) -> Result<Json<HostSummary>, ApiError> {

@@ -95,7 +95,16 @@ async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
     assert_eq!(world.delete("/api/v1/hosts/other").await.problem(), "host-not-found");
     let answer = world.post("/api/v1/operations", &facts(&["alpha"])).await;
     assert_eq!(answer.problem(), "host-not-active", "what is shown is not said to be missing");
-    assert!(answer.json["detail"].as_str().unwrap().contains("was revoked"), "{answer:?}");
+    assert!(answer.json["detail"].as_str().unwrap().contains("is revoked"), "{answer:?}");
+    let rename = world.post("/api/v1/hosts/alpha/rename", &json!({ "name": "beta" })).await;
+    let label = {
+        let (path, body) = ("/api/v1/hosts/alpha/labels", json!({ "labels": { "env": "prod" } }));
+        world.send(World::request(axum::http::Method::PATCH, path, Some(&world.token), Some(&body))).await
+    };
+    for answer in [rename, label] {
+        assert_eq!(answer.problem(), "host-not-active", "{answer:?}");
+        assert!(answer.json["detail"].as_str().unwrap().contains("alpha is revoked"), "{answer:?}");
+    }
     assert_eq!(world.post("/api/v1/hosts", &json!({ "name": "alpha" })).await.status, StatusCode::CREATED);
 }
 

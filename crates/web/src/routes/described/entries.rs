@@ -149,12 +149,12 @@ fn hosts() -> Vec<Operation> {
             .at::<HostName>()
             .takes::<HostRenameRequest>()
             .json::<HostSummary>(200)
-            .may_be(&[HostNotFound, HostExists, Changed]),
+            .may_be(&[HostNotFound, HostNotActive, HostExists, Changed]),
         Operation::new(Method::PATCH, labels, "host_labels_change", "Set labels of a host and take some away")
             .at::<HostName>()
             .takes::<HostLabelRequest>()
             .json::<HostSummary>(200)
-            .may_be(&[HostNotFound, Changed]),
+            .may_be(&[HostNotFound, HostNotActive, Changed]),
         delete("/api/v1/hosts/{name}", "host_revoke", "Revoke a host, for good")
             .at::<HostName>()
             .may_be(&[HostNotFound, Changed]),
