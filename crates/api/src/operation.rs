@@ -86,7 +86,11 @@ pub struct DeployRequest {
 #[serde(deny_unknown_fields)]
 pub struct DeployBundleRequest {
     pub operation_id: OperationId,
+    #[serde(default)]
     pub hosts: Vec<HostName>,
+    /// As in [`SingleRequest::selector`]. Sent again with the same id, the hosts are those of the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
     /// Contents by path, relative and plain: the Compose files and all they name. A `.env` beside the first
     /// Compose file stands behind `variables`.
     pub files: BTreeMap<String, BundleFile>,
@@ -138,6 +142,7 @@ impl core::fmt::Debug for DeployBundleRequest {
         f.debug_struct("DeployBundleRequest")
             .field("operation_id", &self.operation_id)
             .field("hosts", &self.hosts)
+            .field("selector", &self.selector)
             .field("files", &self.files.keys())
             .field("order", &self.order)
             .field("variables", &self.variables.keys())

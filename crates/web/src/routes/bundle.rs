@@ -4,7 +4,7 @@
 //! must be sealed is sealed to each host before anything is stored; plaintext stays in memory, and is
 //! wiped when the request is over. Nothing of it is logged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::actions::Class;
 use api::{BundleBytes, BundleFile, DeployBundleRequest, FileProblem};
@@ -17,13 +17,14 @@ use envelope::{
 use fleet::{
     model::{Host, Principal},
     operation::{Work, authorise},
+    selector::Selector,
 };
-use ids::{FleetId, HostName, OperationId};
+use ids::{FleetId, HostId, HostName, OperationId};
 use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::{task::spawn_blocking, time::timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::operations::{Wanted, named_hosts, span, timing};
+use super::operations::{Wanted, named_hosts, selected_hosts, selector, span, timing};
 use crate::{
     limits,
     problem::{ApiError, Kind},
@@ -40,15 +41,15 @@ pub(super) async fn wanted(
     // Before any work is done for who may not have it anyway.
     let deploy = "app.deploy".parse().map_err(|_| ApiError::new(Kind::Internal, "the action has no name"))?;
     authorise(actor, Class::Change, &deploy)?;
-    if request.hosts.is_empty() || request.hosts.len() > limits::BUNDLE_HOSTS_MAX {
-        let most = limits::BUNDLE_HOSTS_MAX;
-        return Err(ApiError::field("hosts", format!("name between 1 and {most} hosts")));
-    }
-    let hosts = named_hosts(shared, &request.hosts).await?;
+    let selector = selector(&request.hosts, request.selector.as_deref())?;
+    let hosts = match &selector {
+        None => named(shared, &request.hosts).await?,
+        Some(selector) => selected(shared, request.operation_id, selector).await?,
+    };
     let fleet = shared.root().current().fleet;
     let (id, dry_run, queue) = (request.operation_id, request.dry_run, span(request.queue_for_seconds));
     let timing = timing(request.healthy_within_seconds, request.min_healthy_seconds);
-    let names = request.hosts.clone();
+    let names = hosts.iter().map(|host| host.name.clone()).collect();
     // Reading and sealing take a core for a while, which others need to answer.
     let Ok(Ok(turn)) = timeout(limits::BUNDLE_WAIT_MAX, shared.bundle_readers.clone().acquire_owned()).await else {
         return Err(ApiError::new(Kind::Busy, "others' files are being read; try again in a moment").retry_after(5));
@@ -66,13 +67,42 @@ pub(super) async fn wanted(
         id,
         work: Work::Deploy { spec: spec.to_string().into_bytes(), timing },
         hosts: names,
-        selector: None,
+        selector,
         sealed,
         sealed_here: true,
         dry_run,
         queue_for: queue,
         notes: notes.into_iter().map(file_problem).collect(),
     })
+}
+
+async fn named(shared: &Shared, names: &[HostName]) -> Result<Vec<Host>, ApiError> {
+    if names.is_empty() || names.len() > limits::BUNDLE_HOSTS_MAX {
+        let most = limits::BUNDLE_HOSTS_MAX;
+        return Err(ApiError::field("hosts", format!("name between 1 and {most} hosts, or give a selector")));
+    }
+    named_hosts(shared, names).await
+}
+
+/// The hosts that are selected now; for a request that comes again, those of the operation it made, so
+/// that it stays the same request whatever has happened to its hosts.
+async fn selected(shared: &Shared, id: OperationId, selector: &Selector) -> Result<Vec<Host>, ApiError> {
+    if shared.store.operation(id).await?.is_some() {
+        let commands = view::operation_commands(&*shared.store, id).await?;
+        let ids: BTreeSet<HostId> = commands.iter().map(|command| command.order.host).collect();
+        let mut hosts = Vec::with_capacity(ids.len());
+        for id in ids {
+            hosts.extend(shared.store.host(id).await?);
+        }
+        return Ok(hosts);
+    }
+    let hosts = selected_hosts(shared, None, selector).await?;
+    let most = limits::BUNDLE_HOSTS_MAX;
+    if hosts.len() > most {
+        let message = format!("{selector} selects {} hosts; at most {most} at once are possible here", hosts.len());
+        return Err(ApiError::field("selector", message));
+    }
+    Ok(hosts)
 }
 
 fn composed(request: &DeployBundleRequest) -> Result<Composed, ApiError> {

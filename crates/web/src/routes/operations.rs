@@ -286,7 +286,14 @@ fn target(host: &Host, wanted: &Wanted) -> Target {
 /// The hosts asked for; for an action on an app that names none, those that carry it.
 async fn targets(shared: &Shared, wanted: &Wanted) -> Result<Vec<Host>, ApiError> {
     let hosts = match (&wanted.work, wanted.hosts.as_slice()) {
-        (work, _) if let Some(selector) = &wanted.selector => selected_hosts(shared, work, selector).await?,
+        // A bundle comes with the hosts that were selected: it is sealed to them.
+        (work, []) if let Some(selector) = &wanted.selector => {
+            let app = match work {
+                Work::Action { action, parameters, .. } if acts_on_app(action) => Some(app_of(parameters)?),
+                _ => None,
+            };
+            selected_hosts(shared, app, selector).await?
+        }
         (Work::Action { action, parameters, .. }, []) if action.as_str().starts_with("app.") => {
             app_hosts(shared, parameters).await?
         }
@@ -303,11 +310,11 @@ async fn targets(shared: &Shared, wanted: &Wanted) -> Result<Vec<Host>, ApiError
 
 /// Hosts that may get orders and that the selector selects; for an action on an app, those of them
 /// that carry it.
-async fn selected_hosts(shared: &Shared, work: &Work, selector: &Selector) -> Result<Vec<Host>, ApiError> {
-    let app = match work {
-        Work::Action { action, parameters, .. } if acts_on_app(action) => Some(app_of(parameters)?),
-        _ => None,
-    };
+pub(super) async fn selected_hosts(
+    shared: &Shared,
+    app: Option<AppName>,
+    selector: &Selector,
+) -> Result<Vec<Host>, ApiError> {
     let carrying = app.as_ref().map(|app| format!(" and carries {app}")).unwrap_or_default();
     let filter = HostFilter { standing: Some(StandingKind::Active), selector: Some(selector.clone()), app };
     let mut page = ListPage { descending: false, after: None, limit: limits::LIST_MAX };
@@ -362,7 +369,7 @@ pub(super) async fn named_hosts(shared: &Shared, names: &[HostName]) -> Result<V
 }
 
 /// Either hosts or a selector: with both, nobody could say which of the two is meant.
-fn selector(hosts: &[HostName], text: Option<&str>) -> Result<Option<Selector>, ApiError> {
+pub(super) fn selector(hosts: &[HostName], text: Option<&str>) -> Result<Option<Selector>, ApiError> {
     if text.is_some() && !hosts.is_empty() {
         return Err(ApiError::field("selector", "name hosts or select them, not both"));
     }
@@ -400,7 +407,7 @@ pub(super) async fn list(
 }
 
 fn not_found(id: OperationId) -> ApiError {
-    ApiError::new(Kind::OperationNotFound, format!("there is no operation {id}; see `serverflow command list`"))
+    ApiError::new(Kind::OperationNotFound, format!("there is no operation {id}; see `serverflow operation list`"))
 }
 
 pub(super) async fn show(

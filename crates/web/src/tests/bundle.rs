@@ -83,6 +83,40 @@ async fn the_same_bundle_again_is_the_same_operation() {
 }
 
 #[tokio::test]
+async fn a_bundle_is_sealed_to_the_hosts_that_are_selected_when_it_comes_first() {
+    let world = World::new().await;
+    for name in ["alpha", "beta", "gamma"] {
+        world.host(name).await;
+    }
+    world.delete("/api/v1/hosts/beta").await;
+    let mut body = shop();
+    (body["hosts"], body["selector"]) = (json!([]), json!("role=app"));
+    let first = world.post("/api/v1/operations", &body).await;
+    assert_eq!((first.status, &first.json["selector"]), (StatusCode::ACCEPTED, &json!("role=app")), "{first:?}");
+    let commands = first.json["commands"].as_array().unwrap();
+    let hosts: Vec<&str> = commands.iter().map(|command| command["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["alpha", "gamma"], "not the revoked one");
+    for command in command_ids(&first) {
+        assert_eq!(world.stored(command).await.order.sealed.len(), 3, "each has its own");
+    }
+    world.host("delta").await;
+    let again = world.post("/api/v1/operations", &body).await;
+    assert_eq!((again.status, &again.json["commands"]), (StatusCode::OK, &first.json["commands"]), "{again:?}");
+    body["selector"] = json!("role=app,!x");
+    assert_eq!(world.post("/api/v1/operations", &body).await.problem(), "operation-conflict");
+    for (hosts, selector, field) in [
+        (json!(["alpha"]), json!("role=app"), "selector"),
+        (json!([]), json!("role=dns"), "selector"),
+        (json!([]), json!("role"), "selector"),
+        (json!([]), Value::Null, "hosts"),
+    ] {
+        let id: OperationId = fresh();
+        (body["hosts"], body["selector"], body["operation_id"]) = (hosts, selector, json!(id));
+        check_refused(&world, &body, field).await;
+    }
+}
+
+#[tokio::test]
 async fn notes_come_with_the_answer_and_problems_with_their_places() {
     let world = World::new().await;
     world.host("alpha").await;
