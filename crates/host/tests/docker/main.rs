@@ -3,6 +3,7 @@
 
 mod effects;
 mod engine;
+mod follow;
 mod registry;
 mod support;
 mod version2;

@@ -87,6 +87,32 @@ async fn a_reader_that_goes_away_gives_the_lease_back() {
 }
 
 #[tokio::test]
+async fn a_reader_that_takes_nothing_renews_nothing_and_is_sent_no_more_than_a_window() {
+    let mut scene = scene().await;
+    scene.put(0, "one\n");
+    scene.watcher.next().await.unwrap();
+    let window = limits::STREAM_WINDOW_BYTES;
+    let held = scene.leases();
+    let allowed = held.last().unwrap().1.until;
+    assert!(allowed <= (window + 4) as u64, "{allowed}");
+    // Longer than a lease lasts at the host: it runs out there, whatever this program does meanwhile.
+    tokio::time::pause();
+    for _ in 0..20 {
+        tokio::time::advance(limits::STREAM_RENEW).await;
+    }
+    tokio::time::resume();
+    scene.put(4, &format!("{}\n", "x".repeat(window - 1)));
+    assert_eq!(scene.leases(), held, "nobody reads");
+    // The reader moves on: what waited comes whole, and so much more is allowed.
+    let next = scene.watcher.next().await.unwrap();
+    assert_eq!((&next["offset"], next["text"].as_str().unwrap().len()), (&json!(4), window));
+    scene.put(4 + window as u64, "on\n");
+    assert_eq!(scene.watcher.next().await.unwrap()["text"], "on\n");
+    let renewed = scene.leases().last().unwrap().1.until;
+    assert!(renewed > allowed && renewed <= (2 * window + 7) as u64, "{renewed}");
+}
+
+#[tokio::test]
 async fn only_what_streams_can_be_read() {
     let world = World::new().await;
     world.host("alpha").await;
