@@ -4,6 +4,7 @@ use std::path::Path;
 
 use api::{SignInRequest, SignInResponse, WhoAmI};
 use envelope::messages::PublicKeyBytes;
+use ids::UnixMs;
 use serde::Serialize;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -12,7 +13,7 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure, Kind},
-    output::{Output, clean_line},
+    output::{Output, Paint, clean_line},
     password, prompt, roots, session_file,
     session_file::{Place, SessionFile},
     spans::relative,
@@ -184,17 +185,59 @@ pub(crate) async fn logout(output: &Output, ca: Option<&Path>) -> Result<Ended, 
 
 pub(crate) async fn whoami(output: &Output, client: &Client) -> Result<Ended, Failure> {
     let user: WhoAmI = client.get(&["session"]).await?;
+    let now = clock::now();
     output.result(&SignedIn { url: client.address(), user: &user }, |signed_in, paint| {
-        let until = signed_in.user.expires_at;
-        fields(
-            paint,
-            &[
-                ("account", user.name.to_string()),
-                ("role", clean_line(&user.role)),
-                ("control plane", signed_in.url.to_owned()),
-                ("session ends", format!("{} ({until})", relative(clock::now(), until.0))),
-            ],
-        )
+        whoami_words(signed_in, now, paint)
     })?;
     Ok(Ended::Well)
+}
+
+/// With an API token, what ends is the token, and the role is what it may do, which may be less than its account may.
+fn whoami_words(signed_in: &SignedIn<'_>, now: UnixMs, paint: Paint) -> String {
+    let WhoAmI { name, role, expires_at, token_id } = signed_in.user;
+    let ends = format!("{} ({expires_at})", relative(now, expires_at.0));
+    let mut rows = vec![("account", name.to_string())];
+    match token_id {
+        None => rows.extend([("role", clean_line(role)), ("session ends", ends)]),
+        Some(id) => {
+            rows.extend([("API token", id.to_string()), ("token's role", clean_line(role)), ("token ends", ends)])
+        }
+    }
+    rows.insert(rows.len() - 1, ("control plane", clean_line(signed_in.url)));
+    fields(paint, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sample::{self, NOW};
+
+    #[test]
+    fn whoever_asks_is_shown_as_what_they_are() {
+        let words = |token_id: Option<String>| {
+            let mut user = json!({"name": "ada", "role": "viewer", "expires_at": "2023-11-16T22:13:20.000Z"});
+            if let Some(id) = token_id {
+                user["token_id"] = json!(id);
+            }
+            let user: WhoAmI = serde_json::from_value(user).unwrap();
+            whoami_words(&SignedIn { url: "https://x", user: &user }, NOW, Paint(false))
+        };
+        let expected = expect_test::expect![[r#"
+            account        ada
+            role           viewer
+            control plane  https://x
+            session ends   in 2 days (2023-11-16T22:13:20.000Z)
+        "#]];
+        expected.assert_eq(&words(None));
+        let expected = expect_test::expect![[r#"
+            account        ada
+            API token      00000000-0000-7000-8000-000000000007
+            token's role   viewer
+            control plane  https://x
+            token ends     in 2 days (2023-11-16T22:13:20.000Z)
+        "#]];
+        expected.assert_eq(&words(Some(sample::id(7))));
+    }
 }
