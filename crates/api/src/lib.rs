@@ -36,7 +36,7 @@ pub use operation::{
 };
 pub use people::{
     SessionSummary, TokenRequest, TokenResponse, TokenStatus, TokenSummary, UserCreateRequest, UserPasswordRequest,
-    UserRoleRequest, UserSummary,
+    UserRoleRequest, UserStatus, UserSummary,
 };
 pub use problem::{FieldError, FileProblem, Problem};
 pub use session::{FleetInfo, FleetRoot, Health, SignInRequest, SignInResponse, WhoAmI};

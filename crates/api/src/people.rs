@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// One account: `GET /api/v1/users` (a list), `GET /api/v1/users/{name}`, and the answer to a change.
+/// One account: `GET /api/v1/users` (a [`crate::Page`] of these, by name unless `sort` says `created_at`;
+/// filters: `role`, and `status`: `active` or `disabled`), `GET /api/v1/users/{name}`, and the answer to a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserSummary {
@@ -51,7 +52,17 @@ pub struct UserPasswordRequest {
     pub old_password: Option<String>,
 }
 
-/// One session: `GET /api/v1/sessions` (a list; `?user=NAME` for another account's).
+/// Whether anybody signs in with an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UserStatus {
+    Active,
+    Disabled,
+}
+
+/// One open session: `GET /api/v1/sessions`, a [`crate::Page`] of these, newest first unless `sort` says
+/// `created_at` or `expires_at`. Filters: `user` (another account than the own one), `address`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionSummary {
@@ -93,7 +104,8 @@ pub enum TokenStatus {
     Disabled,
 }
 
-/// One API token: `GET /api/v1/tokens` (a list; `?user=NAME` for another account's).
+/// One API token: `GET /api/v1/tokens`, a [`crate::Page`] of these, newest first unless `sort` says
+/// `created_at` or `expires_at`. Filters: `user` (another account than the own one), `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenSummary {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{App, Lifecycle, Logs, SomeHosts},
+    arguments::{App, Lifecycle, Logs, Rise, SomeHosts},
     check,
     client::Client,
     clock, deploy,
@@ -28,7 +28,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
         App::Check(files) => check::run(output, &files),
         App::Deploy(arguments) => deploy::run(output, client, arguments).await,
         App::List { host, extent } => {
-            let query: Vec<_> = part("host", host.as_ref()).into_iter().collect();
+            let query: Vec<_> = [part("host", host.as_ref()), extent.sort()].into_iter().flatten().collect();
             let apps: Vec<AppSummary> = list::items(client, &["apps"], &query, extent.most()).await?;
             let none = match host {
                 Some(host) => format!("no apps on {host}, or it is revoked"),
@@ -47,9 +47,12 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
             logs_follow::run(output, client, Wanted { app, service, tail, since_ms, hosts }).await
         }
         App::Logs(arguments) => logs(output, client, arguments).await,
-        App::Stop(arguments) => lifecycle(output, client, ("app.stop", "stopping"), arguments).await,
-        App::Start(arguments) => lifecycle(output, client, ("app.start", "starting"), arguments).await,
-        App::Restart(arguments) => lifecycle(output, client, ("app.restart", "restarting"), arguments).await,
+        App::Stop(order) => {
+            let stop = Rise { order, healthy_within: None };
+            lifecycle(output, client, ("app.stop", "stopping"), stop).await
+        }
+        App::Start(order) => lifecycle(output, client, ("app.start", "starting"), order).await,
+        App::Restart(order) => lifecycle(output, client, ("app.restart", "restarting"), order).await,
         App::Remove { app, hosts, detach } => remove(output, client, &app, hosts, detach).await,
     }
 }
@@ -73,12 +76,15 @@ async fn lifecycle(
     output: &Output,
     client: &Client,
     (action, doing): (&str, &str),
-    arguments: Lifecycle,
+    Rise { order, healthy_within }: Rise,
 ) -> Result<Ended, Failure> {
-    let Lifecycle { app, services, hosts, dry_run, detach } = arguments;
+    let Lifecycle { app, services, hosts, dry_run, detach } = order;
     let mut parameters = json!({ "app": app });
     if !services.is_empty() {
         parameters["services"] = json!(services);
+    }
+    if let Some(seconds) = healthy_within {
+        parameters["timeout_ms"] = json!(seconds * 1000);
     }
     let mut request = request(action, hosts, parameters)?;
     request.dry_run = dry_run;

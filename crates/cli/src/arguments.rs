@@ -6,6 +6,7 @@ mod audit;
 mod choice;
 mod command;
 mod host;
+mod operation;
 mod people;
 
 use std::path::PathBuf;
@@ -15,11 +16,12 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, AppFiles, Deploy, Lifecycle, Logs},
+    app::{App, AppFiles, Deploy, Lifecycle, Logs, Rise},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
     host::{AgentSource, Host},
+    operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
 };
 
@@ -100,6 +102,9 @@ pub(crate) enum Noun {
     /// List, show, watch and cancel commands
     #[command(subcommand, after_help = "Example:\n  serverflow command list --status running")]
     Command(Command),
+    /// List, show and watch operations: what was asked for at once, on one host or many
+    #[command(subcommand, after_help = "Example:\n  serverflow operation list --since 2h")]
+    Operation(Operation),
     /// Read, verify and export the audit log
     #[command(subcommand, after_help = "Example:\n  serverflow audit verify")]
     Audit(Audit),
@@ -176,7 +181,14 @@ mod tests {
             "serverflow app remove shop --host a --detach",
             "serverflow action run host.facts --host a --param k=v --param x= --params p.json --dry-run",
             "serverflow command list --host a --status rolled_back",
+            "serverflow command list --sort -proposed_at --all",
             "serverflow command watch 018bcfe5-6800-7fff-bfff-ffffffffffff",
+            "serverflow operation list --requested-by ada --since 2h --until 1h --limit 5 --sort created_at",
+            "serverflow operation show 018bcfe5-6800-7fff-bfff-ffffffffffff",
+            "serverflow operation watch 018bcfe5-6800-7fff-bfff-ffffffffffff",
+            "serverflow user list --role owner --status disabled --sort=-created_at",
+            "serverflow session list --user ada --address 2001:db8::7 --limit 3",
+            "serverflow token list --user ada --status revoked --all",
             "serverflow audit verify --root r --export e",
             "serverflow user create ada --role operator --password-file -",
             "serverflow user role ada owner",

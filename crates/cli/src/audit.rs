@@ -36,13 +36,19 @@ pub(crate) async fn run(output: &Output, place: Place<'_>, verb: Audit) -> Resul
     }
 }
 
-/// The newest are asked for, and shown in the order of the log.
+/// The newest are asked for, and shown in the order of the log, unless another order is asked for.
 async fn list(output: &Output, client: &Client, asked: Entries) -> Result<Ended, Failure> {
-    let query =
-        [part("first", asked.first.as_ref()), part("kind", asked.kind.as_ref()), part("actor", asked.actor.as_ref())];
+    let sort = asked.extent.sort();
+    let is_latest_first = asked.first.is_none() && sort.is_none();
+    let query = [
+        part("first", asked.first.as_ref()),
+        part("kind", asked.kind.as_ref()),
+        part("actor", asked.actor.as_ref()),
+        sort,
+    ];
     let query: Vec<_> = query.into_iter().flatten().chain(asked.period.query()).collect();
     let mut entries: Vec<AuditEntry> = list::items(client, &["audit"], &query, asked.extent.most()).await?;
-    if asked.first.is_none() {
+    if is_latest_first {
         entries.reverse();
     }
     output.result(&entries, |entries, paint| list_words(entries, clock::now(), paint))?;

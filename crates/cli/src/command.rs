@@ -38,6 +38,7 @@ async fn list(output: &Output, client: &Client, asked: Commands) -> Result<Ended
         part("action", asked.action.as_ref()),
         part("operation", asked.operation.as_ref()),
         part("requested_by", asked.requested_by.as_ref()),
+        asked.extent.sort(),
     ];
     let query: Vec<_> = query.into_iter().flatten().chain(asked.period.query()).collect();
     let commands: Vec<CommandSummary> = list::items(client, &["commands"], &query, asked.extent.most()).await?;

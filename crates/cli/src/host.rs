@@ -36,6 +36,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
                 choice.status.map(|status| ("status", status_word(status).to_owned())),
                 choice.selector().map(|selector| ("selector", selector)),
                 part("app", choice.app.as_ref()),
+                choice.extent.sort(),
             ];
             let query: Vec<_> = query.into_iter().flatten().collect();
             let hosts: Vec<HostSummary> = list::items(client, &["hosts"], &query, choice.extent.most()).await?;

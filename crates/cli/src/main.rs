@@ -27,6 +27,7 @@ mod limits;
 mod list;
 mod logs_follow;
 mod operation;
+mod operations;
 mod output;
 mod parameters;
 mod password;
@@ -107,6 +108,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::App(verb) => app::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Action(verb) => action::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Operation(verb) => operations::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,

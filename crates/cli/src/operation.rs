@@ -128,11 +128,8 @@ pub(crate) fn words(operation: &OperationResponse, paint: Paint) -> String {
         }
     }
     if operation.state == OperationState::Running {
-        let id = operation.commands.first().map(|command| command.command_id.to_string()).unwrap_or_default();
-        text.push_str(&format!(
-            "operation {} goes on; watch it with `serverflow command watch {id}`\n",
-            operation.operation_id
-        ));
+        let id = operation.operation_id;
+        text.push_str(&format!("operation {id} goes on; watch it with `serverflow operation watch {id}`\n"));
     }
     text
 }
@@ -221,7 +218,7 @@ mod tests {
         );
         let expected = expect_test::expect![[r"
             a: queued
-            operation 00000000-0000-7000-8000-000000000009 goes on; watch it with `serverflow command watch 00000000-0000-7000-8000-000000000001`
+            operation 00000000-0000-7000-8000-000000000009 goes on; watch it with `serverflow operation watch 00000000-0000-7000-8000-000000000009`
         "]];
         expected.assert_eq(&words(&operation, Paint(false)));
     }

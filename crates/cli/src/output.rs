@@ -13,7 +13,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use api::CommandStatus;
+use api::{CommandStatus, OperationState};
 use serde::Serialize;
 
 use crate::{
@@ -171,6 +171,15 @@ pub(crate) const fn status_style(status: CommandStatus) -> Style {
         CommandStatus::Failed | CommandStatus::RolledBack | CommandStatus::Rejected | CommandStatus::Unknown => {
             AnsiColor::Red.on_default()
         }
+    }
+}
+
+/// The style of an operation's state.
+pub(crate) const fn operation_style(state: OperationState) -> Style {
+    match state {
+        OperationState::Running => AnsiColor::Cyan.on_default(),
+        OperationState::Succeeded => AnsiColor::Green.on_default(),
+        OperationState::Failed => AnsiColor::Red.on_default(),
     }
 }
 

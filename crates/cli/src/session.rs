@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure},
+    list::{self, part},
     output::{Output, Paint},
     spans::relative,
     table::Table,
@@ -20,15 +21,12 @@ struct Revoked {
     revoked: String,
 }
 
-/// The query for another account's.
-pub(crate) fn whose(user: Option<ids::UserName>) -> Vec<(&'static str, String)> {
-    user.map(|name| ("user", name.to_string())).into_iter().collect()
-}
-
 pub(crate) async fn run(output: &Output, client: &Client, verb: Session) -> Result<Ended, Failure> {
     match verb {
-        Session::List { user } => {
-            let sessions: Vec<SessionSummary> = client.get_with(&["sessions"], &whose(user)).await?;
+        Session::List { user, address, extent } => {
+            let query = [part("user", user.as_ref()), part("address", address.as_ref()), extent.sort()];
+            let query: Vec<_> = query.into_iter().flatten().collect();
+            let sessions: Vec<SessionSummary> = list::items(client, &["sessions"], &query, extent.most()).await?;
             output.result(&sessions, |sessions, paint| list_words(sessions, clock::now(), paint))?;
         }
         Session::Revoke { id: Some(id), .. } => {

@@ -10,8 +10,8 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure},
+    list::{self, part},
     output::{Output, Paint, clean_line},
-    session::whose,
     spans::relative,
     table::{Cell, Table},
 };
@@ -30,8 +30,10 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Token) -> Result
             let url = client.address();
             output.result(&token, |token, paint| create_words(token, url, clock::now(), paint))?;
         }
-        Token::List { user } => {
-            let tokens: Vec<TokenSummary> = client.get_with(&["tokens"], &whose(user)).await?;
+        Token::List { user, status, extent } => {
+            let query = [part("user", user.as_ref()), part("status", status.as_ref()), extent.sort()];
+            let query: Vec<_> = query.into_iter().flatten().collect();
+            let tokens: Vec<TokenSummary> = list::items(client, &["tokens"], &query, extent.most()).await?;
             output.result(&tokens, |tokens, paint| list_words(tokens, clock::now(), paint))?;
         }
         Token::Revoke { id } => {

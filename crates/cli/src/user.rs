@@ -11,6 +11,7 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure},
+    list::{self, part},
     output::{Output, Paint, clean_line},
     password::{self, Chosen},
     prompt,
@@ -20,8 +21,10 @@ use crate::{
 
 pub(crate) async fn run(output: &Output, client: &Client, verb: User) -> Result<Ended, Failure> {
     match verb {
-        User::List => {
-            let users: Vec<UserSummary> = client.get(&["users"]).await?;
+        User::List { role, status, extent } => {
+            let query = [part("role", role.as_ref()), part("status", status.as_ref()), extent.sort()];
+            let query: Vec<_> = query.into_iter().flatten().collect();
+            let users: Vec<UserSummary> = list::items(client, &["users"], &query, extent.most()).await?;
             output.result(&users, |users, paint| list_words(users, clock::now(), paint))?;
         }
         User::Show { name } => show(output, &client.get(&["users", name.as_str()]).await?)?,
@@ -170,7 +173,7 @@ fn list_words(users: &[UserSummary], now: UnixMs, paint: Paint) -> String {
             relative(now, user.created_at.0).into(),
         ]);
     }
-    table.render(paint, "no accounts")
+    table.render(paint, "no such accounts")
 }
 
 fn changed(output: &Output, user: &UserSummary, done: &str) -> Result<(), Failure> {

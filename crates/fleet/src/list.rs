@@ -2,10 +2,10 @@
 //! never at a count, so that what is inserted meanwhile neither hides nor repeats a row, and so that
 //! the last page costs as much as the first.
 
-use ids::{ActionName, AppName, CommandId, HostId, HostName, OperationId, UnixMs, UserName};
+use ids::{ActionName, AppName, CommandId, HostId, HostName, OperationId, UnixMs, UserId, UserName};
 
 use crate::{
-    model::{AppInstance, CommandStatus, OperationKind},
+    model::{AppInstance, CommandStatus, OperationKind, TokenStanding, UserRole},
     selector::Selector,
 };
 
@@ -141,6 +141,54 @@ pub struct OperationLine {
 pub struct AppLine {
     pub name: AppName,
     pub instances: Vec<AppInstance>,
+}
+
+/// What accounts are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserSort {
+    /// By name.
+    #[default]
+    Name,
+    /// By the time they were made.
+    CreatedAt,
+}
+
+/// Which accounts. Deleted ones are on no list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    pub role: Option<UserRole>,
+    /// Only those that nobody signs in with, or only the others.
+    pub is_disabled: Option<bool>,
+}
+
+/// What sign-ins and API tokens are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CredentialSort {
+    /// By the time they were made.
+    #[default]
+    CreatedAt,
+    /// By the time they end.
+    Expires,
+}
+
+/// Which sessions: those of one account that are open at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionFilter {
+    pub user: UserId,
+    /// Only what expires later.
+    pub now: UnixMs,
+    /// Only those that came from this address, as it is kept.
+    pub peer: Option<String>,
+}
+
+/// Which API tokens of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFilter {
+    pub user: UserId,
+    /// When the standing is judged.
+    pub now: UnixMs,
+    /// Only those that stand so, as [`crate::model::ApiToken::standing`] says it.
+    pub standing: Option<TokenStanding>,
 }
 
 /// A signed head of the audit log.

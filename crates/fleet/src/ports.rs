@@ -69,16 +69,33 @@ pub trait Store: Send + Sync {
     fn apps_on(&self, host: HostId) -> Later<'_, Result<Vec<AppName>, StoreError>>;
     /// Every account, by name.
     fn users(&self) -> Later<'_, Result<Vec<User>, StoreError>>;
+    /// A page of accounts.
+    fn users_list(
+        &self,
+        filter: UserFilter,
+        sort: UserSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<User>, StoreError>>;
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>>;
     /// A session by the hash of its bearer token, expired or not.
     fn user_session(&self, token_sha256: Sha256) -> Later<'_, Result<Option<UserSession>, StoreError>>;
     fn user_session_by_id(&self, id: SessionId) -> Later<'_, Result<Option<UserSession>, StoreError>>;
-    /// Sessions of an account that are not expired at `now`, newest first.
-    fn user_sessions(&self, user: UserId, now: UnixMs) -> Later<'_, Result<Vec<UserSession>, StoreError>>;
+    /// A page of an account's open sessions.
+    fn user_sessions_list(
+        &self,
+        filter: SessionFilter,
+        sort: CredentialSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<UserSession>, StoreError>>;
     /// An API token, whether it is taken or not.
     fn api_token(&self, id: ApiTokenId) -> Later<'_, Result<Option<ApiToken>, StoreError>>;
-    /// API tokens of an account, newest first.
-    fn api_tokens(&self, user: UserId) -> Later<'_, Result<Vec<ApiToken>, StoreError>>;
+    /// A page of an account's API tokens.
+    fn api_tokens_list(
+        &self,
+        filter: TokenFilter,
+        sort: CredentialSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<ApiToken>, StoreError>>;
     /// Audit entries from `first` on, ascending, at most `limit`, with their records.
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>>;
     /// A page of audit entries without their records.

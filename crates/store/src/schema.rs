@@ -21,6 +21,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "app_state", sql: include_str!("../migrations/0002_app_state.sql") },
     Migration { version: 3, name: "lists", sql: include_str!("../migrations/0003_lists.sql") },
     Migration { version: 4, name: "people", sql: include_str!("../migrations/0004_people.sql") },
+    Migration { version: 5, name: "accounts_by_age", sql: include_str!("../migrations/0005_accounts_by_age.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

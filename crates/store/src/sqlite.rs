@@ -4,8 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use fleet::{
     list::{
-        AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, HeadLine, HostFilter, HostSort,
-        ListPage, Listed, OperationFilter, OperationLine,
+        AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, CredentialSort, HeadLine,
+        HostFilter, HostSort, ListPage, Listed, OperationFilter, OperationLine, SessionFilter, TokenFilter, UserFilter,
+        UserSort,
     },
     model::{
         ApiToken, AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession,
@@ -13,7 +14,7 @@ use fleet::{
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
 };
 use ids::{
-    ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+    ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserName,
 };
 use sqlx::{
     ConnectOptions as _, SqliteConnection,
@@ -311,6 +312,14 @@ impl Store for SqliteStore {
     fn users(&self) -> Later<'_, Result<Vec<User>, StoreError>> {
         Box::pin(self.reader.users())
     }
+    fn users_list(
+        &self,
+        filter: UserFilter,
+        sort: UserSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<User>, StoreError>> {
+        Box::pin(self.reader.users_list(filter, sort, page))
+    }
     fn user_by_name(&self, name: UserName) -> Later<'_, Result<Option<User>, StoreError>> {
         Box::pin(self.reader.user_by_name(name))
     }
@@ -320,14 +329,24 @@ impl Store for SqliteStore {
     fn user_session_by_id(&self, id: SessionId) -> Later<'_, Result<Option<UserSession>, StoreError>> {
         Box::pin(self.reader.user_session_by_id(id))
     }
-    fn user_sessions(&self, user: UserId, now: UnixMs) -> Later<'_, Result<Vec<UserSession>, StoreError>> {
-        Box::pin(self.reader.user_sessions(user, now))
+    fn user_sessions_list(
+        &self,
+        filter: SessionFilter,
+        sort: CredentialSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<UserSession>, StoreError>> {
+        Box::pin(self.reader.user_sessions_list(filter, sort, page))
     }
     fn api_token(&self, id: ApiTokenId) -> Later<'_, Result<Option<ApiToken>, StoreError>> {
         Box::pin(self.reader.api_token(id))
     }
-    fn api_tokens(&self, user: UserId) -> Later<'_, Result<Vec<ApiToken>, StoreError>> {
-        Box::pin(self.reader.api_tokens(user))
+    fn api_tokens_list(
+        &self,
+        filter: TokenFilter,
+        sort: CredentialSort,
+        page: ListPage,
+    ) -> Later<'_, Result<Listed<ApiToken>, StoreError>> {
+        Box::pin(self.reader.api_tokens_list(filter, sort, page))
     }
     fn audit(&self, first: u64, limit: u32) -> Later<'_, Result<Vec<AuditRow>, StoreError>> {
         Box::pin(self.reader.audit(first, limit))

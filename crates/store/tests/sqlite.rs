@@ -12,6 +12,7 @@ use conformance::{
     commands::futures,
     fixtures::*,
     model::{Model, Step, step},
+    selectors,
 };
 use envelope::{audit::AuditKind, merkle, messages::LogPosition};
 use fleet::{
@@ -347,6 +348,22 @@ async fn unknown_things_are_not_there() {
     assert_eq!(store.command(CommandId::from_bytes(fresh())).await, Ok(None));
     assert_eq!(store.hosts().await, Ok(vec![]));
     assert_eq!(store.apps(None).await, Ok(vec![]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn selectors_select_in_the_database_what_they_say(
+        shapes in prop::collection::vec(selectors::shape(), 1..12),
+        asked in prop::collection::vec(selectors::selector(), 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (_directory, store) = scratch().await;
+            selectors::compare(&store, &shapes, &asked).await;
+        });
+    }
 }
 
 proptest! {

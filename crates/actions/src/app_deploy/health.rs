@@ -156,7 +156,7 @@ impl<'a> Watch<'a> {
             .filter_map(|(name, _)| self.containers.get(name).map(|container| (name.to_string(), container.clone())))
             .collect();
         let message = format!(
-            "not healthy within {}: {words}. See the last log lines; allow more time with `app deploy --healthy-within` if the app needs it",
+            "not healthy within {}: {words}. See the last log lines; allow more time with `--healthy-within` if the app needs it",
             self.deadline
         );
         Stop::Fault(crate::stop::Fault { message, failing })

@@ -146,7 +146,7 @@ fn other_ends_of_a_container_go_back_with_words() {
         ["web:slow", "web:crash", "web:oom", "web:broken"].into_iter().map(|web| goes_back(web).1).collect();
     expect![[r#"
         [
-            "not healthy within 2 min: web (not healthy yet). See the last log lines; allow more time with `app deploy --healthy-within` if the app needs it. shop was put back as it was, and verified",
+            "not healthy within 2 min: web (not healthy yet). See the last log lines; allow more time with `--healthy-within` if the app needs it. shop was put back as it was, and verified",
             "service web: container shop-web-1 ended with exit code 3 and is being restarted over and over. shop was put back as it was, and verified",
             "service web: container shop-web-1 was killed because it used more memory than it may (out of memory). shop was put back as it was, and verified",
             "service web: container shop-web-1 could not be started: cannot start shop-web-1: exec format error. shop was put back as it was, and verified",

@@ -46,11 +46,14 @@ pub(crate) enum App {
         deploy.\n\nExample:\n  serverflow app stop shop\n  serverflow app stop shop --service worker --host web-2")]
     Stop(Lifecycle),
     /// Start an app that was stopped, and wait until it is healthy
-    #[command(after_help = "Example:\n  serverflow app start shop\n  serverflow app start shop --dry-run")]
-    Start(Lifecycle),
+    #[command(
+        after_help = "Example:\n  serverflow app start shop\n  serverflow app start shop --healthy-within 5m\n  \
+        serverflow app start shop --dry-run"
+    )]
+    Start(Rise),
     /// Stop an app's containers and start them again
     #[command(after_help = "Example:\n  serverflow app restart shop --service web")]
-    Restart(Lifecycle),
+    Restart(Rise),
     /// Print an app's last log lines, or follow them
     #[command(
         after_help = "With --follow and --json, each line is a document of its own; the last one is the end.\n\n\
@@ -105,6 +108,16 @@ pub(crate) struct Lifecycle {
     /// Do not wait for the end
     #[arg(long)]
     pub(crate) detach: bool,
+}
+
+/// An order after which services run.
+#[derive(Debug, Args)]
+pub(crate) struct Rise {
+    #[command(flatten)]
+    pub(crate) order: Lifecycle,
+    /// Within this time every service must be healthy, or all is as it was; 1s to 20m, 2m when absent
+    #[arg(long, value_name = "SPAN", value_parser = spans::healthy_within_seconds)]
+    pub(crate) healthy_within: Option<u64>,
 }
 
 /// The files of an app, and how they are read.

@@ -30,8 +30,8 @@ pub(crate) struct SomeHosts {
     pub(crate) selector: Option<String>,
 }
 
-/// How much of a list.
-#[derive(Clone, Copy, Debug, Args)]
+/// How much of a list, and in which order.
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Extent {
     /// Show so many
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
@@ -39,12 +39,20 @@ pub(crate) struct Extent {
     /// Show all there are
     #[arg(long, conflicts_with = "limit")]
     all: bool,
+    /// Sort by this field, with a `-` before it for the greatest first (`--sort=-FIELD`)
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    sort: Option<String>,
 }
 
 impl Extent {
     /// At most so many; `None` for all.
-    pub(crate) fn most(self) -> Option<usize> {
+    pub(crate) fn most(&self) -> Option<usize> {
         (!self.all).then(|| usize::try_from(self.limit).unwrap_or(usize::MAX))
+    }
+
+    /// The order that was asked for, as the query has it.
+    pub(crate) fn sort(&self) -> Option<(&'static str, String)> {
+        self.sort.as_ref().map(|field| ("sort", field.clone()))
     }
 }
 

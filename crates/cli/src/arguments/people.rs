@@ -1,10 +1,11 @@
 //! `serverflow user …`, `session …`, `token …`
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use ids::{ApiTokenId, SessionId, UserName};
 
+use super::Extent;
 use crate::spans;
 
 const ROLES: [&str; 4] = ["viewer", "operator", "admin", "owner"];
@@ -23,8 +24,17 @@ pub(crate) struct NewPassword {
 #[derive(Debug, Subcommand)]
 pub(crate) enum User {
     /// List the accounts
-    #[command(after_help = "Example:\n  serverflow user list")]
-    List,
+    #[command(after_help = "Example:\n  serverflow user list --role admin --status active")]
+    List {
+        /// Only with this role
+        #[arg(long, value_name = "ROLE", value_parser = PossibleValuesParser::new(ROLES))]
+        role: Option<String>,
+        /// Only with this status
+        #[arg(long, value_parser = PossibleValuesParser::new(["active", "disabled"]))]
+        status: Option<String>,
+        #[command(flatten)]
+        extent: Extent,
+    },
     /// Show one account
     #[command(after_help = "Example:\n  serverflow user show ada")]
     Show {
@@ -92,11 +102,16 @@ pub(crate) enum User {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
     /// List open sessions
-    #[command(after_help = "Example:\n  serverflow session list")]
+    #[command(after_help = "Example:\n  serverflow session list --user ada --address 192.0.2.7")]
     List {
         /// Of this account; your own when absent
         #[arg(long, value_name = "NAME")]
         user: Option<UserName>,
+        /// Only those that came from this address
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<IpAddr>,
+        #[command(flatten)]
+        extent: Extent,
     },
     /// End one session, or all
     #[command(after_help = "Example:\n  serverflow session revoke 018bcfe5-6800-7fff-bfff-ffffffffffff\n  \
@@ -131,11 +146,16 @@ pub(crate) enum Token {
         ttl: Option<u64>,
     },
     /// List API tokens
-    #[command(after_help = "Example:\n  serverflow token list")]
+    #[command(after_help = "Example:\n  serverflow token list --status active --sort expires_at")]
     List {
         /// Of this account; your own when absent
         #[arg(long, value_name = "NAME")]
         user: Option<UserName>,
+        /// Only with this status
+        #[arg(long, value_parser = PossibleValuesParser::new(["active", "expired", "revoked", "disabled"]))]
+        status: Option<String>,
+        #[command(flatten)]
+        extent: Extent,
     },
     /// End an API token at once
     #[command(after_help = "Example:\n  serverflow token revoke 018bcfe5-6800-7fff-bfff-ffffffffffff")]

@@ -112,6 +112,21 @@ fn how_long_health_may_take_is_sent_along_and_bounded() {
 }
 
 #[test]
+fn a_start_and_a_restart_may_take_longer_and_a_stop_has_nothing_to_wait_for() {
+    let server = server(vec![proposed()], deployed());
+    let home = home(&server);
+    for verb in ["start", "restart"] {
+        home.run(&["app", verb, "shop", "--detach", "--healthy-within", "5m"]).code(0);
+        let body = server.heard_of("POST").last().expect("it was asked for").json();
+        assert_eq!(body["action"], format!("app.{verb}"));
+        assert_eq!(body["parameters"], json!({"app": "shop", "timeout_ms": 300_000}));
+        let ran = home.run(&["app", verb, "shop", "--healthy-within", "21m"]).code(2);
+        assert!(ran.stderr.contains("at most 20 min"), "{}", ran.stderr);
+    }
+    home.run(&["app", "stop", "shop", "--healthy-within", "5m"]).code(2);
+}
+
+#[test]
 fn a_deploy_seals_its_secrets_and_is_followed_to_its_end() {
     let server = server(vec![proposed()], deployed());
     let ran = home(&server).run(&DEPLOY).code(0);
@@ -220,7 +235,7 @@ fn detached_it_does_not_wait() {
     let mut arguments = DEPLOY.to_vec();
     arguments.extend(["--detach", "--queue-for", "1h"]);
     let ran = home(&server).run(&arguments).code(0);
-    assert!(ran.stdout.contains("goes on; watch it with `serverflow command watch"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("goes on; watch it with `serverflow operation watch"), "{}", ran.stdout);
     assert!(server.heard_of("GET /api/v1/operations").is_empty());
     assert_eq!(server.heard_of("POST")[0].json()["queue_for_seconds"], 3600);
 }

@@ -7,6 +7,8 @@ mod fleet_root;
 mod follow;
 mod https;
 mod json;
+mod log_follow;
+mod people;
 mod program;
 mod server;
 mod sign_in;

@@ -20,7 +20,8 @@ use crate::{
     sqlite::Reader,
 };
 
-/// `AND …` for each part of a selector. Says the same as `Requirement::holds`; a test compares them.
+/// `AND …` for each part of a selector. Says the same as `Selector::selects`; a property test in
+/// `tests/sqlite.rs` compares them.
 fn select_by(select: &mut QueryBuilder<Sqlite>, selector: &Selector) {
     for requirement in selector.requirements() {
         let (is, key, value) = match requirement {

@@ -3,15 +3,15 @@
 
 use fleet::{
     list::{
-        AuditFilter, AuditSort, CommandListFilter, HostFilter, HostSort, ListKey, ListPage, ListValue, OperationFilter,
-        StandingKind,
+        AuditFilter, AuditSort, CommandListFilter, CredentialSort, HostFilter, HostSort, ListKey, ListPage, ListValue,
+        OperationFilter, SessionFilter, StandingKind, TokenFilter, UserFilter, UserSort,
     },
-    model::CommandStatus,
+    model::{CommandStatus, TokenStanding, UserRole},
 };
-use ids::{HostId, OperationId, UnixMs};
+use ids::{HostId, OperationId, UnixMs, UserId};
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{host_lists, lists};
+use super::{host_lists, lists, people};
 use crate::{fault::Location, schema};
 
 async fn database() -> SqliteConnection {
@@ -108,5 +108,21 @@ async fn no_other_list_scans_or_sorts() {
         let filter = AuditFilter { first: Some(5), ..Default::default() };
         seeks(&mut connection, "audit", &lists::audit(&filter, AuditSort::Index, &page).unwrap()).await;
         seeks(&mut connection, "apps", &host_lists::app_names(None, &page)).await;
+        for filter in [UserFilter::default(), UserFilter { role: Some(UserRole::Admin), is_disabled: Some(false) }] {
+            for sort in [UserSort::Name, UserSort::CreatedAt] {
+                seeks(&mut connection, "users", &people::users(&filter, sort, &page)).await;
+            }
+        }
+        // An account has at most so many of these. They may be sorted, but only they are read.
+        for sort in [CredentialSort::CreatedAt, CredentialSort::Expires] {
+            let (user, now) = (UserId::from_bytes([1; 16]), UnixMs(1));
+            let sessions = people::sessions(&SessionFilter { user, now, peer: None }, sort, &page).unwrap();
+            let standing = Some(TokenStanding::Good);
+            let tokens = people::tokens(&TokenFilter { user, now, standing }, sort, &page).unwrap();
+            for select in [sessions, tokens] {
+                let plan = plan(&mut connection, &select).await;
+                assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:#?}");
+            }
+        }
     }
 }

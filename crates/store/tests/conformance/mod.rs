@@ -5,13 +5,17 @@ mod audit;
 pub(crate) mod commands;
 pub(crate) mod fixtures;
 mod hosts;
+mod lists;
 pub(crate) mod model;
 mod people;
+pub(crate) mod selectors;
+
+use std::pin::Pin;
 
 use fleet::ports::Store;
 
 /// One case: its name and itself.
-pub(crate) type Case = (&'static str, for<'s> fn(&'s dyn Store) -> fleet::ports::Later<'s, ()>);
+pub(crate) type Case = (&'static str, for<'s> fn(&'s dyn Store) -> Pin<Box<dyn Future<Output = ()> + 's>>);
 
 macro_rules! cases {
     ($($module:ident :: $name:ident),* $(,)?) => {
@@ -51,4 +55,13 @@ cases! {
     audit::records_are_read_back_in_order,
     audit::refused_writes_leave_no_leaf,
     audit::heads_are_kept_ascending,
+    lists::accounts_are_listed,
+    lists::sessions_are_listed,
+    lists::api_tokens_are_listed_by_their_standing,
+    lists::hosts_are_listed,
+    lists::apps_are_listed,
+    lists::commands_are_listed,
+    lists::operations_are_listed,
+    lists::audit_entries_are_listed,
+    lists::what_comes_between_two_pages_hides_and_repeats_nothing,
 }

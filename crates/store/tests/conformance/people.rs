@@ -2,7 +2,8 @@
 
 use envelope::audit::AuditKind;
 use fleet::{
-    limits::{API_TOKENS_PER_USER_MAX, SESSIONS_PER_USER_MAX},
+    limits::{API_TOKENS_PER_USER_MAX, LIST_MAX, SESSIONS_PER_USER_MAX},
+    list::{CredentialSort, ListPage, SessionFilter, TokenFilter},
     model::{ApiToken, Credential, Principal, TokenStanding, User, UserChange, UserRole, UserSession},
     ports::{Store, StoreError, Write, Written},
 };
@@ -10,7 +11,7 @@ use ids::{ApiTokenId, RootVersion, SessionId, UnixMs, UserId, sha256};
 
 use super::fixtures::*;
 
-fn user(name: &str, role: UserRole) -> User {
+pub(super) fn user(name: &str, role: UserRole) -> User {
     User {
         id: UserId::from_bytes(fresh()),
         name: name.parse().unwrap(),
@@ -21,19 +22,19 @@ fn user(name: &str, role: UserRole) -> User {
     }
 }
 
-fn admin() -> User {
+pub(super) fn admin() -> User {
     user("anna", UserRole::Owner)
 }
 
-fn create(user: &User) -> Write {
+pub(super) fn create(user: &User) -> Write {
     Write::UserCreate { user: user.clone(), audit: entry(AuditKind::AccountChange, user.name.as_str()) }
 }
 
-fn change(was: &User, change: UserChange) -> Write {
+pub(super) fn change(was: &User, change: UserChange) -> Write {
     Write::UserChange { was: was.clone(), change, audit: entry(AuditKind::AccountChange, was.name.as_str()) }
 }
 
-fn token_of(user: &User, name: &str) -> ApiToken {
+pub(super) fn token_of(user: &User, name: &str) -> ApiToken {
     ApiToken {
         id: ApiTokenId::from_bytes(fresh()),
         name: name.to_owned(),
@@ -50,16 +51,16 @@ fn token_of(user: &User, name: &str) -> ApiToken {
     }
 }
 
-fn token_create(token: &ApiToken) -> Write {
+pub(super) fn token_create(token: &ApiToken) -> Write {
     Write::ApiTokenCreate { token: token.clone(), audit: entry(AuditKind::AccountChange, "a token") }
 }
 
-fn initialise(admin: &User) -> Write {
+pub(super) fn initialise(admin: &User) -> Write {
     let audit = vec![entry(AuditKind::FleetCreated, "fleet"), entry(AuditKind::AccountChange, "anna")];
     Write::Initialise { root: b"root 1".to_vec(), admin: admin.clone(), audit }
 }
 
-fn session(user: &User, token: &[u8], expires: UnixMs) -> UserSession {
+pub(super) fn session(user: &User, token: &[u8], expires: UnixMs) -> UserSession {
     UserSession {
         id: SessionId::from_bytes(fresh()),
         token_sha256: sha256(token),
@@ -72,13 +73,21 @@ fn session(user: &User, token: &[u8], expires: UnixMs) -> UserSession {
     }
 }
 
-fn sign_in(session: &UserSession, user: &User) -> Write {
+pub(super) fn sign_in(session: &UserSession, user: &User) -> Write {
     let (session, password_hash) = (session.clone(), user.password_hash.clone());
     Write::UserSessionCreate { session, password_hash, audit: entry(AuditKind::SignIn, "anna") }
 }
 
 fn sign_out(session: &UserSession) -> Write {
     Write::UserSessionEnd { session: session.id, audit: entry(AuditKind::SignOut, "anna") }
+}
+
+/// Open sessions at that time, newest first.
+async fn sessions_of(store: &dyn Store, user: &User, now: UnixMs) -> Vec<UserSession> {
+    let filter = SessionFilter { user: user.id, now, peer: None };
+    let page = ListPage { descending: true, after: None, limit: LIST_MAX };
+    let listed = store.user_sessions_list(filter, CredentialSort::CreatedAt, page).await.unwrap();
+    listed.items.into_iter().map(|(_, session)| session).collect()
 }
 
 pub(crate) async fn a_fleet_is_made_once(store: &dyn Store) {
@@ -120,8 +129,8 @@ pub(crate) async fn sessions_live_until_they_end(store: &dyn Store) {
     assert_eq!(read(&first).await, Ok(Some(first.clone())));
     assert_eq!(store.user_session_by_id(second.id).await, Ok(Some(second.clone())));
     assert_eq!(store.user_session(sha256(b"third")).await, Ok(None));
-    assert_eq!(store.user_sessions(admin.id, NOW).await, Ok(vec![second.clone(), first.clone()]), "newest first");
-    assert_eq!(store.user_sessions(admin.id, UnixMs(NOW.0 + 100)).await, Ok(vec![second.clone()]), "not expired");
+    assert_eq!(sessions_of(store, &admin, NOW).await, [second.clone(), first.clone()], "newest first");
+    assert_eq!(sessions_of(store, &admin, UnixMs(NOW.0 + 100)).await, core::slice::from_ref(&second), "not expired");
     assert_eq!(read(&first).await, Ok(Some(first.clone())), "expired ones are known for a while");
     done(store, sign_out(&second)).await;
     assert_eq!(read(&second).await, Ok(None), "signed out");
@@ -133,12 +142,12 @@ pub(crate) async fn sessions_live_until_they_end(store: &dyn Store) {
     for n in 0..SESSIONS_PER_USER_MAX + 3 {
         done(store, sign_in(&session(&admin, &n.to_be_bytes(), UnixMs(NOW.0 + 100)), &admin)).await;
     }
-    let open = store.user_sessions(admin.id, NOW).await.unwrap();
+    let open = sessions_of(store, &admin, NOW).await;
     assert_eq!(open.len(), SESSIONS_PER_USER_MAX as usize, "bounded");
     assert_eq!(read(&first).await, Ok(None), "the oldest gave way");
     let all = Write::UserSessionsEnd { user: admin.id, audit: entry(AuditKind::SignOut, "anna") };
     done(store, all).await;
-    assert_eq!(store.user_sessions(admin.id, NOW).await, Ok(vec![]));
+    assert_eq!(sessions_of(store, &admin, NOW).await, []);
 }
 
 pub(crate) async fn a_sign_in_is_refused_when_the_account_moved_meanwhile(store: &dyn Store) {
@@ -244,9 +253,11 @@ pub(crate) async fn api_tokens_are_kept_used_and_revoked(store: &dyn Store) {
         done(store, token_create(&token_of(&anna, &format!("t{n}")))).await;
     }
     conflicts(store, token_create(&token_of(&anna, "one more")), "no more are possible").await;
-    let listed = store.api_tokens(anna.id).await.unwrap();
-    assert_eq!(listed.len(), API_TOKENS_PER_USER_MAX as usize + 1);
-    assert_eq!(listed.first().unwrap().name, format!("t{}", API_TOKENS_PER_USER_MAX - 1), "newest first");
+    let filter = TokenFilter { user: anna.id, now: NOW, standing: None };
+    let page = ListPage { descending: true, after: None, limit: LIST_MAX };
+    let listed = store.api_tokens_list(filter, CredentialSort::CreatedAt, page).await.unwrap();
+    assert_eq!((listed.items.len(), listed.more), (API_TOKENS_PER_USER_MAX as usize + 1, false));
+    assert_eq!(listed.items[0].1.name, format!("t{}", API_TOKENS_PER_USER_MAX - 1), "newest first");
     let nobody = User { id: UserId::from_bytes(fresh()), ..anna };
     conflicts(store, token_create(&token_of(&nobody, "x")), "not known").await;
 }

@@ -1,10 +1,12 @@
 //! Sessions that are open, one's own and those of accounts one looks after.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 
-use api::SessionSummary;
+use api::{Page, SessionSummary};
 use axum::{Json, extract::State, http::StatusCode};
 use fleet::{
+    list::{CredentialSort, SessionFilter},
     model::{Credential, Principal, UserSession},
     people,
     ports::Event,
@@ -16,26 +18,39 @@ use super::users;
 use crate::{
     access::{self, Actor},
     input::{PathParameter, Query},
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     state::Shared,
 };
 
-/// Whose; one's own when absent.
+/// What sessions and API tokens are sorted by.
+pub(super) const SORTS: &[&str] = &["-created_at", "expires_at"];
+pub(super) const LIST: List = List { name: "sessions", sorts: SORTS };
+
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub(super) struct Whose {
+pub(super) struct Filter {
+    /// Whose; one's own when absent.
     user: Option<UserName>,
+    /// The address they were made from.
+    address: Option<IpAddr>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
 }
 
-impl Whose {
-    /// The account, if the one who asks may see it.
-    pub(super) async fn account(self, shared: &Shared, actor: &Principal) -> Result<UserId, ApiError> {
-        match self.user {
-            Some(name) if name != actor.user_name => Ok(users::find(shared, actor, &name).await?.id),
-            _ => Ok(actor.user),
-        }
+/// The account that is named, if the one who asks may see it; their own when none is.
+pub(super) async fn whose(shared: &Shared, actor: &Principal, name: Option<UserName>) -> Result<UserId, ApiError> {
+    match name {
+        Some(name) if name != actor.user_name => Ok(users::find(shared, actor, &name).await?.id),
+        _ => Ok(actor.user),
     }
+}
+
+/// What the field of [`SORTS`] means.
+pub(super) fn credential_sort(field: &str) -> CredentialSort {
+    if field == "expires_at" { CredentialSort::Expires } else { CredentialSort::CreatedAt }
 }
 
 fn shown(session: UserSession, actor: &Principal) -> SessionSummary {
@@ -52,11 +67,14 @@ fn shown(session: UserSession, actor: &Principal) -> SessionSummary {
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Actor(actor): Actor,
-    Query(whose): Query<Whose>,
-) -> Result<Json<Vec<SessionSummary>>, ApiError> {
-    let user = whose.account(&shared, &actor).await?;
-    let sessions = shared.store.user_sessions(user, shared.now()).await?;
-    Ok(Json(sessions.into_iter().map(|session| shown(session, &actor)).collect()))
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<SessionSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let user = whose(&shared, &actor, filter.user).await?;
+    let filter = SessionFilter { user, now: shared.now(), peer: filter.address.map(|address| address.to_string()) };
+    let sort = credential_sort(sorted.field);
+    let listed = shared.store.user_sessions_list(filter, sort, sorted.page.clone()).await?;
+    Ok(Json(sorted.answer(listed, |session| shown(session, &actor))))
 }
 
 pub(super) async fn end(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{TokenRequest, TokenResponse, TokenStatus, TokenSummary};
+use api::{Page, TokenRequest, TokenResponse, TokenStatus, TokenSummary};
 use axum::{
     Json,
     extract::State,
@@ -10,17 +10,23 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use fleet::{
+    list::TokenFilter,
     model::{ApiToken, TokenStanding},
     people,
     ports::{Event, StoreError},
 };
-use ids::{ApiTokenId, DurationMs, UnixMs};
+use ids::{ApiTokenId, DurationMs, UnixMs, UserName};
+use serde::Deserialize;
 
-use super::{sessions::Whose, users};
+use super::{
+    sessions::{SORTS, credential_sort, whose},
+    users,
+};
 use crate::{
     access::{self, Actor},
     credentials, fresh,
     input::{JsonBody, PathParameter, Query},
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     state::Shared,
 };
@@ -43,14 +49,36 @@ fn shown(token: ApiToken, now: UnixMs) -> TokenSummary {
     }
 }
 
+pub(super) const LIST: List = List { name: "tokens", sorts: SORTS };
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    /// Whose; one's own when absent.
+    user: Option<UserName>,
+    status: Option<TokenStatus>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
+}
+
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Actor(actor): Actor,
-    Query(whose): Query<Whose>,
-) -> Result<Json<Vec<TokenSummary>>, ApiError> {
-    let user = whose.account(&shared, &actor).await?;
-    let now = shared.now();
-    Ok(Json(shared.store.api_tokens(user).await?.into_iter().map(|token| shown(token, now)).collect()))
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<TokenSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let (user, now) = (whose(&shared, &actor, filter.user).await?, shared.now());
+    let standing = filter.status.map(|status| match status {
+        TokenStatus::Active => TokenStanding::Good,
+        TokenStatus::Expired => TokenStanding::Expired,
+        TokenStatus::Revoked => TokenStanding::Revoked,
+        TokenStatus::Disabled => TokenStanding::AccountDisabled,
+    });
+    let (filter, sort) = (TokenFilter { user, now, standing }, credential_sort(sorted.field));
+    let listed = shared.store.api_tokens_list(filter, sort, sorted.page.clone()).await?;
+    Ok(Json(sorted.answer(listed, |token| shown(token, now))))
 }
 
 pub(super) async fn create(

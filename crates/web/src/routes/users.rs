@@ -4,7 +4,7 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use api::{UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary};
+use api::{Page, UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserStatus, UserSummary};
 use axum::{
     Extension, Json,
     extract::State,
@@ -13,11 +13,13 @@ use axum::{
 };
 use fleet::{
     limits::USERS_MAX,
+    list::{UserFilter, UserSort},
     model::{Principal, User, UserRole},
     people,
     ports::{Event, StoreError, Write},
 };
 use ids::UserName;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::session::{password_work, too_many};
@@ -26,7 +28,8 @@ use crate::{
     credentials,
     edge::Peer,
     fresh,
-    input::{JsonBody, PathParameter},
+    input::{JsonBody, PathParameter, Query},
+    list::{List, ListQuery},
     problem::{ApiError, Kind},
     rate::Key,
     refusals::Refused,
@@ -47,8 +50,32 @@ pub(super) fn role(word: &str) -> Result<UserRole, ApiError> {
     word.parse().map_err(|error| ApiError::field("role", format!("{word:?} is {error}")))
 }
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Vec<UserSummary>>, ApiError> {
-    Ok(Json(shared.store.users().await?.iter().map(shown).collect()))
+pub(super) const LIST: List = List { name: "users", sorts: &["name", "created_at"] };
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    /// `viewer`, `operator`, `admin` or `owner`.
+    role: Option<String>,
+    status: Option<UserStatus>,
+    limit: Option<u32>,
+    after: Option<String>,
+    sort: Option<String>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<UserSummary>>, ApiError> {
+    let sorted = LIST.read(ListQuery { limit: filter.limit, after: filter.after, sort: filter.sort })?;
+    let sort = if sorted.field == "created_at" { UserSort::CreatedAt } else { UserSort::Name };
+    let filter = UserFilter {
+        role: filter.role.as_deref().map(role).transpose()?,
+        is_disabled: filter.status.map(|status| status == UserStatus::Disabled),
+    };
+    let listed = shared.store.users_list(filter, sort, sorted.page.clone()).await?;
+    Ok(Json(sorted.answer(listed, |user| shown(&user))))
 }
 
 /// The account of that name, if the one who asks may see it. Who may see none learns of none.

@@ -55,7 +55,7 @@ async fn an_account_lives_from_its_making_to_its_end() {
     assert_eq!(world.get("/api/v1/users/bob").await.problem(), "user-not-found");
     let again = world.post("/api/v1/users", &body).await;
     assert!(again.problem() == "user-exists" && again.text.contains("is deleted"), "{again:?}");
-    let names: Vec<Value> = world.get("/api/v1/users").await.json.as_array().unwrap().clone();
+    let names: Vec<Value> = world.get("/api/v1/users").await.json["items"].as_array().unwrap().clone();
     assert_eq!(names.iter().map(|user| user["name"].as_str().unwrap()).collect::<Vec<_>>(), ["ada"]);
 }
 
@@ -137,9 +137,9 @@ async fn sessions_are_listed_and_ended_by_their_account_and_who_looks_after_it()
     let (_, of_bob) = world.signed_in(&bob, later).await;
     let (other, second) = world.signed_in(&world.user, later).await;
     let list = world.get("/api/v1/sessions").await;
-    let listed: Vec<_> = list.json.as_array().unwrap().iter().map(|it| (&it["id"], &it["current"])).collect();
+    let listed: Vec<_> = list.json["items"].as_array().unwrap().iter().map(|it| (&it["id"], &it["current"])).collect();
     assert_eq!(listed, [(&json!(second), &json!(false)), (&json!(world.session), &json!(true))]);
-    assert_eq!(list.json[0]["address"], "192.0.2.9");
+    assert_eq!(list.json["items"][0]["address"], "192.0.2.9");
     assert_eq!(world.get("/api/v1/sessions?user=bob").await.problem(), "not-allowed");
     assert_eq!(world.delete(&format!("/api/v1/sessions/{of_bob}")).await.problem(), "session-not-found");
     assert_eq!(world.delete(&format!("/api/v1/sessions/{second}")).await.status, StatusCode::NO_CONTENT);
@@ -150,7 +150,7 @@ async fn sessions_are_listed_and_ended_by_their_account_and_who_looks_after_it()
     let world = World::of(UserRole::Admin).await;
     let bob = world.user("bob", UserRole::Viewer).await;
     let (token, id) = world.signed_in(&bob, later).await;
-    assert_eq!(world.get("/api/v1/sessions?user=bob").await.json[0]["id"], json!(id));
+    assert_eq!(world.get("/api/v1/sessions?user=bob").await.json["items"][0]["id"], json!(id));
     assert_eq!(world.delete(&format!("/api/v1/sessions/{id}")).await.status, StatusCode::NO_CONTENT);
     assert_eq!(with(&world, &token, "/api/v1/session").await.problem(), "not-signed-in");
 }
@@ -164,11 +164,12 @@ async fn an_api_token_is_shown_once_used_as_its_role_and_revoked() {
     let (token, id) = (made.json["token"].as_str().unwrap().to_owned(), made.json["id"].as_str().unwrap().to_owned());
     let list = world.get("/api/v1/tokens").await;
     assert!(!list.text.contains(&token), "shown once");
-    assert_eq!((&list.json[0]["status"], &list.json[0]["last_used_at"]), (&json!("active"), &Value::Null));
+    let listed = &list.json["items"][0];
+    assert_eq!((&listed["status"], &listed["last_used_at"]), (&json!("active"), &Value::Null));
 
     let who = with(&world, &token, "/api/v1/session").await;
     assert_eq!((&who.json["role"], &who.json["token_id"]), (&json!("viewer"), &json!(id)));
-    assert_eq!(world.get("/api/v1/tokens").await.json[0]["last_used_at"], api::Timestamp(NOW).to_string());
+    assert_eq!(world.get("/api/v1/tokens").await.json["items"][0]["last_used_at"], api::Timestamp(NOW).to_string());
     let send = |path: &str, body: &Value| World::request(Method::POST, path, Some(&token), Some(body));
     assert_eq!(world.send(send("/api/v1/operations", &facts(&["alpha"]))).await.status, StatusCode::ACCEPTED);
     let refused = world.send(send("/api/v1/operations", &super::world::deploy(&["alpha"]))).await;
@@ -181,7 +182,7 @@ async fn an_api_token_is_shown_once_used_as_its_role_and_revoked() {
     assert_eq!(world.delete(&format!("/api/v1/tokens/{id}")).await.status, StatusCode::NO_CONTENT);
     let ended = with(&world, &token, "/api/v1/session").await;
     assert!(ended.problem() == "not-signed-in" && ended.text.contains("was revoked"), "{ended:?}");
-    assert_eq!(world.get("/api/v1/tokens").await.json[0]["status"], "revoked");
+    assert_eq!(world.get("/api/v1/tokens").await.json["items"][0]["status"], "revoked");
 }
 
 #[tokio::test]

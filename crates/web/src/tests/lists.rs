@@ -2,11 +2,15 @@
 
 use axum::http::StatusCode;
 use envelope::{audit::AuditKind, token::JoinToken};
-use fleet::ports::{HostChange, Store as _, StoreError, Write};
-use ids::sha256;
+use fleet::{
+    model::{UserChange, UserRole},
+    ports::{HostChange, Store as _, StoreError, Write},
+};
+use ids::{DurationMs, sha256};
 use serde_json::{Value, json};
 
 use super::world::{NOW, World, command_ids, deploy, entry, facts, fresh};
+use crate::{limits, routes::described};
 
 /// Every item of a list, so many at a time; between two pages something happens.
 async fn walked(world: &World, path: &str, limit: usize, mut between: impl AsyncFnMut()) -> Vec<Value> {
@@ -82,6 +86,102 @@ async fn every_list_pages_to_its_end_and_refuses_foreign_cursors() {
     }
     let refused = world.get(&format!("/api/v1/hosts?sort=-name&after={cursor}")).await;
     assert_eq!(refused.json["errors"][0]["field"], "after");
+}
+
+/// The lists of the table: each route that answers with a page.
+#[tokio::test]
+async fn no_list_takes_what_it_does_not_understand() {
+    let world = World::new().await;
+    world.host("alpha").await;
+    let too_many = format!("limit={}", limits::LIST_MAX + 1);
+    let mut lists = 0;
+    for one in described::operations().into_iter().filter(|one| one.list.is_some()) {
+        lists += 1;
+        for query in ["sort=colour", "after=x", "limit=0", &too_many] {
+            let refused = world.get(&format!("{}?{query}", one.path)).await;
+            let field = query.split('=').next();
+            assert_eq!(
+                (refused.problem(), refused.json["errors"][0]["field"].as_str()),
+                ("invalid", field),
+                "{refused:?}"
+            );
+            assert!(!refused.json["errors"][0]["message"].as_str().unwrap().is_empty());
+        }
+        for query in ["colour=red", "limit=many", "sort=a&sort=b"] {
+            let refused = world.get(&format!("{}?{query}", one.path)).await;
+            assert_eq!(refused.problem(), "request-unreadable", "{} {query}", one.path);
+        }
+        let field = one.list.unwrap().sorts[0].trim_start_matches('-');
+        for sort in [field.to_owned(), format!("-{field}")] {
+            walked(&world, &format!("{}?sort={sort}", one.path), 1, async || ()).await;
+        }
+    }
+    assert_eq!(lists, 8, "hosts, apps, commands, operations, audit, users, sessions, tokens");
+    for (query, words) in [
+        ("hosts?status=lost", "lost"),
+        ("hosts?selector=role", "say which role"),
+        ("hosts?app=No", "app"),
+        ("commands?status=done", "done"),
+        ("commands?since=yesterday", "since"),
+        ("commands?host=nobody", "there is no host nobody"),
+        ("operations?until=soon", "until"),
+        ("audit?kind=party", "party"),
+        ("audit?kind=sign-in&sort=index", "kind, actor, since and until"),
+        ("users?role=king", "there are viewer, operator, admin and owner"),
+        ("users?status=asleep", "asleep"),
+        ("sessions?address=here", "address"),
+        ("sessions?user=eve", "there is no account eve"),
+        ("tokens?status=lost", "lost"),
+    ] {
+        let refused = world.get(&format!("/api/v1/{query}")).await;
+        assert!(refused.status.is_client_error() && refused.text.contains(words), "{query}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn accounts_sessions_and_tokens_are_filtered_and_sorted() {
+    let world = World::of(UserRole::Owner).await;
+    let bob = world.user("bob", UserRole::Viewer).await;
+    world.user("carl", UserRole::Viewer).await;
+    let later = |hours: u64| NOW.plus(DurationMs::from_mins(60 * hours));
+    let (_, of_bob) = world.api_token(&bob, UserRole::Viewer, later(3)).await;
+    world.change(&bob, UserChange::Disable(NOW)).await;
+    for (query, expected) in [
+        ("", &["ada", "bob", "carl"][..]),
+        ("?sort=-name", &["carl", "bob", "ada"]),
+        ("?role=viewer", &["bob", "carl"]),
+        ("?status=disabled", &["bob"]),
+        ("?role=viewer&status=active", &["carl"]),
+        ("?role=admin", &[]),
+    ] {
+        let found = walked(&world, &format!("/api/v1/users{query}"), 1, async || ()).await;
+        assert_eq!(names(&found), expected, "{query}");
+    }
+    let (_, long) = world.signed_in(&world.user, later(40)).await;
+    let (_, short) = world.signed_in(&world.user, later(2)).await;
+    let ids = |found: Vec<Value>| found.iter().map(|item| item["id"].clone()).collect::<Vec<_>>();
+    let own = json!(world.session);
+    for (query, expected) in [
+        ("", [&json!(short), &json!(long), &own].map(Clone::clone).to_vec()),
+        ("?sort=expires_at", [&json!(short), &own, &json!(long)].map(Clone::clone).to_vec()),
+        ("?address=192.0.2.9&user=ada&sort=created_at", [&own, &json!(long), &json!(short)].map(Clone::clone).to_vec()),
+        ("?address=2001:db8::1", Vec::new()),
+    ] {
+        assert_eq!(ids(walked(&world, &format!("/api/v1/sessions{query}"), 2, async || ()).await), expected, "{query}");
+    }
+    let (_, first) = world.api_token(&world.user, UserRole::Viewer, later(9)).await;
+    let (_, second) = world.api_token(&world.user, UserRole::Viewer, later(3)).await;
+    world.delete(&format!("/api/v1/tokens/{first}")).await;
+    for (query, expected) in [
+        ("", vec![json!(second), json!(first)]),
+        ("?sort=-expires_at", vec![json!(first), json!(second)]),
+        ("?status=active", vec![json!(second)]),
+        ("?status=revoked", vec![json!(first)]),
+        ("?status=expired", vec![]),
+        ("?user=bob&status=disabled", vec![json!(of_bob)]),
+    ] {
+        assert_eq!(ids(walked(&world, &format!("/api/v1/tokens{query}"), 1, async || ()).await), expected, "{query}");
+    }
 }
 
 #[tokio::test]

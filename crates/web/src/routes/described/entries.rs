@@ -20,7 +20,7 @@ use crate::{
         OperationNotFound, OwnAccount, SessionNotFound, SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns,
         UserExists, UserNotFound,
     },
-    routes::{apps, audit, commands, hosts, operations, sessions},
+    routes::{apps, audit, commands, hosts, operations, sessions, tokens, users},
 };
 
 /// One for each route.
@@ -72,7 +72,7 @@ fn own() -> Vec<Operation> {
 fn users() -> Vec<Operation> {
     let changed = [UserNotFound, OwnAccount, LastOwner, Changed];
     vec![
-        get("/api/v1/users", "user_list", "All accounts").json::<Vec<UserSummary>>(200),
+        get("/api/v1/users", "user_list", "Accounts").page::<users::Filter, Page<UserSummary>>(&users::LIST),
         post("/api/v1/users", "user_create", "Make an account")
             .takes::<UserCreateRequest>()
             .json::<UserSummary>(201)
@@ -110,15 +110,13 @@ fn sessions_and_tokens() -> Vec<Operation> {
             .at::<UserName>()
             .may_be(&[UserNotFound, Changed]),
         get("/api/v1/sessions", "session_list", "Open sessions of an account, the own one unless asked otherwise")
-            .query::<sessions::Whose>()
-            .json::<Vec<SessionSummary>>(200)
+            .page::<sessions::Filter, Page<SessionSummary>>(&sessions::LIST)
             .may_be(&[UserNotFound]),
         delete("/api/v1/sessions/{id}", "session_end_one", "End a session")
             .at::<SessionId>()
             .may_be(&[SessionNotFound, Changed]),
         get("/api/v1/tokens", "token_list", "API tokens of an account, the own one unless asked otherwise")
-            .query::<sessions::Whose>()
-            .json::<Vec<TokenSummary>>(200)
+            .page::<tokens::Filter, Page<TokenSummary>>(&tokens::LIST)
             .may_be(&[UserNotFound]),
         post("/api/v1/tokens", "token_create", "Make an API token of the own account")
             .takes::<TokenRequest>()
