@@ -91,6 +91,11 @@ impl Reader<'_> {
         CommandId::try_from_slice(&self.blob(row, column)?).map_err(|_| self.damaged("command id"))
     }
 
+    fn cancelled_by(&self, row: &SqliteRow, column: usize) -> Result<Option<CommandId>, JournalError> {
+        let bytes: Option<Vec<u8>> = row.try_get(column).map_err(|e| JournalError::read(self.path, e))?;
+        bytes.map(|bytes| CommandId::try_from_slice(&bytes).map_err(|_| self.damaged("id of a cancel"))).transpose()
+    }
+
     fn hash(&self, row: &SqliteRow, column: usize) -> Result<Sha256, JournalError> {
         Sha256::try_from_slice(&self.blob(row, column)?).ok_or_else(|| self.damaged("hash"))
     }
@@ -119,8 +124,8 @@ impl Reader<'_> {
     }
 
     async fn open_commands(&mut self) -> Result<Vec<OpenCommand>, JournalError> {
-        let rows =
-            self.rows("SELECT command, envelope, stage, resumptions FROM open_command ORDER BY sequence").await?;
+        let query = "SELECT command, envelope, stage, resumptions, cancelled_by FROM open_command ORDER BY sequence";
+        let rows = self.rows(query).await?;
         let sealed = self.rows("SELECT command, name, bytes FROM sealed_value ORDER BY command, position").await?;
         let mut open = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -138,6 +143,7 @@ impl Reader<'_> {
                 sealed: values,
                 stage: self.stage(row, 2)?,
                 resumptions: u32::try_from(self.counter(row, 3)?).map_err(|_| self.damaged("count of runs"))?,
+                cancelled_by: self.cancelled_by(row, 4)?,
             });
         }
         Ok(open)

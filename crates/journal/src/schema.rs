@@ -10,10 +10,13 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS];
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS];
 
 /// Since 0.2: how often a command was run again.
 const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
+
+/// Since 0.2: which cancel asked a command to stop.
+const CANCELLATIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN cancelled_by BLOB"];
 
 /// 0.1.
 const FOUNDATION: &[&str] = &[

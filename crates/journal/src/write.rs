@@ -167,11 +167,11 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             let update = texts.next("UPDATE open_command SET resumptions = resumptions + 1 WHERE command = ");
             update.push_bind(bytes(command));
         }
-        JournalWrite::Done { command, report } => {
-            stage_set(texts, command, Stage::Done);
-            texts.next("DELETE FROM open_command WHERE command = ").push_bind(bytes(command));
-            texts.next("DELETE FROM sealed_value WHERE command = ").push_bind(bytes(command));
-            report_add(texts, report)?;
+        JournalWrite::Done { command, report } => done(texts, command, report)?,
+        JournalWrite::Cancel { command, target, report } => {
+            let update = texts.next("UPDATE open_command SET cancelled_by = coalesce(cancelled_by, ");
+            update.push_bind(bytes(command)).push(") WHERE command = ").push_bind(bytes(target));
+            done(texts, command, report)?;
         }
         JournalWrite::Acknowledge { sequence } => acknowledge(texts, integer(sequence.0)?),
         JournalWrite::Root { version, envelope } => {
@@ -249,6 +249,13 @@ fn open_add(
         });
     }
     Ok(())
+}
+
+fn done(texts: &mut Texts<'_>, command: CommandId, report: StoredReport) -> Result<(), sqlx::Error> {
+    stage_set(texts, command, Stage::Done);
+    texts.next("DELETE FROM open_command WHERE command = ").push_bind(bytes(command));
+    texts.next("DELETE FROM sealed_value WHERE command = ").push_bind(bytes(command));
+    report_add(texts, report)
 }
 
 fn stage_set(texts: &mut Texts<'_>, command: CommandId, stage: Stage) {

@@ -51,7 +51,7 @@ impl Script {
     }
 
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
-        Some(match kind % 10 {
+        Some(match kind % 11 {
             0 | 1 => {
                 let evict = self.evict(choice);
                 let entry = self.entry(Stage::Accepted, false);
@@ -93,6 +93,16 @@ impl Script {
                 JournalWrite::AuditHead {
                     position: LogPosition { log, size: u64::from(choice), root: Sha256([choice; 32]) },
                 }
+            }
+            9 => {
+                // A cancel that has started, and what it stops: something that has no end yet.
+                let cancel = self.open.iter().position(|(_, started)| *started)?;
+                if self.open.len() < 2 {
+                    return None;
+                }
+                let (number, _) = self.open.remove(cancel);
+                let target = command(self.open[usize::from(choice) % self.open.len()].0);
+                JournalWrite::Cancel { command: command(number), target, report: self.report(number) }
             }
             _ if choice < 16 => JournalWrite::Quarantine { id: QuarantineId::from_bytes([choice; 16]) },
             _ => {

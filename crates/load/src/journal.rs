@@ -89,6 +89,11 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         JournalWrite::Start { command } => vec![vec![b's'], command.as_bytes().to_vec()],
         JournalWrite::Resume { command } => vec![vec![b'u'], command.as_bytes().to_vec()],
         JournalWrite::Done { report: end, .. } => report(b'd', end),
+        JournalWrite::Cancel { target, report: end, .. } => {
+            let mut parts = report(b'x', end);
+            parts.push(target.as_bytes().to_vec());
+            parts
+        }
         JournalWrite::Acknowledge { sequence } => vec![vec![b'k'], sequence.0.to_be_bytes().to_vec()],
         JournalWrite::Root { version, envelope } => {
             vec![vec![b'v'], version.0.to_be_bytes().to_vec(), envelope.clone()]

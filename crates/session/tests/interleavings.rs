@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use envelope::messages::{Order, ReportPosition};
+use envelope::messages::{Order, ReportPosition, ReportStatus};
 use ids::{CommandId, DurationMs};
 use proptest::prelude::*;
 use session::{
@@ -73,13 +73,15 @@ const KINDS: [(&str, &str); 6] = [
 struct Run {
     world: World,
     orders: Vec<(Order, Vec<u8>)>,
+    /// Cancels, and what each is to stop.
+    cancels: Vec<(CommandId, CommandId)>,
     /// Ids that ever were durably in the ring.
     taken: BTreeSet<CommandId>,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { world: World::new(), orders: Vec::new(), taken: BTreeSet::new() }
+        Self { world: World::new(), orders: Vec::new(), cancels: Vec::new(), taken: BTreeSet::new() }
     }
 
     fn send(&mut self, envelope: Vec<u8>) {
@@ -106,8 +108,9 @@ impl Run {
             Move::Again { which, sealed_anew } => self.again(*which, *sealed_anew),
             Move::Cancel(which) => {
                 if let Some((order, _)) = self.orders.get(which % self.orders.len().max(1)) {
-                    let target = order.command.to_string();
-                    self.order("command.cancel", &target);
+                    let (target, before) = (order.command, self.orders.len());
+                    self.order("command.cancel", &target.to_string());
+                    self.cancels.extend(self.orders.get(before).map(|(cancel, _)| (cancel.command, target)));
                 }
             }
             Move::PlaneTakes => {
@@ -150,11 +153,7 @@ impl Run {
     fn finish(&mut self, which: usize) {
         let running: Vec<CommandId> = self.world.host.running.keys().copied().collect();
         if let Some(id) = running.get(which % running.len().max(1)) {
-            let end = session::agent::end_message(
-                envelope::messages::ReportStatus::Succeeded,
-                "done",
-                &serde_json::Value::Null,
-            );
+            let end = session::agent::end_message(ReportStatus::Succeeded, "done", &serde_json::Value::Null);
             self.world.host.running.remove(id);
             self.world.host_input(session::agent::io::Input::Finished { command: *id, end });
         }
@@ -167,6 +166,11 @@ impl Run {
         for entry in &disk.ring {
             let open = disk.open.iter().any(|open| open.id == entry.command && open.stage == entry.stage);
             assert_eq!(open, entry.stage != Stage::Done, "ring and open commands agree");
+        }
+        for (cancel, target) in &self.cancels {
+            let is_taken = self.world.status(*cancel) == Some(ReportStatus::Succeeded);
+            let is_lost = disk.open.iter().any(|open| open.id == *target && open.cancelled_by.is_none());
+            assert!(!(is_taken && is_lost), "{cancel} was reported as taken, and {target} does not know of it");
         }
         let mut previous = disk.outbox.first().map(|first| first.sequence.0);
         for report in disk.outbox.iter().skip(1) {

@@ -139,14 +139,19 @@ impl SimHost {
         }
     }
 
-    /// Kills the agent: everything not durable is gone, and so is what ran.
-    pub(crate) fn kill(&mut self) -> Option<LinkId> {
-        self.process.take().and_then(|process| process.link)
+    /// Kills the agent: everything not durable is gone, and so is what ran. The disk may have kept so many
+    /// writes whose acknowledgement the process did not live to see.
+    pub(crate) fn kill(&mut self, kept: usize) -> Option<LinkId> {
+        let process = self.process.take()?;
+        for (_, write) in process.unsynced.iter().take(kept) {
+            self.disk.apply(write);
+        }
+        process.link
     }
 
     /// Reboots the host: a new boot id, a boot-time clock from zero.
-    pub(crate) fn reboot(&mut self, now: UnixMs, random: &mut Random) -> Option<LinkId> {
-        let link = self.kill();
+    pub(crate) fn reboot(&mut self, kept: usize, now: UnixMs, random: &mut Random) -> Option<LinkId> {
+        let link = self.kill(kept);
         (self.boot, self.booted_at) = (BootId::from_bytes(random.bytes()), now);
         link
     }
@@ -261,6 +266,6 @@ pub(crate) fn is_poison(command: CommandId) -> bool {
 
 impl Run {
     const fn new(start: &StartCommand) -> Self {
-        Self { is_done: false, is_cancelled: false, backwards_only: start.backwards_only }
+        Self { is_done: false, is_cancelled: start.cancelled, backwards_only: start.backwards_only }
     }
 }

@@ -87,7 +87,7 @@ impl World {
             }
             Event::Work(host, command) if agent::is_poison(command) => {
                 self.summary.kills += 1;
-                if let Some(link) = self.hosts[host].kill() {
+                if let Some(link) = self.hosts[host].kill(0) {
                     self.cut(link);
                 }
             }

@@ -1,7 +1,8 @@
 //! What must hold, whatever happens. Checked where a thing happens and after every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use actions::Request;
 use fleet::model::{Command, CommandStatus};
 use ids::{CommandId, DurationMs, HostId, ReportSequence, UnixMs};
 use session::{agent::io::StartCommand, frames::Stage};
@@ -46,6 +47,10 @@ impl std::error::Error for Violation {}
 pub(crate) struct Ledger {
     work: BTreeMap<(HostId, CommandId), Work>,
     ended: BTreeMap<CommandId, CommandStatus>,
+    /// Commands that a cancellation was reported to have stopped, and how often the effect of each had happened by then.
+    stopped: BTreeMap<CommandId, u32>,
+    /// Hosts that came back from an old copy of their disk: what they forgot, they do not know.
+    restored: BTreeSet<HostId>,
     pub(crate) broken: Option<String>,
     /// What happened, in lines, if anybody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
@@ -78,6 +83,16 @@ impl Ledger {
         }
     }
 
+    /// A machine came back from an old copy of its disk.
+    pub(crate) fn restored(&mut self, host: HostId) {
+        self.restored.insert(host);
+    }
+
+    /// How often the effect of a command had happened when its cancellation was reported to have stopped it.
+    fn stopped(&self, host: HostId, command: CommandId) -> Option<u32> {
+        self.stopped.get(&command).copied().filter(|_| !self.restored.contains(&host))
+    }
+
     /// A command starts: only once, only what is durable, only in time.
     pub(crate) fn start(&mut self, host: &SimHost, start: &StartCommand, now: UnixMs) {
         let order = &start.command.order;
@@ -89,6 +104,8 @@ impl Ledger {
         self.must(order.host == host.id, || {
             format!("command {id} starts at host {}, and is for {}", host.id, order.host)
         });
+        let may_go_on = self.stopped(host.id, id).is_none() || (start.resumed && start.cancelled);
+        self.must(may_go_on, || format!("command {id} starts, and a cancellation was reported to have stopped it"));
         let work = self.work.entry((host.id, id)).or_default();
         if start.resumed {
             return;
@@ -102,6 +119,10 @@ impl Ledger {
 
     /// A command's effect happens.
     pub(crate) fn effect(&mut self, host: HostId, command: CommandId) {
+        let may_go_on = self.stopped(host, command).is_none();
+        self.must(may_go_on, || {
+            format!("command {command} went on, and a cancellation was reported to have stopped it")
+        });
         self.work.entry((host, command)).or_default().effects += 1;
     }
 
@@ -124,7 +145,9 @@ impl Ledger {
     /// After every step.
     pub(crate) fn check(&mut self, store: &MemoryStore) {
         for (id, command) in &store.commands {
-            self.check_command(*id, command);
+            if self.check_command(*id, command) {
+                self.note_cancel(store, command);
+            }
         }
         for host in store.hosts.values() {
             let (allocated, acknowledged) = (host.allocated, host.acknowledged);
@@ -132,14 +155,30 @@ impl Ledger {
         }
     }
 
-    fn check_command(&mut self, id: CommandId, command: &Command) {
+    /// From here on what it stopped does nothing more.
+    fn note_cancel(&mut self, store: &MemoryStore, command: &Command) {
+        let order = &command.order;
+        if command.status != CommandStatus::Succeeded || order.dry_run {
+            return;
+        }
+        let request = Request::decode(&order.action, order.action_version, &order.parameters);
+        let Ok(Request::CommandCancel(cancel)) = request else { return };
+        let is_open = store.commands.get(&cancel.command_id).is_some_and(|target| !target.status.is_end());
+        if is_open && !self.stopped.contains_key(&cancel.command_id) {
+            let effects = self.work(order.host, cancel.command_id).effects;
+            self.stopped.insert(cancel.command_id, effects);
+        }
+    }
+
+    /// Whether it ended just now.
+    fn check_command(&mut self, id: CommandId, command: &Command) -> bool {
         let status = command.status;
         if let Some(before) = self.ended.get(&id).copied() {
             self.must(before == status, || format!("command {id} ended {before} and is {status} now"));
-            return;
+            return false;
         }
         if !status.is_end() {
-            return;
+            return false;
         }
         self.ended.insert(id, status);
         let work = self.work(command.order.host, id);
@@ -148,6 +187,9 @@ impl Ledger {
             CommandStatus::Succeeded => {
                 self.must(has_report, || format!("command {id} succeeded without a report"));
                 self.must(work.fresh_starts <= 1, || format!("command {id} succeeded after several starts"));
+                self.must(self.stopped(command.order.host, id) != Some(0), || {
+                    format!("command {id} succeeded, and it was stopped before it did anything")
+                });
             }
             CommandStatus::Rejected | CommandStatus::Expired => {
                 self.must(work.fresh_starts == 0, || format!("command {id} ended {status} and had started"));
@@ -159,6 +201,7 @@ impl Ledger {
             }
             _ => {}
         }
+        true
     }
 
     /// At the end: nothing that started late may contradict an end that is final.

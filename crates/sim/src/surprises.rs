@@ -203,8 +203,14 @@ impl World {
     fn kill_agent(&mut self, with_reboot: bool) {
         let host = self.random_host();
         self.summary.kills += 1;
-        let link =
-            if with_reboot { self.hosts[host].reboot(self.now, &mut self.random) } else { self.hosts[host].kill() };
+        let kept = usize::try_from(self.random.below(4)).unwrap_or(0);
+        let (now, id) = (self.now, self.hosts[host].id);
+        self.ledger.note(|| format!("{} agent {id}: killed, its disk kept up to {kept} more writes", now.0));
+        let link = if with_reboot {
+            self.hosts[host].reboot(kept, now, &mut self.random)
+        } else {
+            self.hosts[host].kill(kept)
+        };
         // What it had sent still arrives; the control plane learns of the end later, or by a new session.
         if let Some(link) = link
             && self.random.chance(500)
@@ -235,10 +241,11 @@ impl World {
             return;
         }
         self.summary.kills += 1;
-        if let Some(link) = self.hosts[host].reboot(self.now, &mut self.random) {
+        if let Some(link) = self.hosts[host].reboot(0, self.now, &mut self.random) {
             self.cut(link);
         }
         self.hosts[host].disk = copy;
+        self.ledger.restored(id);
         let now = self.now.0;
         self.ledger.note(|| format!("{now} disk of {id}: an old copy"));
     }

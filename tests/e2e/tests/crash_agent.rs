@@ -10,10 +10,11 @@ use e2e::{
     cli::Running,
     crash::{Picture, Points, dies, ending_at, moments, points_of, tracing_to},
     docker::{Docker, PrivateEngine, SAMPLE},
-    fleet::{Fleet, Host, free_port},
+    fleet::{Fleet, Host, free_port, text_of},
     program::{binary, crash_binary},
     wait::{comes_to_hold, wait_for},
 };
+use serde_json::Value;
 
 /// Hosts at work at the same time. They mostly wait: for probes, for grace periods, for the disk.
 const SITES: usize = 4;
@@ -40,6 +41,8 @@ struct Site {
     compose: fn(u16, u32) -> String,
     port: u16,
     version: u32,
+    /// A cancellation that was given.
+    cancel: Option<Running>,
 }
 
 /// An order that is interrupted everywhere.
@@ -53,15 +56,21 @@ struct Scenario {
     done: fn(&Site, &Picture) -> Picture,
     /// It ends with a release more.
     is_release: bool,
+    /// How its command line ends when nothing is in its way.
+    code: i32,
+    /// The first point to visit; empty: all of them.
+    from: &'static str,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "deploy",
         prepare: Site::keep_many,
         order: Site::deploy_next,
         done: Site::next_release,
         is_release: true,
+        code: 0,
+        from: "",
     },
     Scenario {
         name: "stop",
@@ -69,6 +78,8 @@ const SCENARIOS: [Scenario; 5] = [
         order: |site| site.app("stop"),
         done: |_, it| is_up(it, false),
         is_release: false,
+        code: 0,
+        from: "",
     },
     Scenario {
         name: "start",
@@ -76,6 +87,8 @@ const SCENARIOS: [Scenario; 5] = [
         order: |site| site.app("start"),
         done: |_, it| is_up(it, true),
         is_release: false,
+        code: 0,
+        from: "",
     },
     Scenario {
         name: "restart",
@@ -83,6 +96,8 @@ const SCENARIOS: [Scenario; 5] = [
         order: |site| site.app("restart"),
         done: |_, it| is_up(it, true),
         is_release: false,
+        code: 0,
+        from: "",
     },
     Scenario {
         name: "remove",
@@ -90,6 +105,18 @@ const SCENARIOS: [Scenario; 5] = [
         order: |site| site.app("remove"),
         done: |_, it| it.only_volumes(),
         is_release: false,
+        code: 0,
+        from: "",
+    },
+    // The cancellation is the third order that the host takes, after the plan and the deploy.
+    Scenario {
+        name: "cancel",
+        prepare: Site::keep_running,
+        order: Site::deploy_and_cancel,
+        done: |_, it| it.clone(),
+        is_release: false,
+        code: 1,
+        from: "before journal Accept #3",
     },
 ];
 
@@ -122,7 +149,16 @@ impl Site {
         host.start();
         // Read as part of the id before it, so that points have the same names at every site.
         let app = fleet.app(&number.to_string());
-        Self { host, docker: fleet.docker.clone(), fleet: fleet.clone(), app, compose, port: free_port(), version: 0 }
+        Self {
+            host,
+            docker: fleet.docker.clone(),
+            fleet: fleet.clone(),
+            app,
+            compose,
+            port: free_port(),
+            version: 0,
+            cancel: None,
+        }
     }
 
     fn picture(&self) -> Picture {
@@ -132,6 +168,37 @@ impl Site {
     fn deploy_next(&mut self) -> Running {
         self.version += 1;
         self.fleet.deploy_start(&self.app, &self.host.name, &(self.compose)(self.port, self.version))
+    }
+
+    /// Deploys what would not be healthy for minutes, and cancels that as soon as it runs. The deploy's command line.
+    fn deploy_and_cancel(&mut self) -> Running {
+        self.version += 1;
+        let version = self.version.to_string();
+        let set = format!("VERSION: \"{version}\"");
+        let text = (self.compose)(self.port, self.version)
+            .replace(&set, &format!("{set}, FAIL: \"slow-health:600000\""))
+            .replace("retries: 3", "retries: 3\n      start_period: 10m");
+        let deploy = self.fleet.deploy_start(&self.app, &self.host.name, &text);
+        wait_for("the new release to run", || {
+            self.picture().containers.iter().any(|it| it.is_running && it.version == version).then_some(())
+        });
+        let is_it = |it: &&Value| it["host"] == self.host.name.as_str() && it["status"] == "running";
+        let id = wait_for("the deploy to be seen running", || {
+            self.fleet.commands("app.deploy").iter().find(is_it).map(|it| text_of(it, "command_id"))
+        });
+        self.cancel = Some(self.fleet.cli_start(&["command", "cancel", &id, "--json"]));
+        deploy
+    }
+
+    /// Of a deploy that was cancelled there is one end, and the cancellation had it: as its own report says.
+    fn check_cancel(&mut self, ran: &Value, what: &str) {
+        let Some(cancel) = self.cancel.take() else { return };
+        assert_eq!(last_of(ran)["status"], "cancelled", "{what}: {ran:#}");
+        cancel.wait().ok();
+        let is_ours = |it: &&Value| it["host"] == self.host.name.as_str();
+        let newest = self.fleet.commands("command.cancel").iter().find(is_ours).map(|it| text_of(it, "command_id"));
+        let ended = self.fleet.wait_settled(&newest.expect("the cancellation"));
+        assert_eq!(ended["status"], "succeeded", "{what}: {ended:#}");
     }
 
     fn app(&mut self, verb: &str) -> Running {
@@ -179,13 +246,17 @@ impl Site {
         let trace: PathBuf = self.host.state(&format!("{}.trace", scenario.name));
         self.host.restart_with(tracing_to(&trace));
         let before = self.picture();
-        let ran = (scenario.order)(self).wait().ok().json();
+        let ran = (scenario.order)(self).wait().expect(scenario.code).json();
+        self.check_cancel(&ran, scenario.name);
         let seen = if scenario.is_release { without_news(self.picture(), &before) } else { self.picture() };
         assert_eq!(seen, (scenario.done)(self, &before), "{} without a fault", scenario.name);
-        let commands = ran["commands"].as_array().expect("commands").len();
-        let last = format!("after journal Acknowledge #{commands}");
+        let orders = points_of(&trace).iter().filter(|point| point.starts_with("after journal Accept #")).count();
+        let last = format!("after journal Acknowledge #{orders}");
         wait_for("the last acknowledgement", || points_of(&trace).contains(&last).then_some(()));
-        points_of(&trace)
+        // One more than there were orders is of an earlier order, whose acknowledgement the agent did not live to store.
+        let is_earlier = format!("journal Acknowledge #{}", orders + 1);
+        let points = points_of(&trace).into_iter().skip_while(|point| !point.contains(scenario.from));
+        points.filter(|point| !point.ends_with(&is_earlier)).collect()
     }
 
     /// Runs the order with the agent killed at that point. False when it was not passed.
@@ -205,9 +276,10 @@ impl Site {
     }
 
     /// The order's end names what is there: all of the new, or all of the old, and nothing beside it.
-    fn ends_as_it_says(&self, scenario: &Scenario, running: Running, before: &Picture, what: &str, killed: Killed) {
+    fn ends_as_it_says(&mut self, scenario: &Scenario, running: Running, before: &Picture, what: &str, killed: Killed) {
         let ran = running.wait().json();
-        let last = ran["commands"].as_array().and_then(|all| all.last()).expect("a command");
+        self.check_cancel(&ran, what);
+        let last = last_of(&ran);
         let mut expected = match last["status"].as_str() {
             Some("succeeded") => (scenario.done)(self, before),
             Some("rolled_back" | "failed" | "cancelled") => before.clone(),
@@ -246,6 +318,11 @@ fn compose(port: u16, version: u32) -> String {
          volumes: {{data: {{}}}}\nconfigs: {{stamp: {{content: \"{}\"}}}}\n",
         stamp(version)
     )
+}
+
+/// An operation's last command.
+fn last_of(ran: &Value) -> &Value {
+    ran["commands"].as_array().and_then(|all| all.last()).expect("a command")
 }
 
 /// What the file of a version says.
@@ -325,6 +402,11 @@ fn an_agent_killed_at_every_point_of_a_restart_leaves_it_running() {
     everywhere("restart");
 }
 
+#[test]
+fn an_agent_killed_at_every_point_of_a_cancellation_stops_what_it_was_to_stop() {
+    everywhere("cancel");
+}
+
 /// The same with the engine: killed while the agent stands at the point, and started again behind its back.
 #[test]
 fn docker_killed_at_every_effect_of_a_deploy_leaves_one_release() {
@@ -376,7 +458,7 @@ impl Site {
         let plan =
             ["app", "deploy", "--dry-run", "--json", "--name", &self.app, "--host", &self.host.name, "-f", &text];
         let plan = self.fleet.cli(&plan).ok().json();
-        let last = plan["commands"].as_array().and_then(|all| all.last()).expect("a command");
+        let last = last_of(&plan);
         assert_eq!(last["plan"]["unchanged"], true, "{}: {plan:#}", self.host.name);
     }
 

@@ -90,8 +90,8 @@ impl Executor {
         let (command, action) = (order.command, order.action.to_string());
         let reads_only =
             actions::find(&order.action, order.action_version).is_some_and(|info| info.class == actions::Class::Read);
-        tracing::info!(%command, action, resumed = start.resumed, "command started");
-        let (cancel, cancelled) = watch::channel(false);
+        tracing::info!(%command, action, resumed = start.resumed, cancelled = start.cancelled, "command started");
+        let (cancel, cancelled) = watch::channel(start.cancelled);
         self.cancels.insert(command, cancel);
         let (renew, lease) = watch::channel(Lease::first());
         self.leases.insert(command, renew);

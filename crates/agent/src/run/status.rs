@@ -42,7 +42,10 @@ impl StatusKeeper {
 
     /// A write went to the journal.
     pub(super) fn note_write(&mut self, write: &JournalWrite) {
-        if let JournalWrite::Refuse { report, .. } | JournalWrite::Done { report, .. } = write {
+        if let JournalWrite::Refuse { report, .. }
+        | JournalWrite::Done { report, .. }
+        | JournalWrite::Cancel { report, .. } = write
+        {
             self.reports.push_back(report.sequence);
             self.changed = true;
         }

@@ -173,7 +173,7 @@ mod tests {
         assert!(may_go_back(&state, &program).await, "nothing has opened the journal yet");
 
         let opened = Journal::open(&state.journal()).await.expect("opened by the new one");
-        assert_eq!(journal_schema(&state).await, Some(2), "read beside a running agent");
+        assert!(journal_schema(&state).await > Some(1), "read beside a running agent");
         assert!(!may_go_back(&state, &program).await);
         opened.journal.close().await;
         assert!(!may_go_back(&state, &program).await);

@@ -66,7 +66,7 @@ pub enum Effect {
     Persist(WriteId, JournalWrite),
     /// Run it. The command's start is durable.
     Start(Box<StartCommand>),
-    /// Ask a running command to stop and put things back.
+    /// Ask a running command to stop and put things back. That it was asked is durable.
     Cancel(CommandId),
     /// Somebody watches a running command's stream, or (`over`) nobody does any more.
     OutputLease { command: CommandId, until: u64, over: bool },
@@ -85,6 +85,8 @@ pub struct StartCommand {
     pub resumed: bool,
     /// Its key or epoch is void by now: only put back.
     pub backwards_only: bool,
+    /// It was asked to stop before this start: it is to stop, and to put things back, from the first moment.
+    pub cancelled: bool,
 }
 
 /// One durable transaction.
@@ -100,6 +102,9 @@ pub enum JournalWrite {
     Resume { command: CommandId },
     /// `{DONE, report}`: also ends commands that never started (cancelled, expired, revoked, unknown).
     Done { command: CommandId, report: StoredReport },
+    /// `{DONE, report}` of the cancel `command`, and in the same transaction that `target`, which has no end
+    /// yet, was asked to stop: there is never one without the other.
+    Cancel { command: CommandId, target: CommandId, report: StoredReport },
     /// Reports up to this one are durable at the control plane.
     Acknowledge { sequence: ReportSequence },
     /// A verified root metadata envelope, stored before it is used.
@@ -161,6 +166,8 @@ pub struct OpenCommand {
     pub stage: Stage,
     /// How often it was run again after the agent's process had ended while it ran.
     pub resumptions: u32,
+    /// The first cancel that asked it to stop.
+    pub cancelled_by: Option<CommandId>,
 }
 
 /// Judges an order against this host's registry and its owner's policy. Implemented by the agent.

@@ -2,10 +2,11 @@
 //!
 //! [`AgentLoop`] is one machine in several files: `handshake` (who is there, what time is it, is this
 //! state an old copy), `intake` (the checks of a command, in their order), `run` (locks, starts,
-//! ends, cancels), `reports`, and `writes` (what each durable write releases). Its memory runs ahead
+//! ends), `cancel`, `reports`, and `writes` (what each durable write releases). Its memory runs ahead
 //! of the disk, so that many writes can share one fsync; what leaves it does not: a frame or a start
 //! that rests on a write is released by that write's acknowledgement.
 
+mod cancel;
 mod end;
 mod enrol;
 mod handshake;

@@ -1,4 +1,4 @@
-//! From acceptance to an end: who may start now, what is checked again at the start, and cancels.
+//! From acceptance to an end: who may start now, and what is checked again at the start.
 //!
 //! Per app one command at a time, first come first served; what needs no lock never waits for one.
 //! The start is its own durable write, before which key, epoch, policy and time are checked again:
@@ -11,7 +11,7 @@ use envelope::{
     messages::{Command, ReportStatus, SealedValue},
 };
 use ids::{AppName, BootMs, CommandId, DurationMs, OnRestart};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{AgentLoop, QuarantineState, Turn, end::end_message, intake::Refusal, io::*, writes::After};
 use crate::limits;
@@ -40,8 +40,8 @@ pub(super) struct Job {
     /// How often it was run again, durably.
     pub(super) resumptions: u32,
     pub(super) backwards_only: bool,
-    /// A cancel came while its start was being written.
-    pub(super) cancelled: bool,
+    /// The first cancel that asked it to stop, durably.
+    pub(super) cancelled_by: Option<CommandId>,
 }
 
 impl Job {
@@ -59,7 +59,7 @@ impl Job {
             resumed: false,
             resumptions: 0,
             backwards_only: false,
-            cancelled: false,
+            cancelled_by: None,
         }
     }
 
@@ -119,7 +119,9 @@ impl AgentLoop {
         for id in core::mem::take(&mut self.waiting) {
             // A cancel further ahead may have ended it.
             let Some(job) = self.jobs.get(&id).filter(|job| job.state == JobState::Waiting) else { continue };
-            if job.resumed && job.admitted.on_restart == OnRestart::Unknown {
+            if let Some(end) = job.stopped_end() {
+                self.end_job(turn.now, id, end);
+            } else if job.resumed && job.admitted.on_restart == OnRestart::Unknown {
                 self.end_unknown(turn.now, id);
             } else if job.is_worn_out() {
                 self.end_worn_out(turn.now, id);
@@ -240,69 +242,15 @@ impl AgentLoop {
             sealed: core::mem::take(&mut job.sealed),
             resumed: job.resumed,
             backwards_only: job.backwards_only,
+            cancelled: job.cancelled_by.is_some(),
         };
-        let cancelled = job.cancelled;
         self.out.push(Effect::Start(Box::new(start)));
-        if cancelled {
-            self.out.push(Effect::Cancel(id));
-        }
     }
 
     /// An action ended.
     pub(super) fn finished(&mut self, now: Clocks, id: CommandId, end: End) {
         if self.jobs.get(&id).is_some_and(|job| job.state == JobState::Running) {
             self.end_job(now, id, end);
-        }
-    }
-
-    /// Stops another command, and says what there was to stop. How that one ends is its own report's matter.
-    fn run_cancel(&mut self, now: Clocks, id: CommandId, target: CommandId, dry_run: bool) {
-        let state = self.jobs.get(&target).map(|job| {
-            // What was interrupted by a restart did something already: it is told to stop, like what runs.
-            let state = if job.resumed && job.state == JobState::Waiting { JobState::Starting } else { job.state };
-            (state, matches!(job.admitted.kind, AdmittedKind::Cancel(_)))
-        });
-        let (status, found, message) = match state {
-            Some((_, true)) => {
-                (ReportStatus::Failed, "cancel", format!("{target} is itself a cancel: nothing was stopped"))
-            }
-            Some((JobState::Accepting | JobState::Waiting, _)) => {
-                (ReportStatus::Succeeded, "waiting", format!("{target} was waiting and will not start"))
-            }
-            Some((JobState::Starting | JobState::Running, _)) => {
-                let message = format!("{target} is running and was asked to stop; its own report says how it ends");
-                (ReportStatus::Succeeded, "running", message)
-            }
-            Some((JobState::Ending, _)) => {
-                (ReportStatus::Failed, "ended", format!("{target} had ended already: nothing was stopped"))
-            }
-            None if self.guard.memory.get(target).is_some() => {
-                (ReportStatus::Failed, "ended", format!("{target} had ended already: nothing was stopped"))
-            }
-            None => {
-                (ReportStatus::Failed, "unknown", format!("{target} is not known on this host: nothing was stopped"))
-            }
-        };
-        if !dry_run && status == ReportStatus::Succeeded {
-            self.stop(now, id, target);
-        }
-        let message = if dry_run { format!("a dry run, nothing was stopped: {message}") } else { message };
-        let detail = json!({ "target": target, "found": found, "dry_run": dry_run });
-        self.end_job(now, id, end_message(status, &message, &detail));
-    }
-
-    fn stop(&mut self, now: Clocks, cancel: CommandId, target: CommandId) {
-        let Some(job) = self.jobs.get_mut(&target) else { return };
-        match job.state {
-            JobState::Accepting | JobState::Waiting if !job.resumed => {
-                let message = format!("cancelled by {cancel} before it started");
-                self.end_job(now, target, end_message(ReportStatus::Cancelled, &message, &Value::Null));
-            }
-            // Interrupted by a restart and about to run again: it did something, and is told to stop
-            // as soon as it does.
-            JobState::Accepting | JobState::Waiting | JobState::Starting => job.cancelled = true,
-            JobState::Running => self.out.push(Effect::Cancel(target)),
-            JobState::Ending => {}
         }
     }
 

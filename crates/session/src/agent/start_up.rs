@@ -122,6 +122,7 @@ impl AgentLoop {
         let on_restart = admitted.on_restart;
         let mut job = Job::new(command, open.sealed, admitted, JobState::Waiting);
         (job.resumed, job.resumptions) = (started, open.resumptions);
+        job.cancelled_by = open.cancelled_by;
         // Policy is asked as well: what it forbids by now may be put back, never carried on.
         job.backwards_only = !self.stands(&job.command) || turn.admission.judge(&job.command.order).is_err();
         let resume = started && on_restart == OnRestart::Resume && !job.is_worn_out();

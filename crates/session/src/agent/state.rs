@@ -18,6 +18,7 @@ impl JournalState {
                     sealed: sealed.clone(),
                     stage: Stage::Accepted,
                     resumptions: 0,
+                    cancelled_by: None,
                     id: entry.command,
                 };
                 self.open.push(open);
@@ -37,10 +38,12 @@ impl JournalState {
                     open.resumptions += 1;
                 }
             }
-            JournalWrite::Done { command, report } => {
-                self.open.retain(|open| open.id != *command);
-                self.set_stage(*command, Stage::Done);
-                self.store_report(report);
+            JournalWrite::Done { command, report } => self.end(*command, report),
+            JournalWrite::Cancel { command, target, report } => {
+                for open in self.open.iter_mut().filter(|open| open.id == *target) {
+                    open.cancelled_by.get_or_insert(*command);
+                }
+                self.end(*command, report);
             }
             JournalWrite::Acknowledge { sequence } => self.outbox.retain(|report| report.sequence > *sequence),
             JournalWrite::Root { envelope, .. } => self.root_chain.push(envelope.clone()),
@@ -48,6 +51,12 @@ impl JournalState {
             JournalWrite::Quarantine { id } => self.quarantine = Some(*id),
             JournalWrite::Clock { clock } => self.clock = Some(*clock),
         }
+    }
+
+    fn end(&mut self, command: CommandId, report: &StoredReport) {
+        self.open.retain(|open| open.id != command);
+        self.set_stage(command, Stage::Done);
+        self.store_report(report);
     }
 
     fn remember(&mut self, entry: &RingEntry, evict: Option<CommandId>) {

@@ -15,6 +15,7 @@ pub(super) enum After {
     Started(CommandId),
     Resumed(CommandId),
     Done { report: StoredReport },
+    Cancelled { report: StoredReport, target: CommandId },
     Acknowledged(ReportSequence),
     Root(RootVersion),
     AuditHead(LogPosition),
@@ -45,10 +46,10 @@ impl AgentLoop {
             After::Refused { report, why } => self.refused_durable(report, why),
             After::Started(command) => self.started_durable(turn.now, command),
             After::Resumed(command) => self.run_job(turn.now, command),
-            After::Done { report } => {
-                self.guard.memory.set_stage(report.command, Stage::Done);
-                self.jobs.remove(&report.command);
-                self.outbox.store(report);
+            After::Done { report } => self.done_durable(report),
+            After::Cancelled { report, target } => {
+                self.ask_to_stop(target, report.command);
+                self.done_durable(report);
             }
             After::Acknowledged(sequence) => self.event(AgentEvent::Acknowledged { sequence }),
             After::Root(version) => self.root_durable(version),
@@ -59,14 +60,23 @@ impl AgentLoop {
 
     fn accepted_durable(&mut self, command: CommandId) {
         let Some(job) = self.jobs.get_mut(&command) else { return };
-        job.state = JobState::Waiting;
-        self.waiting.push_back(command);
+        // A cancel that overtook it may have ended it already.
+        if job.state == JobState::Accepting {
+            job.state = JobState::Waiting;
+            self.waiting.push_back(command);
+        }
         let sequence = job.command.sequence;
         self.sequence_durable(command);
         self.event(AgentEvent::Accepted { command, sequence });
         if self.is_live() {
             self.send(AgentFrame::Accepted { command, sequence, stage: Stage::Accepted });
         }
+    }
+
+    fn done_durable(&mut self, report: StoredReport) {
+        self.guard.memory.set_stage(report.command, Stage::Done);
+        self.jobs.remove(&report.command);
+        self.outbox.store(report);
     }
 
     fn refused_durable(&mut self, report: StoredReport, why: String) {

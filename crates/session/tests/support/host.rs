@@ -24,6 +24,7 @@ pub(crate) struct Host {
     pub(crate) starts: BTreeMap<CommandId, (usize, usize)>,
     /// Starts of the present process.
     started_now: Vec<CommandId>,
+    /// Asked to stop, while it ran or with its start.
     pub(crate) cancelled: Vec<CommandId>,
     pub(crate) events: Vec<AgentEvent>,
     pub(crate) closed: Vec<(bool, CloseReason)>,
@@ -113,6 +114,7 @@ impl Host {
                 Effect::OutputLease { .. } => {}
                 Effect::Cancel(command) => {
                     assert!(self.running.contains_key(&command), "only what runs can be stopped");
+                    assert!(self.is_marked(command), "that it was asked to stop is durable");
                     self.cancelled.push(command);
                 }
                 Effect::Event(event) => self.events.push(event),
@@ -132,7 +134,16 @@ impl Host {
         *all += 1;
         *fresh += usize::from(!start.resumed);
         assert!(*all == 1 || start.resumed, "a second start says so");
+        assert_eq!(start.cancelled, durable.cancelled_by.is_some(), "a start says what is durable");
+        if start.cancelled {
+            assert!(start.resumed, "what was cancelled before it started does not start");
+            self.cancelled.push(id);
+        }
         self.running.insert(id, start.backwards_only);
+    }
+
+    fn is_marked(&self, command: CommandId) -> bool {
+        self.disk.open.iter().any(|open| open.id == command && open.cancelled_by.is_some())
     }
 
     /// What is said about a command or a report must be on the disk.

@@ -60,7 +60,7 @@ fn start(action: &str, parameters: &str, sealed: Vec<SealedValue>) -> StartComma
         expires: UnixMs(1),
     };
     let command = verify(&key.sign(&command).into_envelope(), &[key.verifying()]).expect("just signed");
-    StartCommand { command, sealed, resumed: false, backwards_only: false }
+    StartCommand { command, sealed, resumed: false, backwards_only: false, cancelled: false }
 }
 
 async fn tools(directory: &tempfile::TempDir) -> Tools {
