@@ -26,7 +26,10 @@ impl DownloadRate {
         // A panic elsewhere leaves the map whole: each change is one insertion or removal.
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Never further ahead than an empty bucket: a clock that was set back locks nobody out.
-        let full_at = buckets.get(&peer).map_or(now, |at| (*at).clamp(now, now.plus(SPAN)));
+        let full_at = buckets.get_mut(&peer).map_or(now, |at| {
+            *at = (*at).min(now.plus(SPAN));
+            (*at).max(now)
+        });
         let after = full_at.plus(limits::DOWNLOAD_REFILL);
         let wait = after.since(now).0.saturating_sub(SPAN.0);
         if wait > 0 {
@@ -64,6 +67,9 @@ mod tests {
         let later = START.plus(limits::DOWNLOAD_REFILL);
         assert_eq!(rate.take(peer(1), later), Ok(()));
         assert!(rate.take(peer(1), later).is_err());
+        let set_back = UnixMs(START.0 / 2);
+        assert!(rate.take(peer(1), set_back).is_err());
+        assert_eq!(rate.take(peer(1), set_back.plus(limits::DOWNLOAD_REFILL)), Ok(()), "it comes back with time");
     }
 
     #[test]

@@ -85,14 +85,14 @@ impl Rate {
         let mut buckets = lock(&self.0);
         let mut wait = 0;
         for key in keys {
-            let after = full_at(&buckets, key, now).plus(key.measure().1);
+            let after = full_at(&mut buckets, key, now).plus(key.measure().1);
             wait = wait.max(after.since(now).0.saturating_sub(key.span_ms()));
         }
         if wait > 0 {
             return Err(DurationMs(wait));
         }
         for key in keys {
-            let after = full_at(&buckets, key, now).plus(key.measure().1);
+            let after = full_at(&mut buckets, key, now).plus(key.measure().1);
             if buckets.len() >= limits::RATE_KEYS_MAX && !buckets.contains_key(key) {
                 make_room(&mut buckets, now);
             }
@@ -117,7 +117,7 @@ impl Rate {
     pub(crate) fn give_back(&self, keys: &[Key], now: UnixMs) {
         let mut buckets = lock(&self.0);
         for key in keys {
-            let before = full_at(&buckets, key, now).minus(key.measure().1);
+            let before = full_at(&mut buckets, key, now).minus(key.measure().1);
             if before <= now {
                 buckets.remove(key);
             } else {
@@ -127,10 +127,14 @@ impl Rate {
     }
 }
 
-/// The time at which a bucket is full again; never further ahead than an empty one, so that a clock
-/// that was set back locks nobody out.
-fn full_at(buckets: &HashMap<Key, UnixMs>, key: &Key, now: UnixMs) -> UnixMs {
-    buckets.get(key).map_or(now, |at| (*at).clamp(now, now.plus(DurationMs(key.span_ms()))))
+/// The time at which a bucket is full again; never further ahead than an empty one. One that is can only
+/// come of a clock that was set back, and is an empty one from now on: else it would stay empty until the
+/// clock has caught up, and lock everybody out so long.
+fn full_at(buckets: &mut HashMap<Key, UnixMs>, key: &Key, now: UnixMs) -> UnixMs {
+    buckets.get_mut(key).map_or(now, |at| {
+        *at = (*at).min(now.plus(DurationMs(key.span_ms())));
+        (*at).max(now)
+    })
 }
 
 /// Forgets full buckets, or at least the one that is nearest to full.
@@ -244,6 +248,8 @@ mod tests {
         while rate.take(&sign_in("ada", peer(1)), START).is_ok() {}
         let year_back = START.minus(DurationMs::from_days(365));
         assert_eq!(rate.take(&sign_in("ada", peer(1)), year_back), Err(limits::SIGN_IN_NAME_AND_PEER_REFILL));
+        let later = year_back.plus(limits::SIGN_IN_NAME_AND_PEER_REFILL);
+        assert_eq!(rate.take(&sign_in("ada", peer(1)), later), Ok(()), "it comes back with time, not a year later");
     }
 
     #[test]
