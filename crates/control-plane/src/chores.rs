@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use crate::{agents::Agents, limits};
+use crate::{agents::Agents, clock::Moment, limits};
 
 /// Begins all of them; they run until they are aborted.
 pub(crate) fn start(
@@ -68,8 +68,19 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
 async fn expiry(agents: Arc<Agents>) {
     let mut ticks = interval(limits::EXPIRY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = Moment::now();
     loop {
         ticks.tick().await;
+        let now = Moment::now();
+        if let Some(by) = last.set_by(&now) {
+            tracing::warn!(
+                %by,
+                "this machine's clock was set, or it slept: hosts are told the time anew before their next order. Waiting \
+                 orders, join tokens and sign-ins are judged by the time it shows now; if that is wrong, set it right \
+                 (chrony, systemd-timesyncd)"
+            );
+        }
+        last = now;
         if let Err(error) = expire_once(&agents).await {
             tracing::warn!(%error, "commands that waited too long could not be ended; trying again");
         }

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use crate::{
     agents::{Agents, Stream, StreamError},
+    clock::Moment,
     hub::{News, Registration},
     limits, random,
 };
@@ -97,8 +98,8 @@ async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, ch
     let host = established.authenticated.host;
     let registration = agents.hub.register(host, established.root.version(), agents.now());
     let (machine, effects) = HostSession::new(established, agents.now());
-    let wake = Box::pin(sleep_until(far_future()));
-    let mut driver = Driver { agents, stream, machine, registration, store: None, sign: None, wake };
+    let (begun, wake) = (Moment::now(), Box::pin(sleep_until(far_future())));
+    let mut driver = Driver { agents, stream, machine, begun, registration, store: None, sign: None, wake };
     let ended = driver.run(effects, chains).await;
     match ended {
         Ok(()) => tracing::info!("session closed"),
@@ -119,6 +120,8 @@ struct Driver {
     agents: Arc<Agents>,
     stream: Stream,
     machine: HostSession,
+    /// When it began: the host is told the time after this.
+    begun: Moment,
     /// The one read or write under way.
     store: Option<Answering>,
     /// The one signature under way.
@@ -173,12 +176,15 @@ impl Driver {
     }
 
     async fn step(&mut self, input: Input) -> Result<(), StreamError> {
+        let now = Moment::now();
+        // What came will come again in the next session.
+        let input = self.begun.set_by(&now).map_or(input, Input::ClockSet);
         // Before the input, so that what is sent for it takes the head along.
         if let Some(head) = self.registration.newer_audit_head() {
-            let effects = self.machine.handle(Input::AuditHead(head.to_vec()), self.agents.now(), &mut random::fill);
+            let effects = self.machine.handle(Input::AuditHead(head.to_vec()), now.wall, &mut random::fill);
             self.perform(effects).await?;
         }
-        let effects = self.machine.handle(input, self.agents.now(), &mut random::fill);
+        let effects = self.machine.handle(input, now.wall, &mut random::fill);
         self.perform(effects).await
     }
 

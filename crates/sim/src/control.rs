@@ -12,10 +12,11 @@ use fleet::{
     model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
-use ids::{Challenge, CommandId, FleetId, HostId, Sequence, UnixMs};
+use ids::{Challenge, CommandId, DurationMs, FleetId, HostId, Sequence, UnixMs};
 use session::{
     control::{Answer, Handshake, HandshakeStep},
     frames::{AgentFrame, ControlFrame},
+    limits::CLOCK_DRIFT_MAX,
 };
 
 use crate::{invariants::Ledger, memory_store::MemoryStore, network::LinkId, random::Random};
@@ -30,6 +31,8 @@ pub(crate) struct Control {
     session_key: SigningKey<role::Session>,
     command_key: SigningKey<role::Command>,
     pub(crate) peers: BTreeMap<LinkId, Peer>,
+    /// How far its clock is off, in milliseconds.
+    pub(crate) skew: i64,
 }
 
 pub(crate) enum Peer {
@@ -41,6 +44,8 @@ pub(crate) enum Peer {
 pub(crate) struct Known {
     pub(crate) host: HostId,
     machine: HostSession,
+    /// How far the clock was off when it began.
+    skew: i64,
     /// The read or write under way.
     storing: Option<Effect>,
     /// The signature under way.
@@ -100,7 +105,13 @@ impl Control {
             session_key,
             command_key,
             peers: BTreeMap::new(),
+            skew: 0,
         }
+    }
+
+    /// The time as its clock has it.
+    pub(crate) const fn clock(&self, now: UnixMs) -> UnixMs {
+        UnixMs(now.0.saturating_add_signed(self.skew))
     }
 
     pub(crate) fn accept(&mut self, link: LinkId, exporter: ids::TlsExporter) {
@@ -171,7 +182,7 @@ impl Control {
             said.extend(self.input(older, Input::Superseded, now, random, ledger));
         }
         let (machine, effects) = HostSession::new(established, now);
-        let known = Known { host, machine, storing: None, signing: None, wake_at: None };
+        let known = Known { host, machine, skew: self.skew, storing: None, signing: None, wake_at: None };
         self.peers.insert(link, Peer::Known(Box::new(known)));
         said.extend(self.perform(link, effects, ledger));
         for chain in chains {
@@ -197,6 +208,9 @@ impl Control {
         ledger: &mut Ledger,
     ) -> Vec<(LinkId, Said)> {
         let Some(Peer::Known(known)) = self.peers.get_mut(&link) else { return Vec::new() };
+        // As the shell does, which has a clock that nobody can set beside this one.
+        let set_by = DurationMs(known.skew.abs_diff(self.skew));
+        let input = if set_by > CLOCK_DRIFT_MAX { Input::ClockSet(set_by) } else { input };
         let effects = known.machine.handle(input, now, &mut |bytes: &mut [u8]| random.fill(bytes));
         self.perform(link, effects, ledger)
     }

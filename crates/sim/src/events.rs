@@ -78,7 +78,7 @@ impl World {
                     20..40 if with_faults => DiskFault::AnswerLost,
                     _ => DiskFault::None,
                 };
-                let said = self.control.answer(link, fault, self.now, &mut self.random, &mut self.ledger);
+                let said = self.control.answer(link, fault, self.control_now(), &mut self.random, &mut self.ledger);
                 self.control_says(said);
             }
             Event::Persist(host) => {
@@ -117,21 +117,22 @@ impl World {
                 self.host_says(host, said);
             }
         }
-        let due = |peer: &control::Peer| peer.wake_at().is_some_and(|at| at <= self.now);
+        let control_now = self.control_now();
+        let due = |peer: &control::Peer| peer.wake_at().is_some_and(|at| at <= control_now);
         let links: Vec<_> = self.control.peers.iter().filter(|(_, peer)| due(peer)).map(|(link, _)| *link).collect();
         for link in links {
             let tick = dispatch::Input::Tick;
-            let said = self.control.input(link, tick, self.now, &mut self.random, &mut self.ledger);
+            let said = self.control.input(link, tick, control_now, &mut self.random, &mut self.ledger);
             self.control_says(said);
         }
         if self.is_control_up {
-            self.control.expire(self.now, &mut self.ledger);
+            self.control.expire(control_now, &mut self.ledger);
         }
     }
 
     fn next_wake(&self) -> Option<DurationMs> {
         let hosts = self.hosts.iter().filter_map(|host| host.wakes_in(self.now));
-        let peers = self.control.peers.values().filter_map(control::Peer::wake_at).map(|at| at.since(self.now));
+        let peers = self.control.peers.values().filter_map(control::Peer::wake_at).map(|at| at.since(self.control_now()));
         hosts.chain(peers).filter(|span| span.0 > 0).min()
     }
 
@@ -150,7 +151,7 @@ impl World {
 
     fn deliver_up(&mut self, link: LinkId) {
         let Some(frame) = self.links.get_mut(&link).and_then(|link| link.up.pop_front()) else { return };
-        let said = self.control.receive(link, frame, self.now, &mut self.random, &mut self.ledger);
+        let said = self.control.receive(link, frame, self.control_now(), &mut self.random, &mut self.ledger);
         self.control_says(said);
     }
 

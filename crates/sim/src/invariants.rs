@@ -51,6 +51,8 @@ pub(crate) struct Ledger {
     stopped: BTreeMap<CommandId, u32>,
     /// Hosts that came back from an old copy of their disk: what they forgot, they do not know.
     restored: BTreeSet<HostId>,
+    /// Least and most that the control plane's clock was off, in milliseconds.
+    clock: (i64, i64),
     pub(crate) broken: Option<String>,
     /// What happened, in lines, if anybody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
@@ -88,6 +90,11 @@ impl Ledger {
         self.restored.insert(host);
     }
 
+    /// The control plane's clock is so far off now.
+    pub(crate) fn control_clock(&mut self, skew: i64) {
+        self.clock = (self.clock.0.min(skew), self.clock.1.max(skew));
+    }
+
     /// How often the effect of a command had happened when its cancellation was reported to have stopped it.
     fn stopped(&self, host: HostId, command: CommandId) -> Option<u32> {
         self.stopped.get(&command).copied().filter(|_| !self.restored.contains(&host))
@@ -113,7 +120,10 @@ impl Ledger {
         work.fresh_starts += 1;
         let starts = work.fresh_starts;
         self.must(starts == 1, || format!("command {id} starts {starts} times"));
+        // Times in orders are the control plane's, whose clock may have been set in between.
+        let set_by = DurationMs(self.clock.1.abs_diff(self.clock.0));
         let latest = order.deliver_by.plus(DurationMs(order.start_within_ms)).plus(SKEW_TOLERATED).plus(TIME_LAG_MAX);
+        let latest = latest.plus(set_by);
         self.must(now <= latest, || format!("command {id} starts {} after it could have been", now.since(latest)));
     }
 

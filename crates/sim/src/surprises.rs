@@ -28,13 +28,14 @@ enum Surprise {
     Reboot,
     KillControl,
     Skew,
+    ControlClock,
     Policy,
     CopyDisk,
     RestoreDisk,
     Pass,
 }
 
-const SURPRISES: [(u64, Surprise); 13] = [
+const SURPRISES: [(u64, Surprise); 14] = [
     (260, Surprise::Propose),
     (60, Surprise::Cancel),
     (3, Surprise::Revoke),
@@ -44,10 +45,11 @@ const SURPRISES: [(u64, Surprise); 13] = [
     (12, Surprise::Reboot),
     (25, Surprise::KillControl),
     (10, Surprise::Skew),
+    (8, Surprise::ControlClock),
     (10, Surprise::Policy),
     (10, Surprise::CopyDisk),
     (6, Surprise::RestoreDisk),
-    (424, Surprise::Pass),
+    (416, Surprise::Pass),
 ];
 
 impl World {
@@ -72,6 +74,7 @@ impl World {
                 let milliseconds = i64::try_from(self.random.below(1_200_000)).unwrap_or(0);
                 self.hosts[host].skew = milliseconds - 600_000;
             }
+            Surprise::ControlClock => self.set_control_clock(),
             Surprise::Policy => {
                 let host = self.random_host();
                 self.hosts[host].refuses = !self.hosts[host].refuses && self.random.chance(400);
@@ -119,7 +122,7 @@ impl World {
             selector: None,
         };
         let hosts: Vec<Host> = self.control.store.hosts.values().cloned().collect();
-        let (now, fleet, actor) = (self.now, self.control.fleet, self.actor());
+        let (now, fleet, actor) = (self.control_now(), self.control.fleet, self.actor());
         let random = &mut self.random;
         let mut ids = || CommandId::new_v7(now, random.bytes());
         // A host that is quarantined or revoked is refused here, in words.
@@ -131,7 +134,7 @@ impl World {
     fn tell(&mut self, host: usize, is_revoked: bool) {
         let id = self.hosts[host].id;
         if self.is_control_up {
-            let said = self.control.host_changed(id, is_revoked, self.now, &mut self.random, &mut self.ledger);
+            let said = self.control.host_changed(id, is_revoked, self.control_now(), &mut self.random, &mut self.ledger);
             self.control_says(said);
         }
     }
@@ -142,7 +145,7 @@ impl World {
             return;
         };
         let Some(host) = self.hosts.iter().position(|host| host.id == command.order.host) else { return };
-        let (now, actor, fleet) = (self.now, self.actor(), self.control.fleet);
+        let (now, actor, fleet) = (self.control_now(), self.actor(), self.control.fleet);
         let operation = OperationId::new_v7(now, self.random.bytes());
         let random = &mut self.random;
         let mut ids = || CommandId::new_v7(now, random.bytes());
@@ -161,14 +164,15 @@ impl World {
     fn revoke(&mut self) {
         let host = self.random_host();
         let id = self.hosts[host].id;
+        let at = self.control_now();
         let audit = AuditEntry {
-            time: self.now,
+            time: at,
             kind: envelope::audit::AuditKind::HostRevoked,
             actor: "admin".to_owned(),
             subject: format!("host {id}"),
             record: AuditRecord::Inline(b"{}".to_vec()),
         };
-        self.control.write(&Write::HostRevoke { host: id, at: self.now, audit }, &mut self.ledger);
+        self.control.write(&Write::HostRevoke { host: id, at, audit }, &mut self.ledger);
         self.tell(host, true);
     }
 
@@ -228,6 +232,19 @@ impl World {
             self.cut(link);
         }
         self.control.peers.clear();
+    }
+
+    /// Somebody, or a time server, sets the control plane's clock: right, a little wrong, or far off.
+    fn set_control_clock(&mut self) {
+        let far = i64::try_from(self.random.below(2_400_000)).unwrap_or(0) - 1_200_000;
+        self.control.skew = match self.random.below(5) {
+            0..3 => 0,
+            3 => far / 40,
+            _ => far,
+        };
+        let skew = self.control.skew;
+        self.ledger.control_clock(skew);
+        self.ledger.note(|| format!("control: its clock is {skew} ms off"));
     }
 
     /// A machine comes back from an old copy of its disk, unless that could not be noticed: what was

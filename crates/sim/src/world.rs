@@ -192,6 +192,11 @@ impl World {
         }
     }
 
+    /// The time as the control plane's clock has it.
+    pub(crate) const fn control_now(&self) -> UnixMs {
+        self.control.clock(self.now)
+    }
+
     pub(crate) fn random_host(&mut self) -> usize {
         usize::try_from(self.random.below(self.hosts.len() as u64)).unwrap_or(0)
     }

@@ -175,6 +175,10 @@ impl HostSession {
                 RefusalCode::Unavailable,
                 "what this session rests on (root metadata, the host's name) has changed; dial again",
             ),
+            Input::ClockSet(by) => {
+                let message = format!("the control plane's clock was set by {by} since this session began; dial again");
+                self.close(RefusalCode::Unavailable, message);
+            }
             Input::StreamLease(lease) => self.stream_lease(lease),
             Input::Revoked => self.close(RefusalCode::HostRefused, opening::REVOKED),
             Input::Superseded => self.close(RefusalCode::Superseded, "a newer session of this host took over"),

@@ -7,7 +7,7 @@ use envelope::{
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
-use ids::{CommandId, HostId, OperationId, UnixMs};
+use ids::{CommandId, DurationMs, HostId, OperationId, UnixMs};
 use session::{
     control::Authenticated,
     frames::{AgentFrame, ControlFrame, RefusalCode},
@@ -51,6 +51,9 @@ pub enum Input {
     AuditHead(Vec<u8>),
     /// Newer root metadata is in force: this session ends, and the next is judged by it.
     RootChanged,
+    /// The control plane's clock was set by so much since this session was opened. The host carries on the time it was
+    /// told then, and would judge new orders by it: this session ends, and the next one tells it the time anew.
+    ClockSet(DurationMs),
     /// Whoever watches a command's stream says so.
     StreamLease(StreamLease),
     /// The host was revoked.
