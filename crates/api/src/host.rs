@@ -22,6 +22,17 @@ pub enum HostStatus {
     Revoked,
 }
 
+/// How an agent's release stands to the control plane's, when the two do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AgentRelease {
+    /// Later: it is asked for what both know. The control plane should be upgraded.
+    Newer,
+    /// More than one release behind, which is not supported. The agent should be upgraded.
+    TooOld,
+}
+
 /// `GET /api/v1/hosts`: a [`crate::Page`] of these, sorted by `name` or `enrolled_at`. Filters: `status`, `app`,
 /// `selector` (`role=app,env=prod,env!=old,gpu,!spot`: all parts must hold).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +45,9 @@ pub struct HostSummary {
     #[serde(default)]
     pub labels: BTreeMap<LabelKey, LabelValue>,
     pub agent_version: String,
+    /// Absent when its agent goes with this control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_release: Option<AgentRelease>,
     /// Now while connected; else the end of its last session; absent before the first.
     pub last_seen: Option<Timestamp>,
 }

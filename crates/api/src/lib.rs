@@ -25,8 +25,8 @@ pub use command::{
     CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,
 };
 pub use host::{
-    AgentProgram, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest,
-    JoinTokenResponse,
+    AgentProgram, AgentRelease, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary,
+    JoinTokenRequest, JoinTokenResponse,
 };
 pub use list::Page;
 pub use operation::{

@@ -1,7 +1,7 @@
 //! `doctor`: is everything right from here to the hosts, and if not, what to do.
 
 use anstyle::{AnsiColor, Style};
-use api::{FleetInfo, HostStatus, HostSummary, WhoAmI};
+use api::{AgentRelease, FleetInfo, HostStatus, HostSummary, WhoAmI};
 use ids::{DurationMs, UnixMs};
 use serde::Serialize;
 
@@ -162,13 +162,17 @@ fn hosts(hosts: &[HostSummary], control_plane: &str) -> Vec<Finding> {
     note("offline", with(HostStatus::Offline).collect(), "without a connection", advice);
     let advice = "See why with `serverflow host show NAME`; revoke such a host and enrol its machine anew.";
     note("quarantine", with(HostStatus::Quarantined).collect(), "in quarantine: no order runs there", advice);
-    let is_old = |host: &&HostSummary| {
+    let is_other = |host: &&HostSummary| {
         host.status != HostStatus::Revoked
             && !host.agent_version.is_empty()
             && release(&host.agent_version) != release(control_plane)
     };
+    let is_newer = |host: &&HostSummary| host.agent_release == Some(AgentRelease::Newer);
+    let (newer, old): (Vec<_>, Vec<_>) = hosts.iter().filter(is_other).partition(is_newer);
     let advice = "Upgrade the agent with the lines of `serverflow host upgrade NAME`.";
-    note("agents", hosts.iter().filter(is_old).collect(), "with an agent of another release", advice);
+    note("agents", old, "with an agent of another release", advice);
+    let advice = "Upgrade the control plane: until then they are asked for what both know.";
+    note("agents", newer, "with an agent of a later release than the control plane", advice);
     findings
 }
 

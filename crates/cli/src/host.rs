@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 use api::{
-    AgentProgram, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest,
-    JoinTokenResponse,
+    AgentProgram, AgentRelease, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary,
+    JoinTokenRequest, JoinTokenResponse,
 };
 use ids::{HostName, LabelKey, LabelValue, Role, UnixMs};
 use reqwest::Url;
@@ -235,6 +235,30 @@ fn seen_words(host: &HostSummary, now: UnixMs) -> String {
     }
 }
 
+/// Its version, and in a word whether it goes with the control plane.
+fn agent_words(host: &HostSummary) -> String {
+    match host.agent_release {
+        None => host.agent_version.clone(),
+        Some(AgentRelease::Newer) => format!("{} (newer)", host.agent_version),
+        Some(AgentRelease::TooOld) => format!("{} (too old)", host.agent_version),
+    }
+}
+
+/// The same, with what to do.
+fn release_words(host: &HostSummary) -> Option<String> {
+    Some(match host.agent_release? {
+        AgentRelease::Newer => {
+            "of a later release than the control plane: it is asked for what both know. Upgrade the control plane"
+                .to_owned()
+        }
+        AgentRelease::TooOld => format!(
+            "more than one release behind the control plane, which is not supported. Upgrade it, release by release, \
+             with the lines of `serverflow host upgrade {}`",
+            host.name
+        ),
+    })
+}
+
 fn list_words(hosts: &[HostSummary], is_filtered: bool, now: UnixMs, paint: Paint) -> String {
     let mut table = Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN"]);
     for host in hosts {
@@ -243,7 +267,7 @@ fn list_words(hosts: &[HostSummary], is_filtered: bool, now: UnixMs, paint: Pain
             Cell::styled(status_word(host.status), status_style(host.status)),
             roles_words(&host.roles).into(),
             labels_words(&host.labels).into(),
-            host.agent_version.clone().into(),
+            agent_words(host).into(),
             seen_words(host, now).into(),
         ]);
     }
@@ -271,6 +295,9 @@ fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
         ("orders", format!("{} given a number, {} acknowledged", host.highest_sequence, host.acknowledged_sequence)),
         ("last report", host.last_report_sequence.to_string()),
     ];
+    if let Some(what) = release_words(summary) {
+        rows.insert(8, ("", what));
+    }
     if let Some(why) = &host.quarantine_reason {
         rows.insert(2, ("why", clean_line(why)));
     }
@@ -290,19 +317,26 @@ mod tests {
                "agent_version": "0.1.0", "last_seen": seen})
     }
 
+    fn with(mut host: serde_json::Value, agent_release: &str) -> serde_json::Value {
+        host["agent_release"] = agent_release.into();
+        host
+    }
+
     #[test]
     fn hosts_stand_in_a_table() {
         let hosts: Vec<HostSummary> = serde_json::from_value(json!([
             summary("web-1", "connected", Some(0)),
             summary("a-much-longer-name", "offline", Some(3_600_000 * 3)),
-            summary("new", "offline", None),
+            with(summary("new", "offline", None), "too_old"),
+            with(summary("next", "connected", Some(0)), "newer"),
         ]))
         .unwrap();
         let expected = expect_test::expect![[r#"
-            NAME                STATUS     ROLES     LABELS  AGENT  LAST SEEN
-            web-1               connected  app, dns  -       0.1.0  now
-            a-much-longer-name  offline    app, dns  -       0.1.0  3 h ago
-            new                 offline    app, dns  -       0.1.0  never
+            NAME                STATUS     ROLES     LABELS  AGENT            LAST SEEN
+            web-1               connected  app, dns  -       0.1.0            now
+            a-much-longer-name  offline    app, dns  -       0.1.0            3 h ago
+            new                 offline    app, dns  -       0.1.0 (too old)  never
+            next                connected  app, dns  -       0.1.0 (newer)    now
         "#]];
         expected.assert_eq(&list_words(&hosts, false, NOW, Paint(false)));
         assert!(list_words(&[], false, NOW, Paint(false)).starts_with("no hosts yet"));
@@ -311,7 +345,7 @@ mod tests {
 
     #[test]
     fn one_host_is_shown_with_why_it_is_quarantined() {
-        let mut value = summary("web-1", "quarantined", Some(60_000));
+        let mut value = with(summary("web-1", "quarantined", Some(60_000)), "newer");
         let more = json!({
             "enrolled_at": "2023-11-13T22:13:20.000Z", "host_epoch": 1, "identity_key": "aWQ=", "sealing_key": "c2U=",
             "receipt": "cmU=", "root_version": 1, "highest_sequence": 7, "acknowledged_sequence": 6,
@@ -332,6 +366,7 @@ mod tests {
             apps          -
             actions       app.deploy@1, host.facts@1
             agent         0.1.0
+                          of a later release than the control plane: it is asked for what both know. Upgrade the control plane
             last seen     60 s ago
             enrolled      24 h ago (2023-11-13T22:13:20.000Z)
             identity key  aWQ=

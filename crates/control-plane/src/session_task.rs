@@ -48,7 +48,13 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
         }
         Ok(Err(error)) => {
             agents.stranger_refused();
-            tracing::debug!(%peer, %error, "a session was refused");
+            match &error {
+                // Of a host that is known here: whoever looks for it must find why it does not come.
+                Unauthenticated::Handshake(HandshakeError::Protocol { .. }) => {
+                    tracing::warn!(%peer, %error, "a session was refused");
+                }
+                _ => tracing::debug!(%peer, %error, "a session was refused"),
+            }
             if let Unauthenticated::Handshake(error) = error {
                 let _ = stream.send(error.frame()).await;
             }
@@ -255,7 +261,7 @@ fn log(note: &Note) {
     match note {
         Note::Open => tracing::info!("session open"),
         Note::Quarantined(_) | Note::Alarm(_) => tracing::error!("{note}"),
-        Note::StoreFailed { .. } | Note::SignFailed { .. } => tracing::warn!("{note}"),
+        Note::StoreFailed { .. } | Note::SignFailed { .. } | Note::AgentRelease(_) => tracing::warn!("{note}"),
         Note::Dropped(_) | Note::Report(_) => tracing::info!("{note}"),
     }
 }

@@ -11,4 +11,5 @@ pub mod operation;
 pub mod people;
 pub mod ports;
 mod record;
+pub mod releases;
 pub mod selector;

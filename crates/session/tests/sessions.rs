@@ -9,6 +9,7 @@ use envelope::{
 use ids::*;
 use session::{
     agent::io::*,
+    control::{Answer, Handshake},
     frames::{AgentFrame, ControlFrame, RefusalCode, Stage},
 };
 use support::World;
@@ -435,4 +436,42 @@ fn a_proof_that_is_not_about_this_connection_is_refused() {
     forged_proof("TLS connection", |proof| proof.exporter = TlsExporter([9; 32]));
     forged_proof("this nonce", |proof| proof.control_nonce = Challenge([9; 32]));
     forged_proof("another hello", |proof| proof.hello_sha256 = Sha256([9; 32]));
+}
+
+/// Whoever reads either log must find which side to upgrade.
+#[test]
+fn without_a_common_protocol_both_sides_are_told_which_of_them_is_behind() {
+    let refused = |protocols: Vec<u32>, least: u32| {
+        let mut world = World::with_root(|root| root.protocol_min = least);
+        world.dial();
+        let Some(AgentFrame::Hello(bytes)) = world.to_plane.first() else { panic!("no hello") };
+        let mut hello = AgentHello::decode(bytes).expect("it decodes");
+        hello.protocols = protocols;
+        let mut handshake = Handshake::new(support::FLEET, TlsExporter([1; 32]));
+        handshake.receive(AgentFrame::Hello(hello.encode())).expect("a hello");
+        let error = handshake
+            .answer(&Answer {
+                identity_key: Some(SigningKey::<role::Agent>::from_seed(&support::AGENT_SEED).public()),
+                root: &world.plane.root,
+                session_key: &world.keys.session,
+                nonce: Challenge([9; 32]),
+                time: support::START,
+            })
+            .expect_err("nothing in common");
+        let ControlFrame::Refused { reason, message } = error.frame() else { panic!("not refused") };
+        assert_eq!(reason, RefusalCode::ProtocolVersion);
+        world.host_input(Input::Received(ControlFrame::Refused { reason, message: message.clone() }));
+        let (retry, why) = world.host.closed.last().expect("the agent's session ends");
+        assert!(retry, "either side may be upgraded at any time");
+        assert!(why.to_string().contains(&message), "{why}");
+        format!("{error}; {message}")
+    };
+    for (offered, least, advice) in [
+        (vec![2, 3], 1, "upgrade the control plane"),
+        (vec![1], 2, "upgrade the agent with the lines of `serverflow host upgrade NAME`"),
+        (vec![1, 3], 2, "upgrade both to one release"),
+    ] {
+        let said = refused(offered, least);
+        assert_eq!(said.matches(advice).count(), 2, "in the control plane's log and in the agent's: {said}");
+    }
 }

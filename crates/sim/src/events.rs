@@ -132,7 +132,8 @@ impl World {
 
     fn next_wake(&self) -> Option<DurationMs> {
         let hosts = self.hosts.iter().filter_map(|host| host.wakes_in(self.now));
-        let peers = self.control.peers.values().filter_map(control::Peer::wake_at).map(|at| at.since(self.control_now()));
+        let peers =
+            self.control.peers.values().filter_map(control::Peer::wake_at).map(|at| at.since(self.control_now()));
         hosts.chain(peers).filter(|span| span.0 > 0).min()
     }
 

@@ -134,7 +134,8 @@ impl World {
     fn tell(&mut self, host: usize, is_revoked: bool) {
         let id = self.hosts[host].id;
         if self.is_control_up {
-            let said = self.control.host_changed(id, is_revoked, self.control_now(), &mut self.random, &mut self.ledger);
+            let said =
+                self.control.host_changed(id, is_revoked, self.control_now(), &mut self.random, &mut self.ledger);
             self.control_says(said);
         }
     }

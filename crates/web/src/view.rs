@@ -20,6 +20,7 @@ use fleet::{
     model::{Command, CommandFilter, CommandStatus, Host, HostStanding, OperationKind},
     operation::{OperationProgress, operation_progress},
     ports::{Notifier, Store, StoreError},
+    releases::AgentRelease,
 };
 use futures_util::future::try_join_all;
 use ids::{HostId, KeyId, OperationId, UnixMs};
@@ -282,6 +283,10 @@ pub(crate) fn host_summary(host: &Host, notifier: &dyn Notifier, now: UnixMs) ->
         roles: host.roles.clone(),
         labels: host.labels.clone(),
         agent_version: host.agent_version.clone(),
+        agent_release: AgentRelease::of(&host.agent_version).map(|release| match release {
+            AgentRelease::Newer => api::AgentRelease::Newer,
+            AgentRelease::TooOld => api::AgentRelease::TooOld,
+        }),
         last_seen: if connected { Some(now.into()) } else { host.last_seen.map(Into::into) },
     }
 }

@@ -11,6 +11,7 @@
 //! `SERVERFLOW_BIN_DIR` names the directory with the three programs; `tests/run.sh` sets it.
 
 pub mod cli;
+pub mod clock;
 pub mod crash;
 pub mod docker;
 pub mod evil;

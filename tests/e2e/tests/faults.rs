@@ -4,6 +4,7 @@
 use std::{fs, time::Duration};
 
 use e2e::{
+    clock::Clock,
     docker::{Container, Docker, PrivateEngine, SAMPLE},
     fleet::{Fleet, Host, free_port, text_of},
     http,
@@ -315,4 +316,31 @@ fn a_lost_or_restored_agent_state_ends_in_quarantine_and_not_in_a_second_run() {
     let mut new = fleet.host_enrolled("local-2");
     new.start();
     fleet.wait_host("local-2", "connected");
+}
+
+/// Set forward, its new orders would lie ahead of the time that a host was told when its session began; set back, they
+/// would have expired. So the session ends, the host is told the time anew, and the order is carried out.
+#[test]
+fn a_control_plane_whose_clock_is_set_goes_on_giving_orders_that_are_taken() {
+    let mut fleet = Fleet::start();
+    let host = fleet.host("local");
+    let clock = Clock::new(&fleet.path(""));
+    fleet.control_plane_kill_9();
+    fleet.control_environment = clock.environment();
+    fleet.control_plane_start();
+    fleet.wait_host("local", "connected");
+    for (number, seconds) in [3_600, -3_600, 0].into_iter().enumerate() {
+        clock.set(seconds);
+        wait_until("an order is taken", || {
+            let ran = fleet.cli(&["action", "run", "host.facts", "--host", "local", "--json"]);
+            // Set back, the clock leaves nothing of what an address may ask at once: it comes back with time.
+            assert!(ran.code == 0 || ran.all().contains("too many requests"), "{seconds} s: {ran:#?}");
+            ran.code == 0
+        });
+        let told = host.said_times("the control plane's clock was set by");
+        assert_eq!(told, number + 1, "{seconds} s: {}", host.said());
+    }
+    wait_until("the control plane says it too", || {
+        fleet.control_plane().said().contains("this machine's clock was set")
+    });
 }

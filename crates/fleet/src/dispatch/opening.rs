@@ -18,6 +18,7 @@ use crate::{
     model::{Host, HostStanding},
     ports::{Event, Write},
     record,
+    releases::AgentRelease,
 };
 
 /// What a revoked host is told.
@@ -107,6 +108,10 @@ impl HostSession {
                 self.phase = Phase::Open;
                 self.send(ControlFrame::Open(envelope));
                 self.note(Note::Open);
+                let agent = &self.peer.authenticated.hello.agent_version;
+                if let Some(words) = AgentRelease::of(agent).map(|release| release.words(agent)) {
+                    self.note(Note::AgentRelease(words));
+                }
                 self.out.push(Effect::Publish(Event::Host { host: self.host_id() }));
             }
             Err(error) => {

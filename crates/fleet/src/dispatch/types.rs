@@ -109,6 +109,9 @@ pub enum Note {
     /// Orders may go out.
     #[error("session open")]
     Open,
+    /// The agent is of a release that does not go with this control plane's.
+    #[error("{0}")]
+    AgentRelease(String),
     /// Orders do not go out.
     #[error("quarantined: {0}")]
     Quarantined(String),

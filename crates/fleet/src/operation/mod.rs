@@ -134,8 +134,8 @@ pub enum ProposeError {
     },
     /// The host's agent lacks the action in every version that could carry the parameters.
     #[error(
-        "host {host} runs agent {agent}, which cannot do this: it needs {action} version {version}{}; upgrade its agent, then order it again",
-        .has.map(|has| format!(", and that agent goes up to version {has}")).unwrap_or_default()
+        "host {host} runs agent {agent}, which cannot do this: {}, then order it again",
+        missing_words(host, action, *version, *has)
     )]
     ActionMissing {
         /// Name of the host.
@@ -144,7 +144,7 @@ pub enum ProposeError {
         agent: String,
         /// The action.
         action: String,
-        /// Least version that could carry the parameters.
+        /// Least version that could carry the parameters; the newest one, when the agent has only newer ones.
         version: u32,
         /// Newest version the agent has, if it has the action at all.
         has: Option<u32>,
@@ -161,6 +161,21 @@ pub enum ProposeError {
         /// Its version.
         version: u32,
     },
+}
+
+/// What an agent lacks, and which side to upgrade.
+fn missing_words(host: &str, action: &str, version: u32, has: Option<u32>) -> String {
+    let upgrade = format!("upgrade its agent with the lines of `serverflow host upgrade {host}`");
+    match has {
+        None => format!("it needs {action} version {version}, and that agent does not have {action}; {upgrade}"),
+        Some(has) if has > version => format!(
+            "that agent has {action} in later versions only (up to {has}), and this control plane goes up to version \
+             {version}; upgrade the control plane"
+        ),
+        Some(has) => {
+            format!("it needs {action} version {version}, and that agent goes up to version {has}; {upgrade}")
+        }
+    }
 }
 
 impl ProposeError {

@@ -214,11 +214,13 @@ fn version_for(
         return Err(ProposeError::SchemaDiffers { host: name, action: action_name, version });
     }
     let has = host.actions.iter().filter(|has| has.name == *action).map(|has| has.version).max();
+    let is_newer = has.is_some_and(|has| fitting.first().is_some_and(|newest| newest.version < has));
+    let nearest = if is_newer { fitting.first() } else { fitting.last() };
     Err(ProposeError::ActionMissing {
         host: name,
         agent: if host.agent_version.is_empty() { "?".to_owned() } else { host.agent_version.clone() },
         action: action_name,
-        version: fitting.last().map_or(1, |info| info.version),
+        version: nearest.map_or(1, |info| info.version),
         has,
     })
 }

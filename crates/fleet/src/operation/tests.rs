@@ -181,7 +181,8 @@ fn a_host_must_be_active_and_have_the_action() {
     let lacks = |host: &mut Host| host.actions.retain(|action| action.name.as_str() != "app.deploy");
     assert_eq!(
         with(&lacks, deploy(vec![sealed("web/environment/KEY")])),
-        "host web-1 runs agent ?, which cannot do this: it needs app.deploy version 1; upgrade its agent, then order it again"
+        "host web-1 runs agent ?, which cannot do this: it needs app.deploy version 1, and that agent does not have \
+         app.deploy; upgrade its agent with the lines of `serverflow host upgrade web-1`, then order it again"
     );
     let unheard = |host: &mut Host| host.actions.clear();
     assert_eq!(
@@ -190,6 +191,41 @@ fn a_host_must_be_active_and_have_the_action() {
     );
     let differs = |host: &mut Host| host.actions.iter_mut().for_each(|action| action.schema_sha256 = Sha256::ZERO);
     assert!(with(&differs, action("host.facts", "{}")).contains("has host.facts v1 with another schema"));
+}
+
+/// A host of a later release: a version of one action that this control plane does not know, beside the others or
+/// instead of them.
+#[test]
+fn a_newer_agent_is_given_what_both_know_and_else_the_control_plane_is_behind() {
+    let of_later = |keeps: bool| {
+        let mut host = host_record();
+        host.agent_version = "9.0.0".to_owned();
+        let facts = host.actions.iter().find(|action| action.name.as_str() == "host.facts").expect("it has it").clone();
+        host.actions.retain(|action| keeps || action.name != facts.name);
+        host.actions.push(session::frames::ActionRef { version: 7, schema_sha256: Sha256::ZERO, ..facts });
+        propose_as(UserRole::Admin, action("host.facts", "{}"), &[host])
+    };
+    assert_eq!(of_later(true).expect("granted").commands[0].order.action_version, 1);
+    assert_eq!(
+        of_later(false).expect_err("refused").to_string(),
+        "host web-1 runs agent 9.0.0, which cannot do this: that agent has host.facts in later versions only (up to \
+         7), and this control plane goes up to version 1; upgrade the control plane, then order it again"
+    );
+}
+
+/// What 0.1.0 had not, and is asked for now.
+#[test]
+fn an_action_that_an_older_agent_lacks_is_refused_with_what_to_do() {
+    let mut host = host_record();
+    host.agent_version = "0.1.0".to_owned();
+    host.actions.retain(|action| action.name.as_str() != "app.logs.follow");
+    let request = action("app.logs.follow", r#"{"app":"shop"}"#);
+    assert_eq!(
+        propose_as(UserRole::Admin, request, &[host]).expect_err("refused").to_string(),
+        "host web-1 runs agent 0.1.0, which cannot do this: it needs app.logs.follow version 1, and that agent does \
+         not have app.logs.follow; upgrade its agent with the lines of `serverflow host upgrade web-1`, then order it \
+         again"
+    );
 }
 
 /// What an agent of 0.1.0 says of itself.
@@ -226,7 +262,7 @@ fn each_host_gets_the_newest_version_that_it_has() {
     assert_eq!(
         version(true, newer()).expect_err("refused").to_string(),
         "host web-1 runs agent 0.1.0, which cannot do this: it needs app.deploy version 2, and that agent goes up to \
-         version 1; upgrade its agent, then order it again"
+         version 1; upgrade its agent with the lines of `serverflow host upgrade web-1`, then order it again"
     );
     let asked = |wanted| {
         let OperationRequest { targets, .. } = plain();

@@ -41,8 +41,14 @@ pub enum HandshakeError {
     #[error("host {host} is unknown or revoked")]
     Host { host: HostId },
     /// No protocol version both sides speak that the fleet still allows.
-    #[error("host {host} speaks protocol versions {offered:?}, none of which this fleet allows")]
-    Protocol { host: HostId, offered: Vec<u32> },
+    #[error("host {host} speaks protocol versions {offered:?}, and {}", protocol_words(offered, *least))]
+    Protocol {
+        host: HostId,
+        /// What the agent speaks, ascending.
+        offered: Vec<u32>,
+        /// The least that the fleet's root metadata allows.
+        least: u32,
+    },
     /// The stored identity key is unusable.
     #[error("the identity key on record for host {host} is not acceptable")]
     Key {
@@ -86,15 +92,34 @@ impl HandshakeError {
     #[must_use]
     pub fn frame(&self) -> ControlFrame {
         let reason = self.refusal();
-        let message = match reason {
-            RefusalCode::HostRefused => {
-                "this host is unknown here or was revoked; enrol it anew with `serverflow host enroll NAME`"
+        let message = match (self, reason) {
+            (Self::Protocol { offered, least, .. }, _) => {
+                format!("no protocol version in common: {}", protocol_words(offered, *least))
             }
-            RefusalCode::ProtocolVersion => "no protocol version in common; update the agent or the control plane",
-            RefusalCode::LimitExceeded => "a limit of the handshake was passed",
-            _ => "the handshake does not verify",
+            (_, RefusalCode::HostRefused) => {
+                "this host is unknown here or was revoked; enrol it anew with `serverflow host enroll NAME`".to_owned()
+            }
+            (_, RefusalCode::LimitExceeded) => "a limit of the handshake was passed".to_owned(),
+            _ => "the handshake does not verify".to_owned(),
         };
-        ControlFrame::Refused { reason, message: message.to_owned() }
+        ControlFrame::Refused { reason, message }
+    }
+}
+
+/// Which side is behind, and what to do.
+fn protocol_words(offered: &[u32], least: u32) -> String {
+    let newest = limits::PROTOCOLS.iter().copied().max().unwrap_or_default();
+    if offered.iter().all(|version| *version > newest) {
+        format!("the control plane speaks versions up to {newest}; upgrade the control plane")
+    } else if offered.iter().all(|version| *version < least) {
+        format!(
+            "the fleet allows version {least} and later; upgrade the agent with the lines of `serverflow host upgrade NAME`"
+        )
+    } else {
+        let ours = limits::PROTOCOLS;
+        format!(
+            "the control plane speaks {ours:?}, of which the fleet allows {least} and later; upgrade both to one release"
+        )
     }
 }
 
@@ -241,7 +266,10 @@ impl Handshake {
         let min = answer.root.current().protocol_min;
         let common =
             limits::PROTOCOLS.iter().rev().find(|version| **version >= min && hello.protocols.contains(version));
-        let protocol = *common.ok_or_else(|| HandshakeError::Protocol { host, offered: hello.protocols.clone() })?;
+        let protocol = *common.ok_or_else(|| {
+            let offered = hello.protocols.clone();
+            HandshakeError::Protocol { host, offered, least: min.max(limits::PROTOCOLS[0]) }
+        })?;
         let signed = answer.session_key.sign(&ControlHello {
             protocol,
             fleet: self.fleet,
