@@ -90,6 +90,54 @@ fn a_lost_delivery_past_its_time_expires_when_no_seal_is_good_any_more() {
     assert!(!world.agent.fresh_starts.contains_key(&lost));
 }
 
+/// Found by the simulation: the first of two seals arrives after all and runs, the second is lost, and the time to
+/// deliver passes. Nobody may say that it never arrived.
+#[test]
+fn what_arrived_under_an_earlier_seal_does_not_expire_under_a_later_one() {
+    let mut world = World::new();
+    world.connect();
+    let command = world.facts();
+    until_sent(&mut world);
+    let first = world.to_agent.pop_back().expect("it is under way");
+    world.dial();
+    let before = world.delivered_count;
+    while world.delivered_count == before {
+        if !world.step_work() && !world.step_control() {
+            assert!(world.step_agent(), "it is sealed again and sent");
+            world.sync_agent();
+        }
+    }
+    assert_eq!(world.seals(command), 2);
+    let second = world.to_agent.pop_back().expect("it is under way");
+    world.to_agent.push_back(first);
+    while world.step_agent() {}
+    world.sync_agent();
+    drop(second);
+    world.cut();
+    world.advance(DurationMs::from_mins(11));
+    world.connect();
+    assert_eq!(world.status(command), CommandStatus::Running, "the host was asked");
+    world.finish(ReportStatus::Succeeded);
+    assert_eq!(world.status(command), CommandStatus::Succeeded);
+    assert_eq!(world.agent.fresh_starts[&command], 1);
+}
+
+/// The host carries on the time it was told when the session began, and would refuse orders of another time.
+#[test]
+fn a_session_whose_control_plane_was_given_another_time_ends() {
+    for (set, by) in [("forward", DurationMs::from_mins(60)), ("back", DurationMs::from_mins(60))] {
+        let mut world = World::new();
+        world.connect();
+        world.now = if set == "forward" { world.now.plus(by) } else { world.now.minus(by) };
+        world.tell(Input::ClockSet(by));
+        world.settle();
+        assert_eq!(world.closes, [RefusalCode::Unavailable], "{set}");
+        let command = world.facts();
+        world.connect();
+        assert_eq!(world.status(command), CommandStatus::Running, "{set}");
+    }
+}
+
 #[test]
 fn a_number_is_burned_with_its_failed_transaction() {
     for fate in [Fate::Lost, Fate::AppliedUnknown] {
