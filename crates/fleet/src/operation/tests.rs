@@ -177,7 +177,7 @@ fn a_host_must_be_active_and_have_the_action() {
         "host web-1 is quarantined (an old copy) and gets no orders; revoke it and enrol the machine anew"
     );
     let revoked = |host: &mut Host| host.standing = HostStanding::Revoked { at: UnixMs(1) };
-    assert!(with(&revoked, action("host.facts", "{}")).starts_with("host web-1 was revoked"));
+    assert!(with(&revoked, action("host.facts", "{}")).starts_with("host web-1 is revoked"));
     let lacks = |host: &mut Host| host.actions.retain(|action| action.name.as_str() != "app.deploy");
     assert_eq!(
         with(&lacks, deploy(vec![sealed("web/environment/KEY")])),
