@@ -329,7 +329,7 @@ fn a_control_plane_whose_clock_is_set_goes_on_giving_orders_that_are_taken() {
     fleet.control_environment = clock.environment();
     fleet.control_plane_start();
     fleet.wait_host("local", "connected");
-    for (number, seconds) in [3_600, -3_600, 0].into_iter().enumerate() {
+    for (number, seconds) in [3_600, 0, -3_600].into_iter().enumerate() {
         clock.set(seconds);
         wait_until("an order is taken", || {
             let ran = fleet.cli(&["action", "run", "host.facts", "--host", "local", "--json"]);
