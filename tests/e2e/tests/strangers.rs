@@ -61,7 +61,7 @@ fn an_agent_speaks_for_itself_alone_and_a_revoked_one_not_at_all() {
     assert_eq!(host.said_times("session open"), 1, "it does not come back");
     let status = fleet.cli(&["host", "show", "local", "--json"]).ok().json();
     assert_eq!(status["status"], "revoked");
-    fleet.cli(&["action", "run", "host.facts", "--host", "local"]).expect(1).says("was revoked");
+    fleet.cli(&["action", "run", "host.facts", "--host", "local"]).expect(1).says("is revoked");
 }
 
 #[test]
