@@ -36,6 +36,8 @@ use crate::{
 
 /// Enrolments under way at once.
 const ENROLMENTS_MAX: usize = 32;
+/// Pause after a request that was one too many.
+const AFTER_TOO_MANY: Duration = Duration::from_secs(1);
 /// How long anything awaited may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Rest between two measurements, so that one does not pay for the other (audit heads, checkpoints).
@@ -163,6 +165,23 @@ async fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A host's join token. The control plane takes only so many requests of one account in a second, and says when it had
+/// too many.
+async fn join_token(plane: &Plane, number: usize) -> Result<JoinToken, Fault> {
+    let body = json!({ "name": host_name(number), "roles": [] }).to_string();
+    loop {
+        let (status, answer) = plane.ask("POST", "/api/v1/hosts", &body).await?;
+        match status {
+            200 | 201 => {
+                let answer: Value = serde_json::from_str(&answer)?;
+                return Ok(JoinToken::parse(answer["token"].as_str().unwrap_or_default())?);
+            }
+            429 => sleep(AFTER_TOO_MANY).await,
+            _ => return Err(Fault::Plane(format!("no join token ({status}): {answer}"))),
+        }
+    }
+}
+
 /// Makes `count` hosts; the first is the one for single commands.
 async fn enrol_all(plane: &Plane, world: &Arc<World>, count: usize) -> Result<Vec<Member>, Fault> {
     let mut members = Vec::with_capacity(count);
@@ -170,13 +189,7 @@ async fn enrol_all(plane: &Plane, world: &Arc<World>, count: usize) -> Result<Ve
     let room = Arc::new(Semaphore::new(ENROLMENTS_MAX));
     for number in 0..count {
         let place = room.clone().acquire_owned().await.map_err(|_| Fault::Proc)?;
-        let body = json!({ "name": host_name(number), "roles": [] }).to_string();
-        let (status, answer) = plane.ask("POST", "/api/v1/hosts", &body).await?;
-        if status != 201 && status != 200 {
-            return Err(Fault::Plane(format!("no join token ({status}): {answer}")));
-        }
-        let answer: Value = serde_json::from_str(&answer)?;
-        let token = JoinToken::parse(answer["token"].as_str().unwrap_or_default())?;
+        let token = join_token(plane, number).await?;
         let world = world.clone();
         enrolling.spawn(async move {
             let member = Member::enrol(&world, number, &token).await;
