@@ -98,7 +98,7 @@ pub fn points_of(trace: &Path) -> Vec<String> {
 }
 
 /// Where to end a program so that it ends at all of these points. After an effect and before what comes next are one
-/// moment: the host is the same, nothing was written and nothing was sent, so the one visit is both. After a write of
+/// moment: the host is the same, nothing was written and nothing but progress was sent, so the one visit is both. After a write of
 /// the journal or the store something may be sent, so there they are two.
 #[must_use]
 pub fn moments(points: &[String]) -> Vec<String> {
@@ -245,5 +245,38 @@ impl Host {
         self.kill_9();
         self.environment = environment;
         self.start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_follows_an_effect_at_once_is_the_same_moment() {
+        let points = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let passed = points(
+            "before journal Start #1
+             after journal Start #1
+             before effect Pull #1
+             after effect Pull #1
+             before effect Create #1
+             before effect Look #1
+             after effect Look #1
+             after effect Create #1
+             before journal Done #1
+             after journal Done #1",
+        );
+        let visited = points(
+            "before journal Start #1
+             after journal Start #1
+             before effect Pull #1
+             after effect Pull #1
+             before effect Look #1
+             after effect Look #1
+             after effect Create #1
+             after journal Done #1",
+        );
+        assert_eq!(moments(&passed), visited);
     }
 }
