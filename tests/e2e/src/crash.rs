@@ -135,9 +135,10 @@ impl Points {
 
     /// The order ended and the point was not passed.
     pub fn not_reached(&self, point: String, tries: u32) {
-        // What the control plane stores once more hangs on its sessions, which come and go: how far a host is, while there
-        // is time for it and no report; an order's next seal, when a session took the one before along.
-        let is_by_chance = point.contains(" store ") && (!point.ends_with(" #1") || point.contains(" HostLeft "));
+        // What the control plane stores or signs once more hangs on its sessions, which come and go: how far a host is, while
+        // there is time for it and no report; an order's next seal, when a session took the one before along.
+        let is_control_plane = point.contains(" store ") || point.contains(" signer ");
+        let is_by_chance = is_control_plane && (!point.ends_with(" #1") || point.contains(" HostLeft "));
         if tries < if is_by_chance { CHANCES_MAX } else { TRIES_MAX } {
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back((point, tries + 1));
         } else if !is_by_chance {

@@ -156,7 +156,7 @@ fn records_of(text: &str) -> Vec<Value> {
 #[test]
 fn a_stream_ends_with_whoever_watches_it() {
     let mut fleet = Fleet::start();
-    let host = fleet.host("local");
+    let mut host = fleet.host("local");
     let app = fleet.app("shop");
     fleet.deploy(&app, "local", &web(free_port(), &[])).ok();
 
@@ -190,6 +190,9 @@ fn a_stream_ends_with_whoever_watches_it() {
         (host.said_times("command ended") > before).then_some(())
     });
     fleet.control_plane_start();
+    // An agent that has dialled in vain waits up to a minute; a new process dials at once, with the report it has stored.
+    host.kill_9();
+    host.start();
     let command = ended(&fleet, &cut, LEASE_AND_MORE);
     assert_eq!(command["report"]["result"]["ended"], "unwatched", "{command:#}");
     wait_until("nothing runs any more", || fs::read_to_string(host.state("status.json")).is_ok());
