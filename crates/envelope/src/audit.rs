@@ -86,6 +86,8 @@ kinds! {
     FleetRestored = 2, "fleet-restored";
     /// Root metadata took effect.
     RootChange = 3, "root-change";
+    /// A key of the control plane was made, put to use, or destroyed.
+    KeyChange = 4, "key-change";
     /// A join token was made.
     TokenIssued = 10, "token-issued";
     /// A join token was withdrawn before it was used.
@@ -118,6 +120,8 @@ kinds! {
     ReportGap = 26, "report-gap";
     /// Two different reports claim the same place.
     Fork = 27, "fork";
+    /// Someone refused an operation that needs approvals.
+    ApprovalDenied = 28, "approval-denied";
     /// A host went into quarantine.
     Quarantine = 30, "quarantine";
     /// A host was led out of quarantine.

@@ -14,7 +14,7 @@ use crate::{
     decode::{Convert, DecodeError},
     keys::{KeyError, KeyRole, SigningKey, VerifyingKey, role},
     limits,
-    messages::{EnrolProof, PublicKeyBytes, ReceiptRequest},
+    messages::{EnrolProof, KeyOffer, PublicKeyBytes, ReceiptRequest},
     proto,
 };
 
@@ -284,6 +284,15 @@ pub fn open_receipt_request(envelope: &[u8]) -> Result<Verified<ReceiptRequest>,
     verify_self_signed(envelope)
 }
 
+/// Opens an offer of new keys, which brings the key that signs it: the envelope inside a rotation that
+/// was verified under the host's present key.
+///
+/// # Errors
+/// As [`open_enrol_proof`].
+pub fn open_key_offer(envelope: &[u8]) -> Result<Verified<KeyOffer>, VerifyError> {
+    verify_self_signed(envelope)
+}
+
 fn verify_self_signed<T: Payload<Role = role::Agent>>(envelope: &[u8]) -> Result<Verified<T>, VerifyError> {
     let opened = Opened::parse(envelope, limits::SELF_SIGNED_BYTES_MAX)?;
     // Of the unverified payload only the key is read; every other field is skipped over.
@@ -321,4 +330,10 @@ payloads! {
     crate::messages::Command, Command, "command";
     crate::messages::Report, Agent, "report";
     crate::messages::AuditHead, Audit, "audit-head";
+    crate::messages::Approval, Approver, "approval";
+    crate::messages::StandingOrder, Command, "standing-order";
+    crate::messages::GuardReset, Command, "guard-reset";
+    crate::messages::KeyOffer, Agent, "key-offer";
+    crate::messages::KeyRotation, Agent, "key-rotation";
+    crate::messages::KeyReceipt, Session, "key-receipt";
 }

@@ -27,6 +27,8 @@ pub mod token;
 
 pub use self::{
     decode::DecodeError,
-    envelope::{Payload, Signed, Verified, VerifyError, open_enrol_proof, open_receipt_request, verify},
+    envelope::{
+        Payload, Signed, Verified, VerifyError, open_enrol_proof, open_key_offer, open_receipt_request, verify,
+    },
     keys::{SigningKey, VerifyingKey, key_id},
 };

@@ -65,6 +65,18 @@ pub const START_WITHIN_MAX: DurationMs = DurationMs::from_mins(60);
 pub const COMMAND_LIFETIME_MAX: DurationMs = DurationMs::from_mins(5);
 /// How far a command's `not_before` may lie ahead of the agent's clock.
 pub const CLOCK_SKEW_MAX: DurationMs = DurationMs::from_secs(30);
+/// Longest life of an approval.
+pub const APPROVAL_LIFETIME_MAX: DurationMs = DurationMs::from_days(30);
+/// Approvals that travel with one order.
+pub const APPROVALS_COUNT_MAX: usize = 16;
+/// Longest validity of a standing order, from its signature on.
+pub const STANDING_LIFETIME_MAX: DurationMs = DurationMs::from_days(400);
+/// Longest time a standing order may run without its host having a session.
+pub const ALONE_FOR_MAX: DurationMs = DurationMs::from_days(365);
+/// A standing order's schedule.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+/// The name of a time zone.
+pub const ZONE_BYTES_MAX: usize = 64;
 /// Commands the replay guard remembers.
 pub const RING_MAX: usize = 1024;
 /// Farthest jump of a command's sequence that is not an attack.

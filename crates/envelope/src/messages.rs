@@ -1,6 +1,10 @@
 //! Every signed message, as plain values. Encoding, decoding and their checks live beside this
 //! module; the shapes are specified in `docs/PROTOCOL.md` and `proto/serverflow/signed/v1/`.
 
+mod authority;
+
+pub use self::authority::{Approval, GuardReset, KeyOffer, KeyReceipt, KeyRotation, Standing, StandingOrder};
+
 use ids::{
     ActionName, AuditLogId, BootId, Challenge, CommandId, Epoch, FleetId, HostEpoch, HostId, HostName, KeyId, Nonce,
     OperationId, QuarantineId, ReportSequence, Role, RootVersion, Sequence, Sha256, TlsExporter, TokenId, UnixMs,

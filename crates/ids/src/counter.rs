@@ -40,4 +40,6 @@ counters! {
     HostEpoch;
     /// Version of root metadata. First is 1.
     RootVersion;
+    /// Revision of a host's standing orders: strictly rising per host, whichever order it is about. First is 1.
+    Revision;
 }

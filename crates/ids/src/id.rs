@@ -162,6 +162,8 @@ id_kinds! {
     CommandId, CommandKind, "command id";
     /// What a person asked for; the client chooses it, so that a retried request is the same request.
     OperationId, OperationKind, "operation id";
+    /// A standing order: a schedule that outlives the command that installed it.
+    StandingOrderId, StandingOrderKind, "standing order id";
     /// One join token.
     TokenId, TokenKind, "join token id";
     /// One immutable version of an app: the operation that made it.

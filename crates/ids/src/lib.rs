@@ -11,11 +11,11 @@ mod name;
 mod time;
 
 pub use class::{Class, OnRestart};
-pub use counter::{Epoch, HostEpoch, ReportSequence, RootVersion, Sequence};
+pub use counter::{Epoch, HostEpoch, ReportSequence, Revision, RootVersion, Sequence};
 pub use hash::{Challenge, Nonce, Sha256, TlsExporter, sha256};
 pub use id::{
     ApiTokenId, AuditLogId, BootId, CommandId, FleetId, HostId, Id, IdKind, IdParseError, KeyId, OperationId,
-    QuarantineId, ReleaseId, SessionId, TokenId, UserId,
+    QuarantineId, ReleaseId, SessionId, StandingOrderId, TokenId, UserId,
 };
 pub use name::{ActionName, AppName, HostName, LabelKey, LabelValue, NameError, Role, ServiceName, UserName};
 pub use time::{BootMs, DurationMs, UnixMs};

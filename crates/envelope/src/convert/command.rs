@@ -42,11 +42,7 @@ impl Convert for Order {
             action_version: self.action_version,
             schema_sha256: self.schema_sha256.as_bytes().to_vec(),
             parameters: self.parameters.clone(),
-            sealed: self
-                .sealed
-                .iter()
-                .map(|value| proto::SealedRef { name: value.name.clone(), sha256: value.sha256.as_bytes().to_vec() })
-                .collect(),
+            sealed: sealed_to(&self.sealed),
             requester: self.requester.map(|key| key.as_bytes().to_vec()),
             dry_run: self.dry_run,
         }
@@ -85,22 +81,33 @@ impl Convert for Order {
             action_version,
             schema_sha256: Sha256(array("order.schema_sha256", &schema_sha256)?),
             parameters,
-            sealed: sealed_from(sealed)?,
+            sealed: sealed_from("order.sealed", "order.sealed.name", sealed)?,
             requester: requester.map(|key| id("order.requester", &key)).transpose()?,
             dry_run,
         })
     }
 }
 
-fn sealed_from(list: Vec<proto::SealedRef>) -> Result<Vec<SealedRef>, DecodeError> {
-    at_most("order.sealed", list.len(), limits::SEALED_COUNT_MAX)?;
+pub(super) fn sealed_to(list: &[SealedRef]) -> Vec<proto::SealedRef> {
+    let to =
+        |value: &SealedRef| proto::SealedRef { name: value.name.clone(), sha256: value.sha256.as_bytes().to_vec() };
+    list.iter().map(to).collect()
+}
+
+/// The fields' names are for errors.
+pub(super) fn sealed_from(
+    list_field: &'static str,
+    name_field: &'static str,
+    list: Vec<proto::SealedRef>,
+) -> Result<Vec<SealedRef>, DecodeError> {
+    at_most(list_field, list.len(), limits::SEALED_COUNT_MAX)?;
     let mut sealed = Vec::with_capacity(list.len());
     for proto::SealedRef { name, sha256 } in list {
-        text("order.sealed.name", &name, limits::SEALED_NAME_BYTES_MAX)?;
-        sealed.push(SealedRef { name, sha256: Sha256(array("order.sealed.sha256", &sha256)?) });
+        text(name_field, &name, limits::SEALED_NAME_BYTES_MAX)?;
+        sealed.push(SealedRef { name, sha256: Sha256(array(list_field, &sha256)?) });
     }
     let names: Vec<&str> = sealed.iter().map(|value| value.name.as_str()).collect();
-    strictly_ascending("order.sealed", &names)?;
+    strictly_ascending(list_field, &names)?;
     Ok(sealed)
 }
 

@@ -3,10 +3,12 @@
 //! Each conversion from protobuf destructures its twin completely, so a field added to the schema
 //! and forgotten here does not compile.
 
+mod authority;
 mod command;
 mod enrolment;
 mod report;
 mod root;
+mod rotation;
 mod session;
 
 use ids::{AuditLogId, ReportSequence, Sha256};

@@ -2,7 +2,10 @@
 
 use envelope::{
     DecodeError, Payload, limits,
-    messages::{AgentHello, Command, EnrolProof, EnrolReceipt, Report, ReportPosition, SealedRef, SessionOpen},
+    messages::{
+        AgentHello, Approval, Command, EnrolProof, EnrolReceipt, GuardReset, KeyOffer, KeyReceipt, KeyRotation, Report,
+        ReportPosition, SealedRef, SessionOpen, StandingOrder,
+    },
 };
 use ids::{ReportSequence, Role, Sha256, UnixMs};
 
@@ -90,6 +93,75 @@ fn enrolment() {
         &[
             ("enrol-proof.identity_key", |proof| proof.identity_key.0 = [0; 32]),
             ("enrol-proof.sealing_key", |proof| proof.sealing_key.0 = [0; 32]),
+        ],
+    );
+}
+
+#[test]
+fn approvals_and_standing_orders() {
+    check::<Approval>(
+        samples::approval(),
+        &[
+            ("approval.sealed", |approval| approval.sealed.swap(0, 1)),
+            ("approval.sealed.name", |approval| approval.sealed = vec![reference("")]),
+            ("approval.expires", |approval| approval.expires = approval.approved_at),
+            ("approval.expires", |approval| {
+                approval.expires = UnixMs(approval.approved_at.plus(limits::APPROVAL_LIFETIME_MAX).0 + 1);
+            }),
+        ],
+    );
+    check::<StandingOrder>(
+        samples::standing_order(),
+        &[
+            ("standing-order.revision", |order| order.revision.0 = 0),
+            ("standing.sealed", |order| order.standing.sealed.swap(0, 1)),
+            ("standing.sealed.name", |order| order.standing.sealed = vec![reference("a\0")]),
+            ("standing.parameters", |order| order.standing.parameters = vec![b' '; limits::PARAMETERS_BYTES_MAX + 1]),
+            ("standing.parameters", |order| order.standing.parameters = vec![0xff]),
+            ("standing.schedule", |order| order.standing.schedule.clear()),
+            ("standing.schedule", |order| order.standing.schedule = "*".repeat(limits::SCHEDULE_BYTES_MAX + 1)),
+            ("standing.schedule", |order| order.standing.schedule = "* * *\n* *".into()),
+            ("standing.zone", |order| order.standing.zone.clear()),
+            ("standing.zone", |order| order.standing.zone = "Z".repeat(limits::ZONE_BYTES_MAX + 1)),
+            ("standing.alone_for_ms", |order| order.standing.alone_for.0 = limits::ALONE_FOR_MAX.0 + 1),
+            ("standing.valid_until", |order| order.standing.valid_until = order.issued),
+            ("standing.valid_until", |order| {
+                order.standing.valid_until = UnixMs(order.issued.plus(limits::STANDING_LIFETIME_MAX).0 + 1);
+            }),
+        ],
+    );
+}
+
+#[test]
+fn rotations_and_resets() {
+    check::<GuardReset>(
+        samples::guard_reset(),
+        &[
+            ("guard-reset.host_epoch", |reset| reset.host_epoch.0 = 1),
+            ("guard-reset.last_report", |reset| reset.last_report = START_WITH_HASH),
+            ("guard-reset.last_report", |reset| reset.last_report = REPORT_WITHOUT_HASH),
+        ],
+    );
+    check::<KeyOffer>(
+        samples::key_offer(),
+        &[
+            ("key-offer.host_epoch", |offer| offer.host_epoch.0 = 1),
+            ("key-offer.identity_key", |offer| offer.identity_key = offer.old_identity_key),
+            ("key-offer.identity_key", |offer| offer.identity_key.0 = [0; 32]),
+            ("key-offer.old_identity_key", |offer| offer.old_identity_key.0 = [0; 32]),
+            ("key-offer.sealing_key", |offer| offer.sealing_key.0 = [0; 32]),
+        ],
+    );
+    check::<KeyRotation>(
+        samples::key_rotation(),
+        &[("key-rotation.offer", |rotation| rotation.offer = vec![0; limits::SELF_SIGNED_BYTES_MAX + 1])],
+    );
+    check::<KeyReceipt>(
+        samples::key_receipt(),
+        &[
+            ("key-receipt.host_epoch", |receipt| receipt.host_epoch.0 = 1),
+            ("key-receipt.identity_key", |receipt| receipt.identity_key.0 = [0; 32]),
+            ("key-receipt.sealing_key", |receipt| receipt.sealing_key.0 = [0; 32]),
         ],
     );
 }

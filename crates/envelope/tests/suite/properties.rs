@@ -17,6 +17,8 @@ use crate::{
     wire::Envelope,
 };
 
+mod authority;
+
 fn id<K>() -> impl Strategy<Value = Id<K>> {
     any::<[u8; 16]>().prop_map(Id::from_bytes)
 }
@@ -374,6 +376,12 @@ fn reencodes(payload_type: &str, envelope: &[u8]) -> Result<(), TestCaseError> {
         again::<Command>,
         again::<Report>,
         again::<AuditHead>,
+        again::<Approval>,
+        again::<StandingOrder>,
+        again::<GuardReset>,
+        again::<KeyOffer>,
+        again::<KeyRotation>,
+        again::<KeyReceipt>,
     ];
     let opened: Vec<_> = doors.iter().filter_map(|door| door(envelope)).collect();
     prop_assert_eq!(opened, vec![envelope.to_vec()], "exactly one door opens {}", payload_type);

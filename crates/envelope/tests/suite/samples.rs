@@ -4,7 +4,7 @@ use envelope::{
     Payload, SigningKey, VerifyError, VerifyingKey,
     keys::KeyRole,
     messages::*,
-    open_enrol_proof, open_receipt_request,
+    open_enrol_proof, open_key_offer, open_receipt_request,
     root::{RootError, TrustedRoot, sign_root},
     seal::SealingSecretKey,
     verify,
@@ -220,6 +220,91 @@ pub(crate) fn audit_head() -> AuditHead {
     AuditHead { fleet: id(1), position: LogPosition { log: id(2), size: 100, root: Sha256([16; 32]) }, time: NOW }
 }
 
+pub(crate) fn approval() -> Approval {
+    Approval {
+        fleet: id(1),
+        host: id(13),
+        host_epoch: HostEpoch(1),
+        operation: id(31),
+        action: "app.remove".parse().expect("an action name"),
+        action_version: 1,
+        parameters_sha256: Sha256([39; 32]),
+        sealed: command().order.sealed,
+        plan_sha256: Sha256([40; 32]),
+        bind_plan: true,
+        approved_at: NOW,
+        expires: NOW.plus(DurationMs::from_days(1)),
+    }
+}
+
+pub(crate) fn standing_order() -> StandingOrder {
+    let order = command().order;
+    StandingOrder {
+        standing: Standing {
+            fleet: order.fleet,
+            host: order.host,
+            order: id(41),
+            operation: order.operation,
+            action: "app.restart".parse().expect("an action name"),
+            action_version: 1,
+            schema_sha256: order.schema_sha256,
+            parameters: order.parameters,
+            sealed: order.sealed,
+            schedule: "30 3 * * 1-5".into(),
+            zone: "Europe/Zurich".into(),
+            valid_until: NOW.plus(DurationMs::from_days(90)),
+            alone_for: DurationMs::from_days(30),
+        },
+        host_epoch: HostEpoch(1),
+        epoch: Epoch(3),
+        revision: Revision(7),
+        issued: NOW,
+    }
+}
+
+pub(crate) fn guard_reset() -> GuardReset {
+    GuardReset {
+        fleet: id(1),
+        host: id(13),
+        epoch: Epoch(3),
+        quarantine: id(17),
+        host_epoch: HostEpoch(2),
+        high: Sequence(42),
+        last_report: ReportPosition { sequence: ReportSequence(40), sha256: Sha256([15; 32]) },
+        time: NOW,
+    }
+}
+
+pub(crate) fn key_offer() -> KeyOffer {
+    KeyOffer {
+        identity_key: key::<envelope::keys::role::Agent>().public(),
+        fleet: id(1),
+        host: id(13),
+        host_epoch: HostEpoch(2),
+        old_identity_key: public(43),
+        sealing_key: sealing_key(44),
+        control_nonce: Challenge([9; 32]),
+        exporter: TlsExporter([10; 32]),
+    }
+}
+
+pub(crate) fn key_rotation() -> KeyRotation {
+    let offer = key::<envelope::keys::role::Agent>().sign(&key_offer()).into_envelope();
+    KeyRotation { fleet: id(1), host: id(13), offer }
+}
+
+pub(crate) fn key_receipt() -> KeyReceipt {
+    KeyReceipt {
+        fleet: id(1),
+        host: id(13),
+        host_epoch: HostEpoch(2),
+        identity_key: key::<envelope::keys::role::Agent>().public(),
+        sealing_key: sealing_key(44),
+        rotation_sha256: Sha256([45; 32]),
+        time: NOW,
+    }
+}
+
 /// One signed message as attackers meet it: its bytes, and the only door that opens it. The door says
 /// no in words.
 pub(crate) struct Case {
@@ -270,5 +355,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case(&command(), open_with_key::<Command>),
         case(&report(), open_with_key::<Report>),
         case(&audit_head(), open_with_key::<AuditHead>),
+        case(&approval(), open_with_key::<Approval>),
+        case(&standing_order(), open_with_key::<StandingOrder>),
+        case(&guard_reset(), open_with_key::<GuardReset>),
+        case(&key_offer(), |bytes| open_key_offer(bytes).map(drop).map_err(words)),
+        case(&key_rotation(), open_with_key::<KeyRotation>),
+        case(&key_receipt(), open_with_key::<KeyReceipt>),
     ]
 }
