@@ -104,6 +104,27 @@ impl FarFleet {
         }
     }
 
+    /// Asks the control plane whether it is well, as a container's health check does; `tls` is what it is told of HTTPS.
+    ///
+    /// # Panics
+    /// When the program cannot be run.
+    #[must_use]
+    pub fn health(&self, tls: &[(&str, &PathBuf)]) -> Ran {
+        let mut health = command(&binary("serverflow-control-plane"));
+        health.args(["health", "--data-dir"]).arg(self.path("control-plane"));
+        health.args(["--http-listen", &SocketAddr::from((self.address, self.https_port)).to_string()]);
+        tls.iter().for_each(|(flag, file)| {
+            health.arg(flag).arg(file);
+        });
+        run(health)
+    }
+
+    /// The key of the people's listener.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        text_of(&self.init, "http_key").into()
+    }
+
     /// The certificate people trust.
     #[must_use]
     pub fn cert(&self) -> PathBuf {

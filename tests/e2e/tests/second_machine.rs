@@ -190,6 +190,16 @@ fn another_program_another_authority_or_another_fleet_is_refused() {
         assert_eq!(machine.processes("serverflow"), [""; 0], "{when}");
     };
 
+    let (cert, key, other) = (fleet.cert(), fleet.key(), fleet.path("other.cert.pem"));
+    fleet.health(&[("--http-cert", &cert), ("--http-key", &key)]).ok();
+    // Another certificate that is as good: the listener does not show it.
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+    fs::write(&other, made.cert.pem()).expect("a certificate");
+    let health = fleet.health(&[("--http-cert", &other), ("--http-key", &key)]).expect(1);
+    assert!(health.stderr.contains("is not this control plane"), "{health:#?}");
+    let health = fleet.health(&[]);
+    assert!(health.code == 2 && health.stderr.contains("plain HTTP is served on loopback only"), "{health:#?}");
+
     // The right certificate, and another program: the hash in the lines decides.
     let port = somebody_between(&fleet, another(&binary("serverflow-agent")));
     let lines = fleet.lines(&["enroll", "web-1", "--from", &format!("https://{NAME}:{port}")]);
