@@ -39,6 +39,11 @@ use crate::{
     next::Next,
 };
 
+/// Thousands of sessions allocate and free pieces of all sizes on all threads. glibc's allocator spends a fifth of an order to
+/// all hosts on it, and more on the locks; see the figures in `docs/BENCHMARKS.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Exit code for usage and invalid input.
 const EXIT_INVALID: u8 = 2;
 /// Exit code when the control plane that runs here does not answer.
