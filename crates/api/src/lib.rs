@@ -39,5 +39,5 @@ pub use people::{
     UserRoleRequest, UserStatus, UserSummary,
 };
 pub use problem::{FieldError, FileProblem, Problem};
-pub use session::{FleetInfo, FleetRoot, Health, SignInRequest, SignInResponse, WhoAmI};
+pub use session::{FleetInfo, FleetRoot, FleetRootRequest, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

@@ -46,6 +46,16 @@ pub struct FleetRoot {
     pub root_chain: Vec<String>,
 }
 
+/// `PUT /api/v1/fleet/root`: the next version of root metadata. What it may do rests on the root keys'
+/// signatures, not on who sends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FleetRootRequest {
+    /// Its envelope with all signatures, base64.
+    pub envelope: String,
+}
+
 /// `GET /api/v1/fleet`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -8,6 +8,7 @@ mod command;
 mod host;
 mod operation;
 mod people;
+mod root;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use self::{
     host::{AgentSource, Host},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
+    root::{Propose, Recovery, Root, RootInit, RootSign},
 };
 
 const EXIT_CODES: &str = "\
@@ -108,6 +110,9 @@ pub(crate) enum Noun {
     /// Read, verify and export the audit log
     #[command(subcommand, after_help = "Example:\n  serverflow audit verify")]
     Audit(Audit),
+    /// Make root keys, and show, propose, sign and apply root metadata
+    #[command(subcommand, after_help = "Example:\n  serverflow root show")]
+    Root(Root),
     /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
     #[command(after_help = "Example:\n  serverflow doctor")]
     Doctor,
@@ -190,6 +195,15 @@ mod tests {
             "serverflow session list --user ada --address 2001:db8::7 --limit 3",
             "serverflow token list --user ada --status revoked --all",
             "serverflow audit verify --root r --export e",
+            "serverflow root init --threshold 2 --keys 3 --out keys",
+            "serverflow root show",
+            "serverflow root show f --json",
+            "serverflow root propose --renew --key k --passphrase-file - --apply --yes",
+            "serverflow root propose --from f --root-keys r --address a:1 --address b:2 --approvals-change 1 --out o",
+            "serverflow root propose --raise-epoch --drop-command-key 3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29",
+            "serverflow root sign f --key k --root r",
+            "serverflow root apply f --yes",
+            "serverflow root export f",
             "serverflow user create ada --role operator --password-file -",
             "serverflow user role ada owner",
             "serverflow user password",
@@ -227,6 +241,12 @@ mod tests {
             ("serverflow session revoke", ErrorKind::MissingRequiredArgument),
             ("serverflow session revoke 018bcfe5-6800-7fff-bfff-ffffffffffff --all", ErrorKind::ArgumentConflict),
             ("serverflow token create --ttl 367d", ErrorKind::ValueValidation),
+            ("serverflow root init --keys 3", ErrorKind::MissingRequiredArgument),
+            ("serverflow root init --keys 17 --threshold 1", ErrorKind::ValueValidation),
+            ("serverflow root propose --add-approver 12", ErrorKind::ValueValidation),
+            ("serverflow root propose --renew --apply", ErrorKind::MissingRequiredArgument),
+            ("serverflow root propose --renew --apply --key k --from f", ErrorKind::ArgumentConflict),
+            ("serverflow root sign f", ErrorKind::MissingRequiredArgument),
             ("serverflow frobnicate", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).map(drop).map_err(|e| e.kind()), Err(kind), "{line}");

@@ -32,6 +32,7 @@ mod output;
 mod parameters;
 mod password;
 mod prompt;
+mod root;
 mod roots;
 #[cfg(test)]
 mod sample;
@@ -110,6 +111,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Operation(verb) => operations::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
+        Noun::Root(verb) => root::run(output, place, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Token(verb) => token::run(output, &Client::signed_in(place)?, verb).await,

@@ -39,21 +39,34 @@ pub(crate) async fn fetch(client: &Client) -> Result<Vec<Vec<u8>>, Failure> {
 /// The chain, verified from the key that is known; without one, from the key that it names itself, which
 /// is said.
 pub(crate) async fn known(client: &Client, output: &Output) -> Result<Roots, Failure> {
+    let (chain, key) = begun(client, output).await?;
+    verified(&chain, key)
+}
+
+/// The same, as the version in force with its chain.
+pub(crate) async fn trusted(client: &Client, output: &Output) -> Result<TrustedRoot, Failure> {
+    let (chain, key) = begun(client, output).await?;
+    followed(&chain, key, |_| {})
+}
+
+/// The chain, and the key with which it must begin.
+async fn begun(client: &Client, output: &Output) -> Result<(Vec<Vec<u8>>, PublicKeyBytes), Failure> {
     let chain = fetch(client).await?;
     let key = match variable("SERVERFLOW_ROOT") {
         Some(file) => Some(read_key(file.as_ref())?),
         None => client.root(),
     };
-    match key {
-        Some(key) => verified(&chain, key),
+    let key = match key {
+        Some(key) => key,
         None => {
             output.progress(
                 "note: no root key is known here, so the control plane's own word is taken for whose keys these are; \
                  name the root key's file with SERVERFLOW_ROOT",
             );
-            verified(&chain, first_key(&chain)?)
+            first_key(&chain)?
         }
-    }
+    };
+    Ok((chain, key))
 }
 
 /// A file with the root's public key.
@@ -75,6 +88,17 @@ pub(crate) fn first_key(chain: &[Vec<u8>]) -> Result<PublicKeyBytes, Failure> {
 
 /// Verifies a chain from a root key on.
 pub(crate) fn verified(chain: &[Vec<u8>], key: PublicKeyBytes) -> Result<Roots, Failure> {
+    let mut session_keys = Vec::new();
+    let root = followed(chain, key, |root| session_keys.extend_from_slice(root.session_keys()))?;
+    Ok(Roots { fleet: root.current().fleet, session_keys })
+}
+
+/// The same, showing each version.
+fn followed(
+    chain: &[Vec<u8>],
+    key: PublicKeyBytes,
+    mut each: impl FnMut(&TrustedRoot),
+) -> Result<TrustedRoot, Failure> {
     let (first, rest) = chain.split_first().ok_or_else(|| refused("it is empty"))?;
     let mut root = TrustedRoot::pin_key(first, key).map_err(|error| {
         refused(&format!("it does not begin with the root key known here ({error})")).hint(
@@ -82,12 +106,12 @@ pub(crate) fn verified(chain: &[Vec<u8>], key: PublicKeyBytes) -> Result<Roots, 
              old one with `serverflow logout`, and sign in with --root FILE",
         )
     })?;
-    let mut session_keys = root.session_keys().to_vec();
+    each(&root);
     for envelope in rest {
         root.advance(envelope).map_err(|error| refused(&error.to_string()))?;
-        session_keys.extend_from_slice(root.session_keys());
+        each(&root);
     }
-    Ok(Roots { fleet: root.current().fleet, session_keys })
+    Ok(root)
 }
 
 fn refused(why: &str) -> Failure {

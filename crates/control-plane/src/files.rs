@@ -28,6 +28,16 @@ impl Files {
         self.root.join("root.pub")
     }
 
+    /// Version 1 of root metadata while its signatures are gathered. Where it lies, there is no fleet yet.
+    pub(crate) fn root_proposal(&self) -> PathBuf {
+        self.root.join("root-proposal.json")
+    }
+
+    /// What is made at the end of such an `init`, until it is whole.
+    pub(crate) fn finishing(&self) -> PathBuf {
+        self.root.join("finishing")
+    }
+
     pub(crate) fn session_key(&self) -> PathBuf {
         self.root.join("keys/session.key.pem")
     }

@@ -3,6 +3,8 @@
 //! Everything is made in a directory beside the final one and moved there at the end, so an
 //! interrupted `init` leaves no half of a fleet behind.
 
+mod elsewhere;
+
 use std::{
     fs::{self, File},
     io,
@@ -12,8 +14,8 @@ use std::{
 use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
-    messages::{ApprovalThresholds, RootMetadata},
-    root::sign_root,
+    messages::{ApprovalThresholds, PublicKeyBytes, RootMetadata},
+    root::{RootKeys, sign_root},
 };
 use fleet::{
     model::{User, UserRole, UserSession},
@@ -27,8 +29,6 @@ use zeroize::Zeroizing;
 
 use crate::{certificate, clock, files::Files, next::Next, tls};
 
-/// How long root metadata is valid.
-const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
 /// How long the first owner's session token is valid.
 const ADMIN_TOKEN_LIFETIME: DurationMs = DurationMs::from_days(30);
 /// Protocol version agents must speak at least.
@@ -46,6 +46,12 @@ pub(crate) struct InitArgs {
     /// Make a self-signed certificate for the people's listener too, for this name or IP address; may be given more than once
     #[arg(long, value_name = "NAME")]
     http_name: Vec<String>,
+    /// Root keys made elsewhere with `serverflow root init`: their public halves. Writes root metadata for them to sign
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["http_name", "finish"])]
+    root_keys: Option<PathBuf>,
+    /// Root metadata that `--root-keys` wrote, with enough signatures: the fleet is ready then
+    #[arg(long, value_name = "FILE")]
+    finish: Option<PathBuf>,
     /// Print one JSON document on standard output and nothing else
     #[arg(long)]
     json: bool,
@@ -56,10 +62,9 @@ pub(crate) struct InitArgs {
 struct Initialised {
     fleet_id: FleetId,
     admin: Admin,
-    /// Where the root key lies until it is taken away.
-    root_key: PathBuf,
-    #[serde(serialize_with = "reveal")]
-    root_passphrase: Zeroizing<String>,
+    /// The root key, if it was made here.
+    #[serde(flatten)]
+    root_key: Option<RootKey>,
     root_public: PathBuf,
     /// The root's public key, hexadecimal.
     root_public_key: String,
@@ -74,6 +79,15 @@ struct Initialised {
     http_key: Option<PathBuf>,
     #[serde(skip)]
     http_names: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RootKey {
+    /// Where it lies until it is taken away.
+    #[serde(rename = "root_key")]
+    path: PathBuf,
+    #[serde(rename = "root_passphrase", serialize_with = "reveal")]
+    passphrase: Zeroizing<String>,
 }
 
 #[derive(Serialize)]
@@ -128,13 +142,20 @@ pub(crate) enum InitError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Signer(#[from] signer::StateError),
+    #[error("{0}")]
+    Elsewhere(#[source] Box<elsewhere::ElsewhereError>),
     #[error("the owner's credentials could not be made")]
     Credentials(#[from] web::credentials::CredentialError),
 }
 
+impl From<elsewhere::ElsewhereError> for InitError {
+    fn from(error: elsewhere::ElsewhereError) -> Self {
+        Self::Elsewhere(Box::new(error))
+    }
+}
+
 /// Fresh keys of a new fleet.
 struct Keys {
-    root: SigningKey<role::Root>,
     session: SigningKey<role::Session>,
     command: SigningKey<role::Command>,
     audit: SigningKey<role::Audit>,
@@ -148,6 +169,12 @@ struct Keys {
 /// # Errors
 /// See [`init`].
 pub(crate) async fn run(data_dir: PathBuf, args: InitArgs, next: &Next) -> Result<(), InitError> {
+    if let Some(root_keys) = &args.root_keys {
+        return elsewhere::begin(&data_dir, root_keys, &args, next);
+    }
+    if let Some(file) = &args.finish {
+        return elsewhere::finish(&data_dir, file, &args, next).await;
+    }
     init_and_show(&data_dir, &args, next, &mut io::stdout()).await
 }
 
@@ -173,6 +200,13 @@ async fn init_and_show(
 /// # Errors
 /// See [`InitError`]; the data directory is untouched then.
 async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError> {
+    let building = prepare(data_dir, args)?;
+    let made = build(&Files::new(&building), &Files::new(data_dir), args).await;
+    move_into_place(&building, data_dir, made)
+}
+
+/// Judges the arguments, and gives the directory in which everything is made.
+fn prepare(data_dir: &Path, args: &InitArgs) -> Result<PathBuf, InitError> {
     for address in &args.agent_address {
         if !envelope::address::is_valid(address) {
             return Err(InitError::Address { address: address.clone() });
@@ -184,22 +218,24 @@ async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError
             return Err(InitError::Exists { path: data_dir.to_owned() });
         }
     }
-    let building = building_directory(data_dir)?;
-    let made = build(&Files::new(&building), &Files::new(data_dir), args).await;
+    building_directory(data_dir)
+}
+
+fn move_into_place<T>(building: &Path, data_dir: &Path, made: Result<T, InitError>) -> Result<T, InitError> {
     match made {
-        Ok(initialised) => {
-            let moved = fs::rename(&building, data_dir).map_err(|source| {
+        Ok(made) => {
+            let moved = fs::rename(building, data_dir).map_err(|source| {
                 // Best effort, as below.
-                let _ = fs::remove_dir_all(&building);
-                InitError::Move { from: building.clone(), path: data_dir.to_owned(), source }
+                let _ = fs::remove_dir_all(building);
+                InitError::Move { from: building.to_owned(), path: data_dir.to_owned(), source }
             });
             moved?;
             sync_parent(data_dir)?;
-            Ok(initialised)
+            Ok(made)
         }
         Err(error) => {
             // Best effort: what is left holds only unused keys, and the next `init` removes it.
-            let _ = fs::remove_dir_all(&building);
+            let _ = fs::remove_dir_all(building);
             Err(error)
         }
     }
@@ -232,68 +268,94 @@ fn building_directory(data_dir: &Path) -> Result<PathBuf, InitError> {
 
 async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<Initialised, InitError> {
     let now = clock::now();
-    let (keys, passphrase) = write_keys(files)?;
-    let root = root_metadata(&keys, args, now)?;
-    let envelope = sign_root(&[&keys.root], &root);
+    let passphrase = keyfile::passphrase()?;
+    let seed = keyfile::random()?;
+    keyfile::write_seed_encrypted(&files.root_key(), KeyKind::Ed25519, &seed, &passphrase)?;
+    let root_key = SigningKey::<role::Root>::from_seed(&seed);
+    let keys = write_keys(files)?;
+    let root = root_metadata(&keys, &RootKeys { threshold: 1, keys: vec![root_key.public()] }, args, now)?;
+    let envelope = sign_root(&[&root_key], &root);
+    let made_here = RootKey { path: destination.root_key(), passphrase };
+    let made = Furnishing { files, destination, data_key: keys.data, root_public: root_key.public() };
+    Ok(Initialised { root_key: Some(made_here), ..made.furnish(&root, envelope, args, now).await? })
+}
 
-    let password = keyfile::passphrase()?;
-    let user = User {
-        id: new_id::<_>(now)?,
-        name: args.admin.clone(),
-        role: UserRole::Owner,
-        password_hash: web::credentials::password_hash(&password)?,
-        created_at: now,
-        disabled_at: None,
-    };
-    let (token, token_sha256) = web::credentials::bearer_token()?;
-    let session = UserSession {
-        id: new_id(now)?,
-        token_sha256,
-        user: user.id,
-        user_name: user.name.clone(),
-        role: user.role,
-        created_at: now,
-        expires: now.plus(ADMIN_TOKEN_LIFETIME),
-        peer: String::new(),
-    };
-    write_database(files, keys.data, envelope, user, session, &root, now).await?;
-    signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
-    keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
+/// What turns keys and root metadata into a fleet.
+struct Furnishing<'a> {
+    /// Where it is made, and where it will lie.
+    files: &'a Files,
+    destination: &'a Files,
+    data_key: Zeroizing<[u8; 32]>,
+    /// The root key that `audit verify` begins with.
+    root_public: PublicKeyBytes,
+}
 
-    let made = (!args.http_name.is_empty()).then(|| certificate::make(files.directory(), &args.http_name, now));
-    let is_made = made.transpose()?.is_some();
+impl Furnishing<'_> {
+    /// The database with its first owner, the signer's file, and the certificate if one is asked for.
+    async fn furnish(
+        self,
+        root: &RootMetadata,
+        envelope: Vec<u8>,
+        args: &InitArgs,
+        now: UnixMs,
+    ) -> Result<Initialised, InitError> {
+        let Self { files, destination, data_key, root_public } = self;
+        keyfile::write_text(&files.root_public(), &format!("{}\n", ids::hex(&root_public.0)))?;
+        let password = keyfile::passphrase()?;
+        let user = User {
+            id: new_id::<_>(now)?,
+            name: args.admin.clone(),
+            role: UserRole::Owner,
+            password_hash: web::credentials::password_hash(&password)?,
+            created_at: now,
+            disabled_at: None,
+        };
+        let (token, token_sha256) = web::credentials::bearer_token()?;
+        let session = UserSession {
+            id: new_id(now)?,
+            token_sha256,
+            user: user.id,
+            user_name: user.name.clone(),
+            role: user.role,
+            created_at: now,
+            expires: now.plus(ADMIN_TOKEN_LIFETIME),
+            peer: String::new(),
+        };
+        write_database(files, data_key, envelope, user, session, root, now).await?;
+        signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
+        keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
 
-    Ok(Initialised {
-        fleet_id: root.fleet,
-        admin: Admin { name: args.admin.clone(), password },
-        root_key: destination.root_key(),
-        root_passphrase: passphrase,
-        root_public: destination.root_public(),
-        root_public_key: ids::hex(&keys.root.public().0),
-        token_file: destination.admin_token(),
-        agent_addresses: root.addresses.clone(),
-        tls_pins: root.tls_pins.clone(),
-        http_cert: is_made.then(|| destination.directory().join(certificate::CERT)),
-        http_key: is_made.then(|| destination.directory().join(certificate::KEY)),
-        http_names: args.http_name.clone(),
-    })
+        let made = (!args.http_name.is_empty()).then(|| certificate::make(files.directory(), &args.http_name, now));
+        let is_made = made.transpose()?.is_some();
+
+        Ok(Initialised {
+            fleet_id: root.fleet,
+            admin: Admin { name: args.admin.clone(), password },
+            root_key: None,
+            root_public: destination.root_public(),
+            root_public_key: ids::hex(&root_public.0),
+            token_file: destination.admin_token(),
+            agent_addresses: root.addresses.clone(),
+            tls_pins: root.tls_pins.clone(),
+            http_cert: is_made.then(|| destination.directory().join(certificate::CERT)),
+            http_key: is_made.then(|| destination.directory().join(certificate::KEY)),
+            http_names: args.http_name.clone(),
+        })
+    }
 }
 
 fn new_id<K: IdKind>(now: UnixMs) -> Result<Id<K>, InitError> {
     Ok(Id::new_v7(now, *keyfile::random()?))
 }
 
-fn write_keys(files: &Files) -> Result<(Keys, Zeroizing<String>), InitError> {
-    let passphrase = keyfile::passphrase()?;
-    let root = keyfile::random()?;
-    keyfile::write_seed_encrypted(&files.root_key(), KeyKind::Ed25519, &root, &passphrase)?;
+/// All keys that stay here.
+fn write_keys(files: &Files) -> Result<Keys, InitError> {
     let seed = |path: PathBuf| {
         let seed = keyfile::random()?;
         keyfile::write_seed(&path, KeyKind::Ed25519, &seed)?;
         Ok::<_, InitError>(seed)
     };
     let keys = Keys {
-        root: SigningKey::from_seed(&root),
         session: SigningKey::from_seed(&*seed(files.session_key())?),
         command: SigningKey::from_seed(&*seed(files.command_key())?),
         audit: SigningKey::from_seed(&*seed(files.audit_key())?),
@@ -303,18 +365,17 @@ fn write_keys(files: &Files) -> Result<(Keys, Zeroizing<String>), InitError> {
     };
     keyfile::write_text(&files.tls_key(), &keys.tls.to_pem())?;
     keyfile::write_text(&files.tls_key_next(), &keys.tls_next.to_pem())?;
-    keyfile::write_text(&files.root_public(), &format!("{}\n", ids::hex(&keys.root.public().0)))?;
-    Ok((keys, passphrase))
+    Ok(keys)
 }
 
-fn root_metadata(keys: &Keys, args: &InitArgs, now: UnixMs) -> Result<RootMetadata, InitError> {
+fn root_metadata(keys: &Keys, root: &RootKeys, args: &InitArgs, now: UnixMs) -> Result<RootMetadata, InitError> {
     Ok(RootMetadata {
         version: RootVersion(1),
         issued: now,
-        expires: now.plus(ROOT_LIFETIME),
+        expires: now.plus(envelope::limits::ROOT_LIFETIME),
         fleet: new_id(now)?,
-        root_keys: vec![keys.root.public()],
-        root_threshold: 1,
+        root_keys: root.keys.clone(),
+        root_threshold: root.threshold,
         addresses: args.agent_address.clone(),
         recovery_keys: Vec::new(),
         session_keys: vec![keys.session.public()],
@@ -367,23 +428,22 @@ async fn write_database(
 
 impl Initialised {
     fn for_people(&self, next: &Next) -> String {
-        let Self { fleet_id, admin, root_key, root_passphrase, root_public, token_file, .. } = self;
-        let rows = [
+        let Self { fleet_id, admin, root_key, root_public, token_file, .. } = self;
+        let mut rows = vec![
             ("Owner", admin.name.to_string()),
             ("Password", format!("{}   (shown once)", admin.password.as_str())),
             ("Session token", format!("{}   (valid for 30 days)\n", token_file.display())),
-            ("Root key", root_key.display().to_string()),
-            ("Its passphrase", format!("{}   (shown once)", root_passphrase.as_str())),
-            (
-                "Root public key",
-                format!(
-                    "{}\n\nMove the root key to a place that is not on this machine, and keep the passphrase elsewhere.\n\
-                     Whoever has both governs the fleet; without them no key of it can ever be changed.\n",
-                    root_public.display()
-                ),
-            ),
-            ("Agents dial", self.agent_addresses.join(", ")),
         ];
+        let mut public = root_public.display().to_string();
+        if let Some(RootKey { path, passphrase }) = root_key {
+            rows.push(("Root key", path.display().to_string()));
+            rows.push(("Its passphrase", format!("{}   (shown once)", passphrase.as_str())));
+            public.push_str(
+                "\n\nMove the root key to a place that is not on this machine, and keep the passphrase elsewhere.\n\
+                 Whoever has both governs the fleet; without them no key of it can ever be changed.\n",
+            );
+        }
+        rows.extend([("Root public key", public), ("Agents dial", self.agent_addresses.join(", "))]);
         let rows: String = rows.iter().map(|(name, value)| format!("{name:<17} {value}\n")).collect();
         let then = match (&self.http_cert, &self.http_key) {
             (Some(cert), Some(key)) => {
@@ -402,70 +462,4 @@ impl Initialised {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    fn args() -> InitArgs {
-        InitArgs {
-            agent_address: vec!["127.0.0.1:7443".to_owned()],
-            admin: "admin".parse().expect("a user name"),
-            http_name: Vec::new(),
-            json: true,
-        }
-    }
-
-    fn next() -> Next {
-        let config = crate::config::load(None, std::iter::empty(), Default::default()).expect("the defaults");
-        Next::new(Default::default(), &config)
-    }
-
-    /// A new fleet below a directory: its data directory.
-    pub(crate) async fn made(directory: &Path) -> PathBuf {
-        let data_dir = directory.join("fleet");
-        init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect("made");
-        data_dir
-    }
-
-    struct Full;
-
-    impl io::Write for Full {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_fleet_that_nobody_saw_is_not_kept() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let data_dir = directory.path().join("fleet");
-        let error = init_and_show(&data_dir, &args(), &next(), &mut Full).await.expect_err("not printed");
-        assert!(matches!(error, InitError::Print { .. }), "{error}");
-        assert!(!data_dir.exists());
-        let mut shown = Vec::new();
-        init_and_show(&data_dir, &InitArgs { json: false, ..args() }, &next(), &mut shown).await.expect("made");
-        let shown = String::from_utf8(shown).expect("text");
-        let root = data_dir.join("root.pub");
-        let last = format!("\n  serverflow login http://127.0.0.1:8080 --user admin --root {}\n", root.display());
-        assert!(root.exists() && shown.ends_with(&last), "{shown}");
-        assert!(Files::new(&data_dir).database().exists());
-        let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("there is one");
-        assert!(matches!(error, InitError::Exists { .. }), "{error}");
-        assert!(Files::new(&data_dir).database().exists(), "the first one stays");
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_cannot_be_replaced_leaves_no_keys_behind() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let (data_dir, elsewhere) = (directory.path().join("fleet"), directory.path().join("elsewhere"));
-        fs::create_dir(&elsewhere).expect("made");
-        // A link cannot be replaced by a directory; a mount point cannot either.
-        std::os::unix::fs::symlink(&elsewhere, &data_dir).expect("linked");
-        let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("not moved");
-        assert!(matches!(error, InitError::Move { .. }), "{error}");
-        assert!(!directory.path().join("fleet.initialising").exists());
-    }
-}
+pub(crate) mod tests;

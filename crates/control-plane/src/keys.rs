@@ -1,6 +1,10 @@
 //! The control plane's keys, as loaded at start.
 
-use envelope::keys::{SigningKey, role};
+use envelope::{
+    keys::{SigningKey, role},
+    messages::PublicKeyBytes,
+};
+use ids::Sha256;
 use keyfile::{KeyFileError, KeyKind};
 use zeroize::Zeroizing;
 
@@ -14,6 +18,28 @@ pub(crate) struct Keys {
     pub(crate) tls: TlsKey,
     /// Encrypts what the database holds of results, parameters and records.
     pub(crate) data: Zeroizing<[u8; 32]>,
+}
+
+/// The public halves of what this control plane signs and answers with. One of each: whoever lets a
+/// role have a second key, and use either, lists both here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) session: PublicKeyBytes,
+    pub(crate) command: PublicKeyBytes,
+    pub(crate) audit: PublicKeyBytes,
+    /// SHA-256 of the TLS key's SubjectPublicKeyInfo.
+    pub(crate) tls: Sha256,
+}
+
+impl Keys {
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            session: self.session.public(),
+            command: self.command.public(),
+            audit: self.audit.public(),
+            tls: self.tls.pin(),
+        }
+    }
 }
 
 /// Why a key is missing.

@@ -24,6 +24,7 @@ mod next;
 mod patience;
 mod people_tls;
 mod random;
+mod root_keeper;
 mod serve;
 mod session_task;
 mod stamp;
@@ -76,7 +77,7 @@ impl Ending for certificate::MakeError {
 impl Ending for init::InitError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Exists { .. } | Self::Address { .. } => EXIT_INVALID,
+            Self::Exists { .. } | Self::Address { .. } | Self::Elsewhere(_) => EXIT_INVALID,
             Self::Certificate(error) => error.exit_code(),
             _ => 1,
         }

@@ -29,8 +29,10 @@ use crate::{
     config::Config,
     files::Files,
     hub::Hub,
-    keys, limits, listener,
+    keys::{self, Held},
+    limits, listener,
     people_tls::{CertificateError, PeopleTls},
+    root_keeper::RootKeeper,
 };
 
 /// Why the control plane does not run.
@@ -38,6 +40,11 @@ use crate::{
 pub(crate) enum ServeError {
     #[error("{path} does not hold a control plane: run `serverflow-control-plane init --data-dir {path}` first")]
     NotInitialised { path: PathBuf },
+    #[error(
+        "the root metadata of this fleet is not signed yet: have {path} signed with `serverflow root sign`, then run \
+         `serverflow-control-plane init --finish FILE`"
+    )]
+    RootUnsigned { path: PathBuf },
     #[error("{0}")]
     Keys(#[from] keys::KeysError),
     #[error("{0}")]
@@ -76,9 +83,7 @@ pub(crate) enum ServeError {
 /// See [`ServeError`]; each says what to do.
 pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let files = Files::new(&config.data_dir);
-    if !files.database().exists() {
-        return Err(ServeError::NotInitialised { path: config.data_dir });
-    }
+    initialised(&files)?;
     let people_tls = config.https.as_ref().map(|(cert, key)| PeopleTls::load(cert, key)).transpose()?;
     let agent_listener = listen(config.agent_listen, "agents", "--agent-listen").await?;
     let people_listener = listen(config.http_listen, "people", "--http-listen").await?;
@@ -88,6 +93,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let store = Arc::new(SqliteStore::open(StoreConfig { path: files.database(), data_key }).await?);
     let root = Arc::new(TrustedRoot::from_stored(&store.root_chain().await?)?);
     check_keys(&files, &root, &keys)?;
+    let held = keys.held();
     let signer = Arc::new(LocalSigner::open(SignerConfig {
         command_key: keys.command,
         fleet: root.current().fleet,
@@ -115,7 +121,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         host_names: host_names(&config),
         tls: people_tls.map(|tls| tls as Arc<dyn web::Tls>),
         agent_programs: programs(&config),
-        ..people(&agents, &store, &signer, &hub, keys.tls.pin())
+        ..people(&agents, &store, &signer, &hub, held)
     };
     let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
 
@@ -141,6 +147,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     }
     store.close().await;
     result
+}
+
+/// Whether there is a fleet to serve.
+fn initialised(files: &Files) -> Result<(), ServeError> {
+    if files.database().exists() {
+        return Ok(());
+    }
+    if files.root_proposal().exists() {
+        return Err(ServeError::RootUnsigned { path: files.root_proposal() });
+    }
+    Err(ServeError::NotInitialised { path: files.directory().to_owned() })
 }
 
 /// The door for `admin` on this machine, open as long as its task runs.
@@ -203,14 +220,15 @@ fn people(
     store: &Arc<SqliteStore>,
     signer: &Arc<LocalSigner>,
     hub: &Arc<Hub>,
-    tls_spki_sha256: ids::Sha256,
+    held: Held,
 ) -> web::WebState {
     web::WebState {
         store: store.clone(),
         notifier: hub.clone(),
         events: hub.events(),
         root: agents.roots(),
-        tls_spki_sha256,
+        tls_spki_sha256: held.tls,
+        root_keeper: Arc::new(RootKeeper { agents: agents.clone(), held }),
         version: env!("CARGO_PKG_VERSION"),
         host_names: Vec::new(),
         streams: hub.streams(),

@@ -33,6 +33,8 @@ pub const TLS_PINS_COUNT_MIN: usize = 2;
 pub const ADDRESSES_COUNT_MAX: usize = 16;
 /// One `host:port`.
 pub const ADDRESS_BYTES_MAX: usize = 255;
+/// How long root metadata is valid from its issue on, when it is made here.
+pub const ROOT_LIFETIME: DurationMs = DurationMs::from_days(400);
 /// Versions of root metadata held at once.
 pub const ROOT_CHAIN_COUNT_MAX: usize = 1024;
 

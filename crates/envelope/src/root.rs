@@ -5,6 +5,11 @@
 //! (see [`check_structure`]). Signatures of distinct keys are counted. Expiry is judged for the last
 //! of a chain only, by the caller's time.
 
+mod changes;
+mod draft;
+mod file;
+mod proposal;
+
 use std::collections::BTreeSet;
 
 use ids::{Epoch, FleetId, RootVersion, Sha256, UnixMs};
@@ -16,6 +21,13 @@ use crate::{
     keys::{KeyError, SigningKey, VerifyingKey, role},
     limits,
     messages::{PublicKeyBytes, RootMetadata},
+};
+
+pub use self::{
+    changes::{Change, changes},
+    draft::{DraftError, Edit, next_version},
+    file::{FILE_BYTES_MAX, FileError, RootFile, RootKeys},
+    proposal::{Added, Progress, Proposal, Threshold},
 };
 
 /// The payload type of root metadata.
@@ -62,6 +74,9 @@ pub enum RootError {
     /// No chain at all, or one longer than is held.
     #[error("root metadata: a chain of {length} versions; 1 to {max} are possible")]
     ChainLength { length: usize, max: usize },
+    /// Signed with a key that has no say in it.
+    #[error("root metadata version {version}: {key} is a root key neither of it nor of the version before")]
+    NotARootKey { version: RootVersion, key: PublicKeyBytes },
     /// A candidate was judged against another version than the one in force now.
     #[error("root metadata: version {found} was judged against other root metadata than is in force")]
     StaleCandidate { found: RootVersion },
@@ -184,6 +199,8 @@ pub struct TrustedRoot {
     last: Candidate,
     /// Ascending, without gaps; the last is in force.
     chain: Vec<Vec<u8>>,
+    /// Their payload hashes.
+    payloads: Vec<Sha256>,
     issued_floor: UnixMs,
 }
 
@@ -213,18 +230,23 @@ impl Unverified {
         ids::sha256(&self.opened.payload)
     }
 
-    /// Counts the distinct keys among `keys` that signed.
-    fn require(&self, by: RootVersion, keys: &[VerifyingKey<role::Root>], needed: u32) -> Result<(), RootError> {
+    /// The distinct keys among `keys` whose signature verifies.
+    fn signers(&self, keys: &[VerifyingKey<role::Root>]) -> BTreeSet<PublicKeyBytes> {
         let bytes = self.opened.signed_bytes();
         let signed_by = |key: &&VerifyingKey<role::Root>| {
             let mut signatures = self.opened.signatures.iter();
             signatures.any(|(id, signature)| *id == key.key_id() && key.is_signed(&bytes, signature))
         };
-        let valid: BTreeSet<PublicKeyBytes> = keys.iter().filter(signed_by).map(VerifyingKey::bytes).collect();
-        if needed >= 1 && usize::try_from(needed).is_ok_and(|needed| valid.len() >= needed) {
+        keys.iter().filter(signed_by).map(VerifyingKey::bytes).collect()
+    }
+
+    /// Distinct keys count, not signatures.
+    fn require(&self, by: RootVersion, keys: &[VerifyingKey<role::Root>], needed: u32) -> Result<(), RootError> {
+        let valid = self.signers(keys).len();
+        if needed >= 1 && usize::try_from(needed).is_ok_and(|needed| valid >= needed) {
             return Ok(());
         }
-        Err(RootError::Threshold { version: self.metadata.version, by, valid: valid.len(), needed })
+        Err(RootError::Threshold { version: self.metadata.version, by, valid, needed })
     }
 
     fn require_own(&self) -> Result<(), RootError> {
@@ -239,7 +261,8 @@ impl Unverified {
 
 impl TrustedRoot {
     fn begin(first: Candidate) -> Self {
-        Self { chain: vec![first.envelope.clone()], issued_floor: first.metadata.issued, last: first }
+        let payloads = vec![first.payload_sha256];
+        Self { chain: vec![first.envelope.clone()], payloads, issued_floor: first.metadata.issued, last: first }
     }
 
     /// Begins with the version whose payload has the hash a join token names.
@@ -279,6 +302,20 @@ impl TrustedRoot {
         Ok(Self::begin(unverified.into_candidate(envelope, None)))
     }
 
+    /// Begins with version 1, whoever made it: what somebody else vouches for, or nobody yet.
+    ///
+    /// # Errors
+    /// When it is not version 1, its own threshold is not met, or a rule is broken.
+    pub fn first(envelope: &[u8]) -> Result<Self, RootError> {
+        let unverified = Unverified::parse(envelope)?;
+        let found = unverified.metadata.version;
+        if found.0 != 1 {
+            return Err(RootError::NotFirst { found });
+        }
+        unverified.require_own()?;
+        Ok(Self::begin(unverified.into_candidate(envelope, None)))
+    }
+
     /// Takes up a chain from one's own durable store: the first is trusted because it was pinned when
     /// it was stored; everything after it is verified again.
     ///
@@ -307,18 +344,43 @@ impl TrustedRoot {
         }
         let unverified = Unverified::parse(envelope)?;
         let found = &unverified.metadata;
-        if current.version.next() != Some(found.version) {
-            return Err(RootError::NotNext { current: current.version, found: found.version });
-        }
+        self.require_next(found.version)?;
         unverified.require(current.version, &self.last.keys.root, current.root_threshold)?;
         unverified.require_own()?;
+        self.require_continued(found)?;
+        Ok(unverified.into_candidate(envelope, Some(self.payload_sha256())))
+    }
+
+    fn require_next(&self, found: RootVersion) -> Result<(), RootError> {
+        let current = self.version();
+        if current.next() == Some(found) { Ok(()) } else { Err(RootError::NotNext { current, found }) }
+    }
+
+    /// What a version must have kept of the one before.
+    fn require_continued(&self, found: &RootMetadata) -> Result<(), RootError> {
+        let current = self.current();
         if found.fleet != current.fleet {
             return Err(RootError::OtherFleet { expected: current.fleet, found: found.fleet });
         }
         if found.epoch < current.epoch {
             return Err(RootError::EpochLowered { current: current.epoch, found: found.epoch });
         }
-        Ok(unverified.into_candidate(envelope, Some(self.payload_sha256())))
+        Ok(())
+    }
+
+    /// Whether that is a version held here, whoever of its root keys signed it: two envelopes of one
+    /// version may differ in which keys met the threshold.
+    #[must_use]
+    pub fn holds(&self, envelope: &[u8]) -> bool {
+        let opened = Opened::parse(envelope, limits::ENVELOPE_BYTES_MAX);
+        opened.is_ok_and(|opened| self.payloads.contains(&ids::sha256(&opened.payload)))
+    }
+
+    /// Whether that is the version in force, whoever of its root keys signed it.
+    #[must_use]
+    pub fn is_present(&self, envelope: &[u8]) -> bool {
+        let opened = Opened::parse(envelope, limits::ENVELOPE_BYTES_MAX);
+        opened.is_ok_and(|opened| self.payload_sha256() == ids::sha256(&opened.payload))
     }
 
     /// Puts a judged version into force.
@@ -330,6 +392,7 @@ impl TrustedRoot {
             return Err(RootError::StaleCandidate { found: candidate.metadata.version });
         }
         self.chain.push(candidate.envelope.clone());
+        self.payloads.push(candidate.payload_sha256);
         self.issued_floor = self.issued_floor.max(candidate.metadata.issued);
         self.last = candidate;
         Ok(self.current().version)
@@ -406,6 +469,12 @@ impl TrustedRoot {
     #[must_use]
     pub fn approver_keys(&self) -> &[VerifyingKey<role::Approver>] {
         &self.last.keys.approver
+    }
+
+    /// Root keys in force.
+    #[must_use]
+    pub fn root_keys(&self) -> &[VerifyingKey<role::Root>] {
+        &self.last.keys.root
     }
 
     /// The audit key in force.

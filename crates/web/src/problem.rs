@@ -71,10 +71,13 @@ kinds! {
     ActionMissing CONFLICT "action-missing" "The host lacks the action";
     OperationConflict CONFLICT "operation-conflict" "The operation exists";
     CommandEnded CONFLICT "command-ended" "The command has ended";
+    RootNotNext CONFLICT "root-not-next" "Not the next version of root metadata";
+    RootKeyInUse CONFLICT "root-key-in-use" "Root metadata drops a key in use";
     Changed CONFLICT "changed-meanwhile" "Something changed meanwhile";
     TooLarge PAYLOAD_TOO_LARGE "too-large" "The request is too large";
     NotJson UNSUPPORTED_MEDIA_TYPE "not-json" "The body is not JSON";
     WrongHost MISDIRECTED_REQUEST "wrong-host" "Not the name of this server";
+    RootRefused UNPROCESSABLE_ENTITY "root-refused" "Root metadata does not verify";
     Invalid UNPROCESSABLE_ENTITY "invalid" "The request is wrong";
     TooManySignIns TOO_MANY_REQUESTS "too-many-sign-ins" "Too many sign-ins";
     TooManyDownloads TOO_MANY_REQUESTS "too-many-downloads" "Too many downloads";

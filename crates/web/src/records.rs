@@ -2,7 +2,10 @@
 
 use core::net::IpAddr;
 
-use envelope::audit::AuditKind;
+use envelope::{
+    audit::AuditKind,
+    root::{self, TrustedRoot},
+};
 use fleet::{
     model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
@@ -75,6 +78,17 @@ pub(crate) fn refused(told: &ToTell, now: UnixMs) -> AuditEntry {
     let record =
         json!({ "refused": what, "name": name, "token": token, "count": told.count, "last_peer": told.last_peer });
     entry(now, AuditKind::SignInRefused, CONTROL_PLANE.to_owned(), subject, &record)
+}
+
+/// The new version as it will be in force, with what is different, in words.
+pub(crate) fn root_changed(actor: &Principal, before: &TrustedRoot, after: &TrustedRoot, now: UnixMs) -> AuditEntry {
+    let changes: Vec<_> = root::changes(before.current(), after.current());
+    let record = json!({
+        "version": after.version(), "payload_sha256": after.payload_sha256(), "applied_by": actor.user_name,
+        "changes": changes.iter().map(|change| json!({ "field": change.field, "words": change.words })).collect::<Vec<_>>(),
+    });
+    let subject = format!("root metadata version {}", after.version());
+    entry(now, AuditKind::RootChange, actor.audit_name(), subject, &record)
 }
 
 pub(crate) fn sign_out(session: &Principal, now: UnixMs) -> AuditEntry {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use envelope::root::TrustedRoot;
+use envelope::{messages::RootMetadata, root::TrustedRoot};
 use fleet::ports::{Event, Notifier, Store};
 use ids::{Sha256, UnixMs, UserId};
 use prometheus_client::registry::Registry;
@@ -43,6 +43,8 @@ pub struct WebState {
     pub streams: Arc<Streams>,
     /// The time.
     pub clock: fn() -> UnixMs,
+    /// Who goes by root metadata beside this room.
+    pub root_keeper: Arc<dyn RootKeeper>,
     /// Figures that others keep.
     pub figures: Arc<dyn Figures>,
     /// Metrics that others have registered; this room's are added to it.
@@ -59,6 +61,15 @@ pub trait Figures: Send + Sync {
     fn problems(&self) -> Vec<&'static str> {
         Vec::new()
     }
+}
+
+/// Whoever holds the keys that root metadata lists.
+pub trait RootKeeper: Send + Sync {
+    /// What this control plane could not do any more under that version, and what to do first; nothing
+    /// when it can go on.
+    fn hindered_by(&self, next: &RootMetadata) -> Option<String>;
+    /// It is stored: from now on everything is judged by it.
+    fn in_force(&self, root: Arc<TrustedRoot>);
 }
 
 /// What every handler shares.
@@ -79,6 +90,7 @@ pub(crate) struct Shared {
     /// Whoever reads a request's Compose files.
     pub(crate) bundle_readers: Arc<Semaphore>,
     clock: fn() -> UnixMs,
+    pub(crate) root_keeper: Arc<dyn RootKeeper>,
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
     pub(crate) request_ids: fresh::RequestIds,
@@ -113,6 +125,7 @@ impl Shared {
             download_places: PeerPlaces::new(limits::DOWNLOADS_AT_ONCE_PER_PEER_MAX),
             bundle_readers: Arc::new(Semaphore::new(limits::BUNDLE_READERS_MAX)),
             clock: state.clock,
+            root_keeper: state.root_keeper,
             figures: state.figures,
             metrics: Metrics::new(state.registry),
             request_ids: fresh::RequestIds::new()?,

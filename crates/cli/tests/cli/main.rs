@@ -10,5 +10,6 @@ mod json;
 mod log_follow;
 mod people;
 mod program;
+mod root;
 mod server;
 mod sign_in;

@@ -7,6 +7,7 @@ mod guard;
 mod merkle;
 mod properties;
 mod root;
+mod root_change;
 mod samples;
 mod seal;
 mod tamper;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ::fleet::model::UserRole::{Admin, Viewer};
+use ::fleet::model::UserRole::{Admin, Owner, Viewer};
 use axum::{
     handler::Handler,
     http::Method,
@@ -55,6 +55,7 @@ const VIEWER: Access = Access::Role(Viewer);
 const PERSON: Access = Access::Person(Viewer);
 const PERSON_ADMIN: Access = Access::Person(Admin);
 const ADMIN: Access = Access::Role(Admin);
+const OWNER: Access = Access::Role(Owner);
 /// Leaves nothing in the audit log.
 const NO_LEAF: Option<AuditKind> = None;
 const ACCOUNT: Option<AuditKind> = Some(AuditKind::AccountChange);
@@ -105,6 +106,7 @@ fn hosts() -> Vec<Route> {
     vec![
         route(GET, "/api/v1/fleet", VIEWER, NO_LEAF, fleet::info),
         route(GET, "/api/v1/fleet/root", VIEWER, NO_LEAF, fleet::root),
+        route(PUT, "/api/v1/fleet/root", OWNER, Some(AuditKind::RootChange), fleet::root_advance),
         route(GET, "/api/v1/agents", VIEWER, NO_LEAF, agents::list),
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),

@@ -64,6 +64,9 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             let (_, id) = world.api_token(&world.user, UserRole::Viewer, NOW.plus(DurationMs::from_days(1))).await;
             with(&format!("/api/v1/tokens/{id}"), None, &format!("API token {id}"))
         }
+        (&Method::PUT, "/api/v1/fleet/root") => {
+            with(route.path, Some(super::root::request(world, &[])), "root metadata version 2")
+        }
         (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
         (&Method::POST, "/api/v1/hosts/{name}/rename") => {
             world.host("alpha").await;

@@ -38,7 +38,7 @@ use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
 use super::openapi::Asked;
-use crate::{Figures, WebState, credentials, edge::Peer, routes, state::Shared};
+use crate::{Figures, RootKeeper, WebState, credentials, edge::Peer, routes, state::Shared};
 
 pub(super) const NOW: UnixMs = UnixMs(1_790_000_000_000);
 pub(super) const PASSWORD: &str = "correct horse battery";
@@ -163,11 +163,13 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         connected: Mutex::default(),
         leases: Mutex::default(),
     });
+    let (roots, in_force) = watch::channel(root.clone());
     let state = WebState {
         store: store.clone(),
         notifier: told.clone(),
         events,
-        root: watch::channel(root.clone()).1,
+        root: in_force,
+        root_keeper: Arc::new(Keeper(roots)),
         tls_spki_sha256: Sha256([9; 32]),
         version: "0.1.0-test",
         host_names: vec!["control.example.org".to_owned()],
@@ -210,6 +212,20 @@ fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<role::Comma
         tls_pins: vec![Sha256([9; 32]), Sha256([10; 32])],
         protocol_min: 1,
         epoch: Epoch(0),
+    }
+}
+
+/// A control plane that signs with the session key of the world's first root metadata.
+struct Keeper(watch::Sender<Arc<TrustedRoot>>);
+
+impl RootKeeper for Keeper {
+    fn hindered_by(&self, next: &RootMetadata) -> Option<String> {
+        let own = SigningKey::<role::Session>::from_seed(&[3; 32]).public();
+        (!next.session_keys.contains(&own)).then(|| "it drops the session key in use".to_owned())
+    }
+
+    fn in_force(&self, root: Arc<TrustedRoot>) {
+        self.0.send_replace(root);
     }
 }
 

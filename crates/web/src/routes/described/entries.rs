@@ -2,7 +2,7 @@
 
 use api::{
     ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
-    CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, Health, HostDetail, HostLabelRequest,
+    CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
     OperationSummary, Page, SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary,
     UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
@@ -17,8 +17,8 @@ use crate::{
     problem::Kind::{
         ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, Busy, Changed, CommandEnded, CommandNotFound,
         HostExists, HostNotActive, HostNotFound, Invalid, LastOwner, LimitReached, OperationConflict,
-        OperationNotFound, OwnAccount, SessionNotFound, SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns,
-        UserExists, UserNotFound,
+        OperationNotFound, OwnAccount, RootKeyInUse, RootNotNext, RootRefused, SessionNotFound, SignInRefused,
+        TokenNotFound, TooManyDownloads, TooManySignIns, UserExists, UserNotFound,
     },
     routes::{apps, audit, commands, hosts, operations, sessions, tokens, users},
 };
@@ -133,6 +133,10 @@ fn hosts() -> Vec<Operation> {
     vec![
         get("/api/v1/fleet", "fleet_show", "The fleet as a whole").json::<FleetInfo>(200),
         get("/api/v1/fleet/root", "fleet_root_show", "What signed things are verified from").json::<FleetRoot>(200),
+        put("/api/v1/fleet/root", "fleet_root_advance", "Put the next root metadata in force")
+            .takes::<FleetRootRequest>()
+            .json::<FleetRoot>(200)
+            .may_be(&[RootRefused, RootNotNext, RootKeyInUse]),
         get("/api/v1/agents", "agent_list", "Agent programs that are served").json::<Vec<AgentProgram>>(200),
         get("/api/v1/hosts", "host_list", "Hosts").page::<hosts::Filter, Page<HostSummary>>(&hosts::LIST),
         post("/api/v1/hosts", "host_join_token_create", "Make a join token for a new host")
