@@ -26,7 +26,9 @@ impl HostSession {
         let Some(host) = &self.host else { return };
         let Authenticated { hello, actions, .. } = &self.peer.authenticated;
         let boots = boots_after(&host.boots, hello.boot, limits::BOOTS_KEPT);
-        let (agent_version, root_version) = (hello.agent_version.clone(), hello.root_version);
+        let agent_version = hello.agent_version.clone();
+        // It proved itself to a hello that names this version, and does so only once it has stored it.
+        let root_version = hello.root_version.max(self.peer.root.version());
         let same = (&host.actions, &host.agent_version, &host.boots, host.root_version)
             == (actions, &agent_version, &boots, root_version);
         if same {

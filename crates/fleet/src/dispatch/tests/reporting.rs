@@ -328,6 +328,11 @@ fn a_command_sealed_under_a_void_epoch_is_not_asked_for() {
     world.connect();
     assert_eq!(world.delivered_count, delivered);
     assert!(world.session.as_ref().is_some_and(|session| !session.is_closed()), "the session stands");
+    assert_eq!(
+        world.store.host.root_version,
+        RootVersion(2),
+        "its proof says that it has stored what it proved itself to"
+    );
     world.finish(ReportStatus::Succeeded);
     assert_eq!(world.status(command), CommandStatus::Succeeded, "its host ends it by itself");
 }
