@@ -24,6 +24,9 @@ pub(crate) struct Status {
     /// The control plane's time, as of a boot-time clock reading.
     pub(crate) clock: Option<ClockStatus>,
     pub(crate) quarantine: Option<QuarantineId>,
+    /// What this host has seen of the fleet's audit log.
+    #[serde(default)]
+    pub(crate) audit: AuditStatus,
     pub(crate) commands: CommandsStatus,
     /// Signed reports that the control plane has not acknowledged.
     pub(crate) reports_waiting: usize,
@@ -61,6 +64,21 @@ pub(crate) struct ClockStatus {
     pub(crate) boot: BootId,
     pub(crate) time: UnixMs,
     pub(crate) at: BootMs,
+}
+
+/// How the control plane's audit log stands to what this host has seen of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditStatus {
+    /// Entries of the log that this host has seen the head of.
+    pub(crate) seen: Option<u64>,
+    /// The log shown last does not continue them: since when, and how that was found.
+    pub(crate) refused: Option<AuditRefusal>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AuditRefusal {
+    pub(crate) since: UnixMs,
+    pub(crate) why: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -42,10 +42,12 @@ pub(crate) fn status(state: &StateDir, as_json: bool) -> Result<ExitCode, Failur
 
 fn exit_code(enrolled: bool, running: Option<&Status>) -> ExitCode {
     match running {
-        Some(status) if enrolled && status.quarantine.is_none() => match status.connection {
-            ConnectionStatus::Connected { .. } => ExitCode::SUCCESS,
-            _ => FailureKind::Unreachable.exit_code(),
-        },
+        Some(status) if enrolled && status.quarantine.is_none() && status.audit.refused.is_none() => {
+            match status.connection {
+                ConnectionStatus::Connected { .. } => ExitCode::SUCCESS,
+                _ => FailureKind::Unreachable.exit_code(),
+            }
+        }
         _ => FailureKind::Failed.exit_code(),
     }
 }
@@ -66,6 +68,15 @@ fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
             "Quarantine",
             format!("{id}: no order runs. Revoke this host with `serverflow host revoke` and enrol it anew"),
         );
+    }
+    if let Some(refused) = &status.audit.refused {
+        let since = ago(refused.since);
+        line(
+            "Audit log",
+            format!("REFUSED {since}, no order runs: {}. Find out what happened to the control plane", refused.why),
+        );
+    } else if let Some(seen) = status.audit.seen {
+        line("Audit log", format!("{seen} entries seen"));
     }
     let commands = &status.commands;
     line("Commands", format!("{} running, {} without an end", commands.running.len(), commands.open));
@@ -100,7 +111,7 @@ mod tests {
     use ids::{CommandId, FleetId, HostId, QuarantineId, RootVersion};
 
     use super::*;
-    use crate::status::{CommandsStatus, PolicyStatus, RootStatus};
+    use crate::status::{AuditRefusal, AuditStatus, CommandsStatus, PolicyStatus, RootStatus};
 
     fn connected() -> Status {
         Status {
@@ -118,6 +129,7 @@ mod tests {
             },
             clock: None,
             quarantine: None,
+            audit: AuditStatus { seen: Some(17), refused: None },
             commands: CommandsStatus { open: 2, running: vec![CommandId::from_bytes([3; 16])] },
             reports_waiting: 1,
             root: Some(RootStatus { version: RootVersion(3), expires: UnixMs(86_400_000 * 100) }),
@@ -133,6 +145,7 @@ mod tests {
             Host 'web1' (02020202-0202-0202-0202-020202020202)
               Agent        version 1.2.3, pid 42, started 3 h ago
               Connection   connected to control.example:7443 for 2 h
+              Audit log    17 entries seen
               Commands     1 running, 2 without an end
               Reports      1 waiting for the control plane
               Root         version 3, valid for 99 days
@@ -153,6 +166,15 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("EVERYTHING IS REFUSED: line 3") && text.contains("04040404"), "{text}");
+    }
+
+    #[test]
+    fn a_log_that_does_not_continue_is_said() {
+        let mut status = connected();
+        status.audit.refused = Some(AuditRefusal { since: UnixMs(0), why: "it was cut".to_owned() });
+        let text = render(&status, true, UnixMs(30_000), "");
+        assert!(text.contains("Audit log    REFUSED 30 s ago, no order runs: it was cut"), "{text}");
+        assert_eq!(exit_code(true, Some(&status)), ExitCode::from(1));
     }
 
     #[test]

@@ -108,7 +108,10 @@ pub(crate) enum Noun {
     #[command(subcommand, after_help = "Example:\n  serverflow operation list --since 2h")]
     Operation(Operation),
     /// Read, verify and export the audit log
-    #[command(subcommand, after_help = "Example:\n  serverflow audit verify")]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  serverflow audit export audit.json\n  serverflow audit verify audit.json --root root.pub"
+    )]
     Audit(Audit),
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
@@ -194,7 +197,7 @@ mod tests {
             "serverflow user list --role owner --status disabled --sort=-created_at",
             "serverflow session list --user ada --address 2001:db8::7 --limit 3",
             "serverflow token list --user ada --status revoked --all",
-            "serverflow audit verify --root r --export e",
+            "serverflow audit verify e --root r",
             "serverflow root init --threshold 2 --keys 3 --out keys",
             "serverflow root show",
             "serverflow root show f --json",

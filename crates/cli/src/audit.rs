@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::{AuditEntry, AuditExport, AuditExportEntry};
+use api::{AuditEntry, AuditExportEntry};
 use data_encoding::BASE64;
 use envelope::{
     audit::AuditKind,
@@ -13,7 +13,7 @@ use envelope::{
     messages::PublicKeyBytes,
 };
 use ids::{Sha256, UnixMs};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     arguments::{Audit, Entries},
@@ -31,7 +31,7 @@ use crate::{
 pub(crate) async fn run(output: &Output, place: Place<'_>, verb: Audit) -> Result<Ended, Failure> {
     match verb {
         Audit::List(asked) => list(output, &Client::signed_in(place)?, asked).await,
-        Audit::Verify { root, export } => verify(output, place, root, export.as_deref()).await,
+        Audit::Verify { file, root } => verify(output, place, root, file.as_deref()).await,
         Audit::Export { file } => export(output, &Client::signed_in(place)?, &file).await,
     }
 }
@@ -81,24 +81,27 @@ async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, 
         client.download(&["audit", "export"], &mut std::io::stdout().lock()).await?;
         return Ok(Ended::Well);
     }
+    let failed = |error: std::io::Error| Failure::file("write", file, &error);
     // Before the log is fetched, so that a name that is taken is known at once.
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(file)
-        .map_err(|error| Failure::file("write", file, &error))?;
+    if file.try_exists().map_err(failed)? {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    // Beside it first: what has the name is whole, whatever happens on the way.
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let mut opened = OpenOptions::new().write(true).create_new(true).open(&beside).map_err(failed)?;
     let written = client.download(&["audit", "export"], &mut opened).await.and_then(|bytes| {
-        let synced = opened.sync_all();
-        synced.map_err(|error| Failure::file("write", file, &error)).map(|()| bytes)
+        // A link is not made over a file that has come meanwhile.
+        let placed = opened.sync_all().and_then(|()| std::fs::hard_link(&beside, file));
+        placed.map_err(failed).map(|()| bytes)
     });
-    let bytes = written.inspect_err(|_| {
-        // Half an export is of no use, and the failure says what happened.
-        let _ = std::fs::remove_file(file);
-    })?;
+    let _ = std::fs::remove_file(&beside);
+    let bytes = written?;
     output.result(&Exported { file, bytes }, |_, _| {
         format!(
-            "{} written ({bytes} bytes); verify it with `serverflow audit verify --root root.pub --export {}`, where \
-             root.pub is the file with the root's public key\n",
+            "{} written ({bytes} bytes); verify it with `serverflow audit verify {} --root root.pub`, where root.pub is the \
+             file with the root's public key\n",
             file.display(),
             file.display()
         )
@@ -110,24 +113,24 @@ async fn verify(
     output: &Output,
     place: Place<'_>,
     root: Option<PathBuf>,
-    export: Option<&Path>,
+    file: Option<&Path>,
 ) -> Result<Ended, Failure> {
     let root_key = root_key(root)?;
-    let keep = match export {
+    let keep = match file {
         Some(_) => "Keep this export",
         None => "Keep an export (`serverflow audit export FILE`)",
     };
-    let bytes = match export {
-        Some(file) => files::read(file, limits::EXPORT_BYTES_MAX)?.to_vec(),
+    let no_export =
+        |e: serde_json::Error| Failure::new(Kind::NotWell, format!("this is no export of an audit log: {e}"));
+    let export = match file {
+        // Taken in as it is read: the text of a long log is several times as large as what it says.
+        Some(file) => serde_json::from_reader(files::open(file, limits::EXPORT_BYTES_MAX)?).map_err(no_export)?,
         None => {
             let client = Client::signed_in(place)?;
             output.progress(format_args!("fetching the audit log from {}", client.address()));
-            client.get_bytes(&["audit", "export"]).await?
+            serde_json::from_slice(&client.get_bytes(&["audit", "export"]).await?).map_err(no_export)?
         }
     };
-    let export: AuditExport = serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::new(Kind::NotWell, format!("this is no export of an audit log: {e}")))?;
-    drop(bytes);
     let verified = read_export(export)
         .and_then(|export| audit_verify::verify_export(&export, root_key).map_err(|fault| with_sources(&fault)));
     let document = match &verified {
@@ -168,13 +171,34 @@ fn root_key(root: Option<PathBuf>) -> Result<PublicKeyBytes, Failure> {
     })
 }
 
+/// An [`api::AuditExport`] whose entries are taken in one by one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Export {
+    root_chain: Vec<String>,
+    heads: Vec<String>,
+    receipts: Vec<String>,
+    entries: Vec<Entry>,
+}
+
+/// An entry as it is verified, or why it cannot be read.
+#[derive(Deserialize)]
+#[serde(from = "AuditExportEntry")]
+struct Entry(Result<ExportedEntry, String>);
+
+impl From<AuditExportEntry> for Entry {
+    fn from(entry: AuditExportEntry) -> Self {
+        Self(read_entry(entry))
+    }
+}
+
 /// From the form it travels in to the one that is verified. What cannot be read does not verify.
-fn read_export(export: AuditExport) -> Result<audit_verify::AuditExport, String> {
+fn read_export(export: Export) -> Result<audit_verify::AuditExport, String> {
     Ok(audit_verify::AuditExport {
         root_chain: envelopes("root_chain", &export.root_chain)?,
         heads: envelopes("heads", &export.heads)?,
         receipts: envelopes("receipts", &export.receipts)?,
-        entries: export.entries.into_iter().map(read_entry).collect::<Result<_, _>>()?,
+        entries: export.entries.into_iter().map(|entry| entry.0).collect::<Result<_, _>>()?,
     })
 }
 

@@ -117,7 +117,7 @@ impl Client {
     /// Reads something large, as it came.
     pub(crate) async fn get_bytes(&self, path: &[&str]) -> Result<Vec<u8>, Failure> {
         let request = self.request(Method::GET, path, &[], limits::EXPORT_TIMEOUT);
-        self.body(self.send(request).await?, limits::EXPORT_BYTES_MAX).await
+        self.body(self.send(request).await?, limits::EXPORT_FETCHED_BYTES_MAX).await
     }
 
     /// Reads something large into `into`, piece by piece; answers how many bytes there were.

@@ -14,15 +14,7 @@ use crate::exit::Failure;
 /// dropped, since it may hold secrets.
 pub(crate) fn read(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: io::Error| Failure::file("read", path, &error);
-    let source: Box<dyn io::Read> = if path.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        let file = File::open(path).map_err(failed)?;
-        if file.metadata().map_err(failed)?.is_dir() {
-            return Err(Failure::invalid(format!("cannot read {}: it is a folder", path.display())));
-        }
-        Box::new(file)
-    };
+    let source = source(path)?;
     let mut bytes = Zeroizing::new(Vec::new());
     let limit = u64::try_from(max).unwrap_or(u64::MAX);
     source.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
@@ -30,6 +22,23 @@ pub(crate) fn read(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, Failur
         return Err(Failure::invalid(format!("{} has more than {max} bytes, which is the most", path.display())));
     }
     Ok(bytes)
+}
+
+fn source(path: &Path) -> Result<Box<dyn io::Read>, Failure> {
+    let failed = |error: io::Error| Failure::file("read", path, &error);
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(Failure::invalid(format!("cannot read {}: it is a folder", path.display())));
+    }
+    Ok(Box::new(file))
+}
+
+/// The same piece by piece, for what may be large. After `max` bytes it ends.
+pub(crate) fn open(path: &Path, max: u64) -> Result<impl io::Read, Failure> {
+    Ok(io::BufReader::with_capacity(1 << 20, source(path)?.take(max)))
 }
 
 /// [`read`], as text.

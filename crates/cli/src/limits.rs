@@ -23,8 +23,10 @@ pub(crate) const AWAY_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes of one answer.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of an exported audit log.
-pub(crate) const EXPORT_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Bytes read of an exported audit log.
+pub(crate) const EXPORT_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Bytes of an audit log that is fetched to be verified; a longer one is exported to a file first.
+pub(crate) const EXPORT_FETCHED_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 /// Bytes of one event.
 pub(crate) const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -104,6 +104,8 @@ pub(crate) enum StreamError {
     Frame(#[from] wire::FrameError),
     #[error("the agent takes nothing any more")]
     Stuck,
+    #[error("that the audit log continues could not be shown: {0}")]
+    Proof(fleet::ports::StoreError),
 }
 
 impl Stream {

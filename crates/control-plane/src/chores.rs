@@ -7,9 +7,10 @@ use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
     messages::{AuditHead, LogPosition},
+    verify,
 };
 use fleet::{
-    dispatch::expire_queued,
+    dispatch::{SignedHead, expire_queued},
     model::{Command, HostStanding},
     ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
 };
@@ -41,6 +42,11 @@ pub(crate) fn start(
 async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningKey<role::Audit>) {
     let mut positions = store.audit_positions();
     positions.mark_changed();
+    // Hosts are shown a head before their first order, and a log at rest gets no new one.
+    while let Err(error) = last_head(&agents, &store, &key).await {
+        tracing::error!(%error, "the last audit head could not be read; trying again");
+        sleep_until(Instant::now() + limits::HEAD_INTERVAL).await;
+    }
     loop {
         if positions.changed().await.is_err() {
             return;
@@ -52,7 +58,7 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
         let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
         let envelope = key.sign(&head).into_envelope();
         match store.write(Write::AuditHead { position, envelope: envelope.clone() }).await {
-            Ok(_) => agents.hub.audit_head(envelope.into()),
+            Ok(_) => agents.hub.audit_head(SignedHead { position, envelope: envelope.into() }),
             // An older head than the stored one: after a restart, or when a write raced; the next one comes.
             Err(StoreError::Conflict(why)) => tracing::debug!(why, "an audit head was not needed"),
             Err(error) => {
@@ -62,6 +68,20 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
         }
         sleep_until(next).await;
     }
+}
+
+/// Tells of the head that was signed last, before this process ran.
+async fn last_head(agents: &Agents, store: &SqliteStore, key: &SigningKey<role::Audit>) -> Result<(), StoreError> {
+    let Some(envelope) = store.audit_heads(true).await?.pop() else { return Ok(()) };
+    // One that another audit key signed before it was replaced is not shown: the next one comes.
+    match verify::<AuditHead>(&envelope, &[key.verifying()]) {
+        Ok(head) if head.position.log == agents.root().current().audit_log => {
+            agents.hub.audit_head(SignedHead { position: head.position, envelope: envelope.into() });
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the last stored audit head does not verify under the audit key in use"),
+    }
+    Ok(())
 }
 
 /// Ends queued commands whose time has passed at hosts that have no session; sessions end their own.

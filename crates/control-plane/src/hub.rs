@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use fleet::ports::{Event, HostChange, Notifier, StreamLease};
+use fleet::{
+    dispatch::SignedHead,
+    ports::{Event, HostChange, Notifier, StreamLease},
+};
 use ids::{CommandId, HostId, RootVersion, UnixMs};
 use tokio::sync::{Notify, broadcast, watch};
 use web::Streams;
@@ -20,7 +23,7 @@ pub(crate) struct Hub {
     events: broadcast::Sender<Event>,
     /// The latest signed audit head. Sessions look here when they have something to do; to wake all of them for
     /// each head would cost more than the orders do.
-    audit_head: watch::Sender<Arc<[u8]>>,
+    audit_head: watch::Sender<Option<SignedHead>>,
 }
 
 #[derive(Default)]
@@ -99,14 +102,14 @@ pub(crate) struct Registration {
     host: HostId,
     number: u64,
     pub(crate) mailbox: Arc<Mailbox>,
-    audit_head: watch::Receiver<Arc<[u8]>>,
+    audit_head: watch::Receiver<Option<SignedHead>>,
 }
 
 impl Registration {
-    /// The audit log's latest head, when it is newer than what this answered before.
-    pub(crate) fn newer_audit_head(&mut self) -> Option<Arc<[u8]>> {
+    /// The audit log's latest head, when it is newer than what this answered before; at first, whatever it is.
+    pub(crate) fn newer_audit_head(&mut self) -> Option<SignedHead> {
         let is_newer = self.audit_head.has_changed().unwrap_or(false);
-        is_newer.then(|| self.audit_head.borrow_and_update().clone())
+        if is_newer { self.audit_head.borrow_and_update().clone() } else { None }
     }
 }
 
@@ -127,7 +130,7 @@ impl Hub {
             sessions: Mutex::default(),
             streams: Arc::default(),
             events: broadcast::channel(limits::EVENTS_MAX).0,
-            audit_head: watch::Sender::new(Arc::default()),
+            audit_head: watch::Sender::new(None),
         })
     }
 
@@ -150,12 +153,15 @@ impl Hub {
         }
         drop(sessions);
         self.publish(Event::Host { host });
-        Registration { hub: self.clone(), host, number, mailbox, audit_head: self.audit_head.subscribe() }
+        let mut audit_head = self.audit_head.subscribe();
+        // The host is shown one before its first order, new or not.
+        audit_head.mark_changed();
+        Registration { hub: self.clone(), host, number, mailbox, audit_head }
     }
 
     /// A newer audit head is signed and stored.
-    pub(crate) fn audit_head(&self, envelope: Arc<[u8]>) {
-        self.audit_head.send_replace(envelope);
+    pub(crate) fn audit_head(&self, head: SignedHead) {
+        self.audit_head.send_replace(Some(head));
     }
 
     /// Newer root metadata is in force.
@@ -224,6 +230,9 @@ impl Notifier for Hub {
 
 #[cfg(test)]
 mod tests {
+    use envelope::messages::LogPosition;
+    use ids::{AuditLogId, Sha256};
+
     use super::*;
 
     fn host() -> HostId {
@@ -243,14 +252,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_finds_the_latest_head_once_and_none_from_before_it() {
+    async fn a_session_finds_the_latest_head_once_and_the_one_from_before_it() {
+        let head = |size: u64| {
+            let position = LogPosition { log: AuditLogId::from_bytes([1; 16]), size, root: Sha256([1; 32]) };
+            SignedHead { position, envelope: [1].into() }
+        };
         let hub = Hub::new();
-        hub.audit_head([1].into());
+        assert_eq!(hub.register(host(), RootVersion(1), UnixMs(1)).newer_audit_head(), None);
+        hub.audit_head(head(1));
         let mut session = hub.register(host(), RootVersion(1), UnixMs(1));
+        assert_eq!(session.newer_audit_head(), Some(head(1)));
         assert_eq!(session.newer_audit_head(), None);
-        hub.audit_head([2].into());
-        hub.audit_head([3].into());
-        assert_eq!(session.newer_audit_head().as_deref(), Some(&[3][..]));
+        hub.audit_head(head(2));
+        hub.audit_head(head(3));
+        assert_eq!(session.newer_audit_head(), Some(head(3)));
         assert_eq!(session.newer_audit_head(), None);
     }
 

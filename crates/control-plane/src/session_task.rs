@@ -2,8 +2,9 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
+use envelope::{messages::LogPosition, root::TrustedRoot};
 use fleet::{
-    dispatch::{Effect, Established, HostSession, Input, Note},
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Note},
     model::HostStanding,
     ports::{Notifier as _, StoreError},
 };
@@ -94,10 +95,21 @@ async fn authenticate(
             HandshakeStep::Wait => {}
             HandshakeStep::Authenticated(authenticated) => {
                 let authenticated: Authenticated = *authenticated;
-                return Ok((Established { authenticated, root }, chains));
+                let head = head_seen(agents, &root, authenticated.hello.audit_head).await?;
+                return Ok((Established { authenticated, root, head }, chains));
             }
         }
     }
+}
+
+/// Whether what the host has seen of the audit log is a beginning of it.
+async fn head_seen(agents: &Agents, root: &TrustedRoot, held: Option<LogPosition>) -> Result<HeadSeen, StoreError> {
+    let (log, before) = (root.current().audit_log, root.current().restored_log);
+    let signed = match held.filter(|held| held.log == log) {
+        Some(held) => agents.store.audit_head_at(held.size).await?,
+        None => None,
+    };
+    Ok(HeadSeen::judge(held, log, before, signed))
 }
 
 async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, chains: Vec<Vec<Vec<u8>>>) {
@@ -187,7 +199,7 @@ impl Driver {
         let input = self.begun.set_by(&now).map_or(input, Input::ClockSet);
         // Before the input, so that what is sent for it takes the head along.
         if let Some(head) = self.registration.newer_audit_head() {
-            let effects = self.machine.handle(Input::AuditHead(head.to_vec()), now.wall, &mut random::fill);
+            let effects = self.machine.handle(Input::AuditHead(head), now.wall, &mut random::fill);
             self.perform(effects).await?;
         }
         let effects = self.machine.handle(input, now.wall, &mut random::fill);
@@ -198,6 +210,12 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Send(frame) => self.stream.send(frame).await?,
+                Effect::SendAuditProof { head, from_size } => {
+                    let hashes = self.agents.store.audit_consistency(from_size, head.position.size).await;
+                    let hashes = hashes.map_err(StreamError::Proof)?.to_vec();
+                    let head = head.envelope.to_vec();
+                    self.stream.send(ControlFrame::AuditConsistency { head, from_size, hashes }).await?;
+                }
                 Effect::Close { code, message } => {
                     tracing::info!(?code, message, "closing the session");
                     self.stream.send(ControlFrame::Refused { reason: code, message }).await?;

@@ -2,10 +2,14 @@
 //! `SHA-256(0x01 ‖ left ‖ right)` for nodes, the left subtree the largest full one.
 //!
 //! The writer keeps a [`Frontier`] (a logarithm of hashes) and appends; proofs are computed from the
-//! leaf hashes. Verifiers follow RFC 9162 sections 2.1.3.2 and 2.1.4.2, which state the same tree's
+//! leaf hashes, or from the roots of full subtrees ([`Node`]). Verifiers follow RFC 9162 sections 2.1.3.2 and 2.1.4.2, which state the same tree's
 //! verification as algorithms.
 
+mod nodes;
+
 use ids::{Sha256, sha256};
+
+pub use self::nodes::{Node, consistency_nodes, consistency_proof_of, join, peaks, root_of_peaks};
 
 /// Hash of a leaf's bytes.
 #[must_use]
@@ -85,23 +89,13 @@ impl Frontier {
     /// # Errors
     /// [`TreeFull`] after 2^64 − 1 leaves.
     pub fn append(&mut self, leaf_hash: Sha256) -> Result<(), TreeFull> {
-        let size = self.size.checked_add(1).ok_or(TreeFull)?;
-        let mut node = leaf_hash;
-        // Each trailing one in the old size is a full subtree the new node completes into a larger one.
-        for _ in 0..self.size.trailing_ones() {
-            let left = self.peaks.pop().expect("invariant: one peak for each bit set in the size");
-            node = node_hash(&left, &node);
-        }
-        self.peaks.push(node);
-        self.size = size;
-        Ok(())
+        self.append_telling(leaf_hash, |_, _| {})
     }
 
     /// Root of the tree so far.
     #[must_use]
     pub fn root(&self) -> Sha256 {
-        let smallest_first = self.peaks.iter().rev().copied();
-        smallest_first.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
+        root_of_peaks(&self.peaks)
     }
 
     /// To be stored: size (8 bytes, big-endian), then the peaks, largest first.

@@ -1,6 +1,8 @@
 //! The doors through which the control plane's shells reach the world on behalf of these decisions.
 //! Only shells call ports; decisions are functions and machines that return what to write.
 
+use std::sync::Arc;
+
 use envelope::{
     audit::AuditKind,
     messages::{LogPosition, ReportPosition},
@@ -109,6 +111,10 @@ pub trait Store: Send + Sync {
     fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
     /// Signed audit heads of more than `size` leaves, ascending, at most `limit`.
     fn audit_heads_after(&self, size: u64, limit: u32) -> Later<'_, Result<Vec<HeadLine>, StoreError>>;
+    /// The head that was signed over so many leaves, if one was.
+    fn audit_head_at(&self, size: u64) -> Later<'_, Result<Option<LogPosition>, StoreError>>;
+    /// What shows the log's first `old` leaves to be a beginning of its first `new` (RFC 6962 section 2.1.2).
+    fn audit_consistency(&self, old: u64, new: u64) -> Later<'_, Result<Arc<[Sha256]>, StoreError>>;
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
 }

@@ -17,6 +17,8 @@ pub(crate) mod meta {
     pub(crate) const HIGH: &str = "high";
     pub(crate) const LAST_REPORT: &str = "last_report";
     pub(crate) const AUDIT_HEAD: &str = "audit_head";
+    /// One byte: the audit log was once proved to continue.
+    pub(crate) const AUDIT_PROVED: &str = "audit_proved";
     pub(crate) const QUARANTINE: &str = "quarantine";
     pub(crate) const CLOCK: &str = "clock";
 }
@@ -52,6 +54,7 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.outbox = reader.outbox().await?;
     state.root_chain = reader.root_chain().await?;
     state.audit_head = reader.audit_head().await?;
+    state.audit_proved = reader.meta(meta::AUDIT_PROVED).await?.is_some();
     state.quarantine = reader.quarantine().await?;
     state.clock = reader.clock().await?;
     Ok(state)

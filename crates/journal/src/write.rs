@@ -178,10 +178,13 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             let insert = texts.next("INSERT INTO root (version, envelope) VALUES (");
             insert.push_bind(integer(version.0)?).push(", ").push_bind(envelope).push(")");
         }
-        JournalWrite::AuditHead { position } => {
+        JournalWrite::AuditHead { position, proved } => {
             let size = position.size.to_be_bytes();
             let value = [position.log.as_bytes().as_slice(), &size, &position.root.0].concat();
             meta_set(texts, meta::AUDIT_HEAD, value);
+            if proved {
+                meta_set(texts, meta::AUDIT_PROVED, vec![1]);
+            }
         }
         JournalWrite::Quarantine { id } => meta_set(texts, meta::QUARANTINE, id.as_bytes().to_vec()),
         JournalWrite::Clock { clock } => {

@@ -92,6 +92,7 @@ impl Script {
                 let log = AuditLogId::from_bytes([choice; 16]);
                 JournalWrite::AuditHead {
                     position: LogPosition { log, size: u64::from(choice), root: Sha256([choice; 32]) },
+                    proved: choice.is_multiple_of(2),
                 }
             }
             9 => {

@@ -98,7 +98,7 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         JournalWrite::Root { version, envelope } => {
             vec![vec![b'v'], version.0.to_be_bytes().to_vec(), envelope.clone()]
         }
-        JournalWrite::AuditHead { position } => {
+        JournalWrite::AuditHead { position, .. } => {
             vec![vec![b'h'], position.size.to_be_bytes().to_vec(), position.root.0.to_vec()]
         }
         JournalWrite::Quarantine { id } => vec![vec![b'q'], id.as_bytes().to_vec()],

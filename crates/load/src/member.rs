@@ -230,8 +230,14 @@ impl Running {
             AgentEvent::Acknowledged { .. } if self.number > 0 => {
                 self.world.acknowledged.send_modify(|count| *count += 1);
             }
-            AgentEvent::Acknowledged { .. } | AgentEvent::Accepted { .. } | AgentEvent::RootAdvanced { .. } => {}
-            AgentEvent::Refused { .. } | AgentEvent::Dropped { .. } | AgentEvent::Quarantined { .. } => {
+            AgentEvent::Acknowledged { .. }
+            | AgentEvent::Accepted { .. }
+            | AgentEvent::RootAdvanced { .. }
+            | AgentEvent::AuditContinues { .. } => {}
+            AgentEvent::Refused { .. }
+            | AgentEvent::Dropped { .. }
+            | AgentEvent::Quarantined { .. }
+            | AgentEvent::AuditRefused { .. } => {
                 eprintln!("load: agent {}: {event:?}", self.number);
                 self.world.troubles.fetch_add(1, Ordering::Relaxed);
             }

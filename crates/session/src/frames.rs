@@ -46,8 +46,11 @@ pub enum ControlFrame {
     Deliver { command: Vec<u8>, sealed: Vec<SealedValue> },
     /// A report is durable here and need not be sent again.
     ReportAcknowledged { sequence: ReportSequence, sha256: Sha256 },
-    /// An `AuditHead` envelope.
+    /// An `AuditHead` envelope. Protocol version 1 only.
     AuditHead(Vec<u8>),
+    /// An `AuditHead` envelope, and what shows the log's first `from_size` leaves, which the agent has seen, to be
+    /// a beginning of it. From protocol version 2 on.
+    AuditConsistency { head: Vec<u8>, from_size: u64, hashes: Vec<Sha256> },
     /// An `EnrolHello` envelope; preceded by the root chain from version 1.
     EnrolHello(Vec<u8>),
     /// An `EnrolReceipt` envelope.
@@ -89,6 +92,7 @@ impl ControlFrame {
             Self::Deliver { .. } => "command",
             Self::ReportAcknowledged { .. } => "acknowledgement",
             Self::AuditHead(_) => "audit head",
+            Self::AuditConsistency { .. } => "proof of the audit log",
             Self::EnrolHello(_) => "enrolment hello",
             Self::EnrolReceipt(_) => "receipt",
             Self::OutputLease { .. } => "lease of a stream",

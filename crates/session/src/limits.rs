@@ -5,7 +5,9 @@ use ids::DurationMs;
 pub use envelope::limits::{RESULT_BYTES_MAX, RING_MAX};
 
 /// Protocol versions both ends of this program speak, ascending.
-pub const PROTOCOLS: [u32; 1] = [1];
+pub const PROTOCOLS: [u32; 2] = [1, 2];
+/// From this version on, heads of the audit log come with proofs, and the first comes before the first order.
+pub const PROTOCOL_AUDIT_PROOFS: u32 = 2;
 
 /// From a connection to the end of its authentication.
 pub const AUTHENTICATION_MAX: DurationMs = DurationMs::from_secs(5);

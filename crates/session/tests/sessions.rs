@@ -49,7 +49,7 @@ fn forged_hello(words: &str, change: impl Fn(&mut ControlHello)) {
 
 #[test]
 fn a_hello_that_is_not_about_this_connection_is_refused() {
-    forged_hello("did not offer", |hello| hello.protocol = 2);
+    forged_hello("did not offer", |hello| hello.protocol = 3);
     forged_hello("another fleet", |hello| hello.fleet = FleetId::from_bytes([9; 16]));
     forged_hello("another host", |hello| hello.host = HostId::from_bytes([9; 16]));
     forged_hello("nonce", |hello| hello.agent_nonce = Challenge([9; 32]));
@@ -280,52 +280,6 @@ fn each_disagreement_in_a_session_open_quarantines() {
 }
 
 #[test]
-fn audit_heads_only_go_forward() {
-    let mut world = World::new();
-    world.connect();
-    let head = |size: u64, root: u8, log: AuditLogId| AuditHead {
-        fleet: support::FLEET,
-        position: LogPosition { log, size, root: Sha256([root; 32]) },
-        time: support::START,
-    };
-    let audit = SigningKey::<role::Audit>::from_seed(&world.keys.audit.seed());
-    let send = |world: &mut World, key: &SigningKey<role::Audit>, head: AuditHead| {
-        world.to_host.push(ControlFrame::AuditHead(key.sign(&head).into_envelope()));
-        world.settle();
-        (world.host.disk.audit_head.map(|position| position.size), world.host.closed.len())
-    };
-    assert_eq!(send(&mut world, &audit, head(5, 5, support::LOG)), (Some(5), 0));
-    assert_eq!(send(&mut world, &audit, head(5, 5, support::LOG)), (Some(5), 0));
-    assert_eq!(send(&mut world, &audit, head(4, 4, support::LOG)), (Some(5), 0), "an old head says nothing new");
-    let id = world.command("host.facts", "");
-    world.settle();
-    world.finish(id);
-    assert_eq!(world.plane.report_of(id).and_then(|report| report.audit_head).map(|head| head.size), Some(5));
-    assert_eq!(send(&mut world, &audit, head(5, 6, support::LOG)), (Some(5), 1), "a fork");
-    world.connect();
-    let thief = SigningKey::<role::Audit>::from_seed(&[0x44; 32]);
-    assert_eq!(send(&mut world, &thief, head(9, 9, support::LOG)), (Some(5), 2));
-    world.connect();
-    assert_eq!(send(&mut world, &audit, head(9, 9, AuditLogId::from_bytes([1; 16]))), (Some(5), 3));
-}
-
-#[test]
-fn heads_that_come_while_one_is_written_fold_into_one_write() {
-    let mut world = World::new();
-    world.connect();
-    for size in 1..=10 {
-        let position = LogPosition { log: support::LOG, size, root: Sha256([7; 32]) };
-        let head = AuditHead { fleet: support::FLEET, position, time: support::START };
-        world.host_input(Input::Received(ControlFrame::AuditHead(world.keys.audit.sign(&head).into_envelope())));
-    }
-    assert_eq!(world.host.unsynced.len(), 1);
-    world.host.sync_one();
-    assert_eq!(world.host.unsynced.len(), 1);
-    world.sync();
-    assert_eq!(world.host.disk.audit_head.map(|head| head.size), Some(10));
-}
-
-#[test]
 fn an_acknowledgement_of_another_report_ends_the_session_and_drops_nothing() {
     let mut world = World::new();
     world.plane.silent = true;
@@ -467,7 +421,7 @@ fn without_a_common_protocol_both_sides_are_told_which_of_them_is_behind() {
         format!("{error}; {message}")
     };
     for (offered, least, advice) in [
-        (vec![2, 3], 1, "upgrade the control plane"),
+        (vec![3, 4], 1, "upgrade the control plane"),
         (vec![1], 2, "upgrade the agent with the lines of `serverflow host upgrade NAME`"),
         (vec![1, 3], 2, "upgrade both to one release"),
     ] {

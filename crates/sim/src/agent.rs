@@ -15,8 +15,8 @@ use session::{
     agent::{
         AgentIdentity, AgentLoop,
         io::{
-            Admission, Admitted, AdmittedKind, Clocks, Effect, End, Input, JournalState, JournalWrite, Rejection,
-            StartCommand, WriteId,
+            Admission, Admitted, AdmittedKind, AgentEvent, Clocks, Effect, End, Input, JournalState, JournalWrite,
+            Rejection, StartCommand, WriteId,
         },
     },
     frames::{ActionRef, AgentFrame},
@@ -204,6 +204,10 @@ impl SimHost {
                     }
                 }
                 Effect::WakeAt(at) => process.wake_at = Some(at),
+                Effect::Event(AgentEvent::AuditRefused { why }) => {
+                    ledger.refusals += 1;
+                    ledger.note(|| format!("{} agent {}: refuses the audit log: {why}", now.0, self.id));
+                }
                 Effect::Event(event) => ledger.note(|| format!("{} agent {}: {event:?}", now.0, self.id)),
             }
         }

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use envelope::{
     keys::{SigningKey, role},
+    merkle::consistency_proof,
+    messages::{AuditHead, LogPosition},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
 use fleet::{
-    dispatch::{Effect, Established, HostSession, Input},
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, SignedHead},
     model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
@@ -30,6 +32,9 @@ pub(crate) struct Control {
     root: Arc<TrustedRoot>,
     session_key: SigningKey<role::Session>,
     command_key: SigningKey<role::Command>,
+    audit_key: SigningKey<role::Audit>,
+    /// It hides from itself that hosts hold heads it cannot continue: somebody else runs it.
+    pub(crate) is_lying: bool,
     pub(crate) peers: BTreeMap<LinkId, Peer>,
     /// How far its clock is off, in milliseconds.
     pub(crate) skew: i64,
@@ -46,6 +51,8 @@ pub(crate) struct Known {
     machine: HostSession,
     /// How far the clock was off when it began.
     skew: i64,
+    /// Size of the newest head its machine was told of.
+    head_size: u64,
     /// The read or write under way.
     storing: Option<Effect>,
     /// The signature under way.
@@ -96,6 +103,7 @@ impl Control {
         root: Arc<TrustedRoot>,
         session_key: SigningKey<role::Session>,
         command_key: SigningKey<role::Command>,
+        audit_key: SigningKey<role::Audit>,
     ) -> Self {
         Self {
             fleet: root.current().fleet,
@@ -104,6 +112,8 @@ impl Control {
             root,
             session_key,
             command_key,
+            audit_key,
+            is_lying: false,
             peers: BTreeMap::new(),
             skew: 0,
         }
@@ -153,13 +163,34 @@ impl Control {
                     }
                 }
                 Ok(HandshakeStep::Authenticated(authenticated)) => {
-                    let established = Established { authenticated: *authenticated, root: self.root.clone() };
                     let chains = core::mem::take(chains);
+                    let head = self.head_seen(authenticated.hello.audit_head);
+                    let established = Established { authenticated: *authenticated, root: self.root.clone(), head };
                     self.establish(link, established, chains, now, random, ledger)
                 }
                 Err(error) => self.refuse(link, error.frame()),
             },
         }
+    }
+
+    fn head_seen(&self, held: Option<LogPosition>) -> HeadSeen {
+        let root = self.root.current();
+        let signed = held.and_then(|held| self.store.audit.head_at(held.size));
+        if self.is_lying {
+            return HeadSeen::Continues;
+        }
+        HeadSeen::judge(held, root.audit_log, root.restored_log, signed)
+    }
+
+    /// Signs a head over the log so far, if it has grown.
+    pub(crate) fn sign_head(&mut self, now: UnixMs) {
+        let size = self.store.audit.size();
+        let signed = self.store.audit.heads.last().map_or(0, |head| head.position.size);
+        let Some(root) = self.store.audit.root_at(size).filter(|_| size > signed) else { return };
+        let position = LogPosition { log: self.root.current().audit_log, size, root };
+        let head = AuditHead { fleet: self.fleet, position, time: now };
+        let envelope = self.audit_key.sign(&head).into_envelope().into();
+        self.store.audit.heads.push(SignedHead { position, envelope });
     }
 
     fn refuse(&mut self, link: LinkId, frame: ControlFrame) -> Vec<(LinkId, Said)> {
@@ -182,7 +213,7 @@ impl Control {
             said.extend(self.input(older, Input::Superseded, now, random, ledger));
         }
         let (machine, effects) = HostSession::new(established, now);
-        let known = Known { host, machine, skew: self.skew, storing: None, signing: None, wake_at: None };
+        let known = Known { host, machine, skew: self.skew, head_size: 0, storing: None, signing: None, wake_at: None };
         self.peers.insert(link, Peer::Known(Box::new(known)));
         said.extend(self.perform(link, effects, ledger));
         for chain in chains {
@@ -211,8 +242,17 @@ impl Control {
         // As the shell does, which has a clock that nobody can set beside this one.
         let set_by = DurationMs(known.skew.abs_diff(self.skew));
         let input = if set_by > CLOCK_DRIFT_MAX { Input::ClockSet(set_by) } else { input };
+        let mut said = Vec::new();
+        let newest = self.store.audit.heads.last().filter(|head| known.head_size < head.position.size).cloned();
+        if let Some(head) = newest {
+            known.head_size = head.position.size;
+            let effects = known.machine.handle(Input::AuditHead(head), now, &mut |bytes: &mut [u8]| random.fill(bytes));
+            said.extend(self.perform(link, effects, ledger));
+        }
+        let Some(Peer::Known(known)) = self.peers.get_mut(&link) else { return said };
         let effects = known.machine.handle(input, now, &mut |bytes: &mut [u8]| random.fill(bytes));
-        self.perform(link, effects, ledger)
+        said.extend(self.perform(link, effects, ledger));
+        said
     }
 
     fn perform(&mut self, link: LinkId, effects: Vec<Effect>, ledger: &mut Ledger) -> Vec<(LinkId, Said)> {
@@ -229,6 +269,21 @@ impl Control {
                         _ => {}
                     }
                     said.push((link, Said::Frame(frame)));
+                }
+                Effect::SendAuditProof { head, from_size } => {
+                    let leaves =
+                        usize::try_from(head.position.size).ok().and_then(|size| self.store.audit.leaves.get(..size));
+                    let Some(hashes) = leaves.and_then(|leaves| consistency_proof(leaves, from_size)) else {
+                        // As the shell does without a proof, unless somebody who lies runs it.
+                        if !self.is_lying {
+                            ledger.break_it(format!("no proof from {from_size} to {}", head.position.size));
+                        }
+                        said.push((link, Said::Close));
+                        self.peers.remove(&link);
+                        return said;
+                    };
+                    let head = head.envelope.to_vec();
+                    said.push((link, Said::Frame(ControlFrame::AuditConsistency { head, from_size, hashes })));
                 }
                 Effect::Close { code, message } => {
                     said.push((link, Said::Frame(ControlFrame::Refused { reason: code, message })));

@@ -67,6 +67,9 @@ impl World {
         if idle || self.random.chance(if with_faults { 200 } else { 20 }) {
             self.pass_time(idle, with_faults);
         }
+        if self.is_control_up && self.random.chance(60) {
+            self.control.sign_head(self.control_now());
+        }
         let Some(event) = self.random.pick(&events).copied() else { return };
         match event {
             Event::Up(link) => self.deliver_up(link),

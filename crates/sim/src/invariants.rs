@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use actions::Request;
+use envelope::{audit::AuditKind, messages::LogPosition};
 use fleet::model::{Command, CommandStatus};
 use ids::{CommandId, DurationMs, HostId, ReportSequence, UnixMs};
 use session::{agent::io::StartCommand, frames::Stage};
@@ -53,6 +54,8 @@ pub(crate) struct Ledger {
     restored: BTreeSet<HostId>,
     /// Least and most that the control plane's clock was off, in milliseconds.
     clock: (i64, i64),
+    /// Times an agent refused the audit log it was shown.
+    pub(crate) refusals: usize,
     pub(crate) broken: Option<String>,
     /// What happened, in lines, if anybody wants to read it.
     pub(crate) trace: Option<Vec<String>>,
@@ -212,6 +215,23 @@ impl Ledger {
             _ => {}
         }
         true
+    }
+
+    /// At the end the log and those who saw it agree: every head that a host holds or has reported is a beginning of
+    /// the log, every sealed version has its leaf, and every report that ended a command.
+    pub(crate) fn check_log(&mut self, store: &MemoryStore, seen: &[(HostId, Option<LogPosition>)]) {
+        let reported = store.hosts.values().map(|host| (host.id, host.audit_head));
+        for (host, head) in seen.iter().copied().chain(reported) {
+            let Some(head) = head else { continue };
+            let is_beginning = store.audit.root_at(head.size) == Some(head.root);
+            self.must(is_beginning, || format!("host {host} saw the log at size {}, and it was another", head.size));
+        }
+        let leaves = |kind| store.audit.kinds.iter().filter(|found| **found == kind).count();
+        let seals: usize = store.commands.values().map(|command| command.seals.len()).sum();
+        let reports = store.commands.values().filter(|command| command.report.is_some()).count();
+        let (sealed, reported) = (leaves(AuditKind::Command), leaves(AuditKind::Report));
+        self.must(sealed == seals, || format!("{seals} sealed versions and {sealed} leaves of them"));
+        self.must(reported >= reports, || format!("{reports} commands have a report, and there are {reported} leaves"));
     }
 
     /// At the end: nothing that started late may contradict an end that is final.

@@ -19,4 +19,4 @@ mod surprises;
 mod world;
 
 pub use invariants::Violation;
-pub use world::{Summary, World};
+pub use world::{Cut, Summary, World};

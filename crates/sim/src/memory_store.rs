@@ -3,12 +3,18 @@
 
 use std::collections::BTreeMap;
 
+use envelope::{
+    audit::{AuditKind, AuditLeaf},
+    merkle,
+    messages::LogPosition,
+};
 use fleet::{
     command::CommandEvent,
+    dispatch::SignedHead,
     model::{Command, CommandStatus, Host, HostStanding, NewCommand, Operation},
-    ports::{KeptReport, Settlement, StoreError, Write, Written},
+    ports::{AuditEntry, AuditRecord, KeptReport, Settlement, StoreError, Write, Written},
 };
-use ids::{CommandId, HostId, OperationId, Sequence, UnixMs, UserName};
+use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sha256};
 
 /// Everything durable at the control plane.
 #[derive(Default)]
@@ -18,8 +24,44 @@ pub(crate) struct MemoryStore {
     pub(crate) operations: BTreeMap<OperationId, Operation>,
     /// Order of proposal.
     pub(crate) proposed: Vec<CommandId>,
-    /// Kinds of the audit log's leaves, in order.
-    pub(crate) leaves: Vec<envelope::audit::AuditKind>,
+    pub(crate) audit: AuditLog,
+}
+
+/// The audit log: its leaves, and the heads signed over them.
+#[derive(Default)]
+pub(crate) struct AuditLog {
+    pub(crate) kinds: Vec<AuditKind>,
+    pub(crate) leaves: Vec<Sha256>,
+    pub(crate) heads: Vec<SignedHead>,
+}
+
+impl AuditLog {
+    fn append(&mut self, entry: &AuditEntry) {
+        let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
+        let leaf = AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, sha256(record));
+        self.kinds.push(entry.kind);
+        self.leaves.push(leaf.leaf_hash());
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.leaves.len() as u64
+    }
+
+    /// Root over the first so many leaves. `None` when there are fewer.
+    pub(crate) fn root_at(&self, size: u64) -> Option<Sha256> {
+        self.leaves.get(..usize::try_from(size).ok()?).map(merkle::root)
+    }
+
+    pub(crate) fn head_at(&self, size: u64) -> Option<LogPosition> {
+        self.heads.iter().map(|head| head.position).find(|position| position.size == size)
+    }
+
+    /// What a thief or an old backup leaves of it: the first so many leaves and the heads over them.
+    pub(crate) fn cut(&mut self, size: usize) {
+        self.kinds.truncate(size);
+        self.leaves.truncate(size);
+        self.heads.retain(|head| head.position.size <= size as u64);
+    }
 }
 
 fn conflict<T>(what: &str) -> Result<T, StoreError> {
@@ -45,7 +87,7 @@ impl MemoryStore {
                 }
                 self.operations.insert(operation.id, operation.clone());
                 self.insert(commands, &operation.requested_by);
-                self.leaves.push(audit.kind);
+                self.audit.append(audit);
             }
             Write::CommandSeal { .. } => self.seal(write)?,
             Write::CommandStage { command, host, sequence, stage, at } => {
@@ -59,11 +101,11 @@ impl MemoryStore {
                     return conflict("the command moved on");
                 }
                 (row.status, row.message, row.settled_at) = (*status, message.clone(), Some(*at));
-                self.leaves.push(audit.kind);
+                self.audit.append(audit);
             }
             Write::HostRevoke { host, at, audit } => {
                 self.revoke(*host, *at)?;
-                self.leaves.push(audit.kind);
+                self.audit.append(audit);
             }
             Write::HostQuarantine { host, why, audit } => {
                 let row = self.host_mut(*host)?;
@@ -71,7 +113,7 @@ impl MemoryStore {
                     return conflict("the host is revoked");
                 }
                 row.standing = HostStanding::Quarantined { why: why.clone() };
-                self.leaves.push(audit.kind);
+                self.audit.append(audit);
             }
             Write::HostSeen { host, actions, agent_version, boots, root_version } => {
                 let row = self.host_mut(*host)?;
@@ -80,8 +122,11 @@ impl MemoryStore {
                 row.boots.clone_from(boots);
                 row.root_version = *root_version;
             }
+            Write::AuditHead { position, envelope } => {
+                self.audit.heads.push(SignedHead { position: *position, envelope: envelope.as_slice().into() });
+            }
             Write::HostLeft { host, at } => self.host_mut(*host)?.last_seen = Some(*at),
-            Write::Audit(entry) => self.leaves.push(entry.kind),
+            Write::Audit(entry) => self.audit.append(entry),
             other => return Err(StoreError::Unavailable(format!("not part of the simulation: {other:?}"))),
         }
         Ok(Written::Done)
@@ -130,7 +175,7 @@ impl MemoryStore {
         row.delivered_at = Some(*at);
         row.seals.push(seal.clone());
         self.host_mut(id)?.allocated = seal.sequence;
-        self.leaves.push(audit.kind);
+        self.audit.append(audit);
         Ok(())
     }
 
@@ -164,9 +209,10 @@ impl MemoryStore {
         let requested_by = row.requested_by.clone();
         let host = self.host_mut(settlement.host)?;
         host.last_report = settlement.position;
+        host.audit_head = settlement.audit_head.or(host.audit_head);
         host.acknowledged = host.acknowledged.max(settlement.sequence);
         self.insert(&settlement.follow_up, &requested_by);
-        self.leaves.extend(settlement.audit.iter().map(|entry| entry.kind));
+        settlement.audit.iter().for_each(|entry| self.audit.append(entry));
         Ok(())
     }
 
@@ -176,8 +222,9 @@ impl MemoryStore {
             return conflict("another report came first");
         }
         host.last_report = kept.position;
+        host.audit_head = kept.audit_head.or(host.audit_head);
         host.acknowledged = host.acknowledged.max(kept.sequence);
-        self.leaves.extend(kept.audit.iter().map(|entry| entry.kind));
+        kept.audit.iter().for_each(|entry| self.audit.append(entry));
         Ok(())
     }
 

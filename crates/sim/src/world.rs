@@ -42,6 +42,19 @@ pub struct Summary {
     pub quarantined: usize,
 }
 
+/// How a run with a cut log went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// Signed heads went with what was cut.
+    pub was_cut: bool,
+    /// Hosts that had seen more than was left.
+    pub held: usize,
+    /// Of these, shown by the control plane as what gets no orders.
+    pub quarantined: usize,
+    /// Times an agent refused the log it was shown.
+    pub refusals: usize,
+}
+
 /// A seeded world.
 pub struct World {
     pub(crate) seed: u64,
@@ -142,6 +155,8 @@ impl World {
         for _ in 0..REST_STEPS_MAX {
             if self.is_at_rest() {
                 self.ledger.check_end(&self.control.store);
+                let seen: Vec<_> = self.hosts.iter().map(|host| (host.id, host.disk.audit_head)).collect();
+                self.ledger.check_log(&self.control.store, &seen);
                 self.check()?;
                 return Ok(self.summed_up());
             }
@@ -150,6 +165,54 @@ impl World {
         let open = self.control.unsettled();
         let what = format!("no rest: commands without an end: {open:?}");
         Err(self.violation(what))
+    }
+
+    /// Takes steps with faults; then the audit log at the control plane loses its end, and goes on from there, for
+    /// as many steps again. A host that had seen more takes nothing from then on; the others go on.
+    ///
+    /// `is_lying`: whoever cut the log also runs the control plane, so it says nothing of what hosts hold.
+    ///
+    /// # Errors
+    /// When an invariant was broken, or a host that had seen more took an order or another head.
+    pub fn run_cut(mut self, steps: u32, is_lying: bool) -> Result<Cut, Violation> {
+        for _ in 0..steps {
+            self.turn(true)?;
+        }
+        self.settle_disks();
+        let kept = usize::try_from(self.random.below(self.control.store.audit.size() + 1)).unwrap_or(0);
+        let before = self.control.store.audit.heads.last().map_or(0, |head| head.position.size);
+        self.control.store.audit.cut(kept);
+        self.control.is_lying = is_lying;
+        let seen_more = |host: &SimHost| host.disk.audit_head.is_some_and(|head| head.size > kept as u64);
+        let held: Vec<_> =
+            self.hosts.iter().filter(|host| seen_more(host)).map(|host| (host.id, host.disk.clone())).collect();
+        for _ in 0..steps {
+            // Old disks come back in the other runs; here they would forget what they had seen.
+            self.copies.clear();
+            self.turn(true)?;
+        }
+        let mut cut = Cut { refusals: self.ledger.refusals, was_cut: before > kept as u64, ..Cut::default() };
+        for (id, then) in held {
+            let Some(host) = self.hosts.iter().find(|host| host.id == id) else { continue };
+            cut.held += 1;
+            cut.quarantined += usize::from(!matches!(self.control.store.hosts[&id].standing, HostStanding::Active));
+            if (host.disk.high, host.disk.audit_head) != (then.high, then.audit_head) {
+                let what = format!("host {id} had seen {:?}, and took {:?}", then.audit_head, host.disk.audit_head);
+                return Err(self.violation(what));
+            }
+        }
+        Ok(cut)
+    }
+
+    /// What was under way at every host becomes durable, and every connection ends.
+    fn settle_disks(&mut self) {
+        let links: Vec<_> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.cut(link));
+        for host in &mut self.hosts {
+            while host.process.as_ref().is_some_and(|process| !process.unsynced.is_empty()) {
+                host.persist(self.now, &mut self.ledger);
+            }
+        }
     }
 
     fn turn(&mut self, with_surprises: bool) -> Result<(), Violation> {
@@ -231,5 +294,5 @@ fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
     let envelope = sign_root(&[&root_key], &metadata);
     let root = TrustedRoot::pin_key(&envelope, root_key.public()).expect("invariant: our own root verifies");
     let sha256 = root.payload_sha256();
-    (Control::new(Arc::new(root), session, command), sha256, envelope)
+    (Control::new(Arc::new(root), session, command, audit), sha256, envelope)
 }

@@ -23,6 +23,6 @@ mod sqlite;
 mod write;
 mod writer;
 
-pub use audit::AuditPosition;
+pub use audit::{AuditPosition, whole::AuditExamined};
 pub use lock::is_in_use;
 pub use sqlite::{Examined, SqliteStore, StoreConfig, examine};

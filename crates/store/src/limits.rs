@@ -27,8 +27,16 @@ pub const AUDIT_ROWS_MAX: u32 = 1_000;
 pub const LIST_MAX: u32 = fleet::limits::LIST_MAX;
 /// Tree heads that the writer published and that may still come back signed.
 pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
-/// Leaves read at once while the tree is rebuilt.
+/// Levels of the audit log's tree of which one is stored: a node for each 2^6 leaves, each 2^12, and so on.
+pub const NODE_LEVELS: u8 = 6;
+/// Leaves read at once while nodes are filled in or the whole log is looked at.
 pub const LEAVES_PER_READ_MAX: i64 = 4096;
+/// Leaves whose nodes are filled in by one transaction. A multiple of 64.
+pub const LEAVES_PER_FILL_MAX: u64 = 65_536;
+/// Pieces of the tree (64 hashes each) kept in memory for proofs.
+pub const TILES_HELD_MAX: usize = 1024;
+/// Proofs of consistency kept in memory: many hosts ask for the same.
+pub const PROOFS_HELD_MAX: usize = 1024;
 /// How long an expired session is remembered, so that its use afterwards can be told from a stranger's.
 pub const EXPIRED_SESSIONS_KEPT: DurationMs = DurationMs::from_days(7);
 /// Expired sign-in sessions deleted when a new one is made.

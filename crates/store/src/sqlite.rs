@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use envelope::messages::LogPosition;
 use fleet::{
     list::{
         AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, CredentialSort, HeadLine,
@@ -24,7 +25,11 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::{
-    audit::AuditPosition,
+    audit::{
+        AuditPosition,
+        proofs::Proofs,
+        whole::{self, AuditExamined},
+    },
     cipher::{Cipher, Place},
     fault::Location,
     limits, lock,
@@ -59,12 +64,13 @@ pub(crate) struct Reader {
 pub struct SqliteStore {
     reader: Reader,
     looks: Looks,
+    proofs: Proofs,
     writer: WriterHandle,
     position: watch::Receiver<AuditPosition>,
 }
 
 impl SqliteStore {
-    /// Opens the database, brings its schema forward and rebuilds the audit tree. Must be called
+    /// Opens the database, brings its schema forward and reads the audit tree's edge. Must be called
     /// within a tokio runtime, on which the writer then runs.
     ///
     /// # Errors
@@ -85,7 +91,8 @@ impl SqliteStore {
         let readers = Arc::new(readers.map_err(|error| location.error("opening readers", &error))?);
         let reader = Reader { readers, cipher: Arc::clone(&cipher), location: location.clone() };
         let (writer, position) = Writer::start(connection, location, cipher, lock).await?;
-        Ok(Self { looks: Looks::start(reader.clone()), reader, writer, position })
+        let proofs = Proofs::new(reader.clone());
+        Ok(Self { looks: Looks::start(reader.clone()), proofs, reader, writer, position })
     }
 
     /// Size and root of the audit log as durable now.
@@ -203,13 +210,16 @@ async fn key_is_right(
 pub struct Examined {
     /// Root metadata envelopes from version 1.
     pub root_chain: Vec<Vec<u8>>,
+    /// The audit log, leaf by leaf.
+    pub audit: AuditExamined,
 }
 
-/// Looks at a database, also while a control plane writes it: every page, the data key, and the root
-/// metadata in it. Nothing is changed, and no schema is brought forward.
+/// Looks at a database, also while a control plane writes it: every page, the data key, every leaf of the
+/// audit log, and the root metadata in it. Nothing is changed, and no schema is brought forward.
 ///
 /// # Errors
-/// `Unavailable` when the file cannot be read; `Corrupt` when it is damaged or the data key is another.
+/// `Unavailable` when the file cannot be read; `Corrupt` when it is damaged the data key is another, or
+/// the audit log is not the one that was signed.
 pub async fn examine(config: StoreConfig) -> Result<Examined, StoreError> {
     let StoreConfig { path, data_key } = config;
     let location = Location(path);
@@ -234,8 +244,9 @@ async fn examined(reader: &Reader) -> Result<Examined, StoreError> {
     let mut reading = reader.readers.take().await.map_err(|error| reader.location.error("opening", &error))?;
     whole_check(&mut reading.connection, &reader.location).await?;
     key_is_right(&mut reading.connection, &reader.location, &reader.cipher).await?;
+    let audit = whole::examine(&mut reading.connection, &reader.location).await?;
     reading.done();
-    Ok(Examined { root_chain: reader.root_chain().await? })
+    Ok(Examined { root_chain: reader.root_chain().await?, audit })
 }
 
 impl Store for SqliteStore {
@@ -364,6 +375,12 @@ impl Store for SqliteStore {
     }
     fn audit_heads(&self, latest_only: bool) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.audit_heads(latest_only))
+    }
+    fn audit_head_at(&self, size: u64) -> Later<'_, Result<Option<LogPosition>, StoreError>> {
+        Box::pin(self.proofs.head_at(size))
+    }
+    fn audit_consistency(&self, old: u64, new: u64) -> Later<'_, Result<Arc<[Sha256]>, StoreError>> {
+        Box::pin(self.proofs.consistency(old, new))
     }
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.root_chain())

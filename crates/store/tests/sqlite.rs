@@ -1,5 +1,7 @@
 //! The SQLite store: the conformance suite, and what is its own: files, locks, crashes, encryption.
 
+#[path = "sqlite/audit_tree.rs"]
+mod audit_tree;
 mod conformance;
 
 use std::{

@@ -183,6 +183,14 @@ fn sealed_values(values: Vec<v1::SealedValue>) -> Result<Vec<SealedValue>, Frame
     values.into_iter().map(value).collect()
 }
 
+fn consistency_hashes(hashes: &[Vec<u8>]) -> Result<Vec<Sha256>, FrameError> {
+    let (field, limit) = ("audit_consistency.hashes", limits::CONSISTENCY_HASHES_MAX);
+    if hashes.len() > limit {
+        return Err(FrameError::TooLarge { field, limit });
+    }
+    hashes.iter().map(|hash| sha256(field, hash)).collect()
+}
+
 fn reason(number: i32) -> Result<RefusalCode, FrameError> {
     match v1::Reason::try_from(number) {
         Ok(v1::Reason::TokenRefused) => Ok(RefusalCode::TokenRefused),
@@ -228,6 +236,11 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
                 sha256: sha256("report_acknowledged.sha256", &acknowledged.sha256)?,
             },
             Frame::AuditHead(bytes) => Self::AuditHead(envelope("audit_head", bytes)?),
+            Frame::AuditConsistency(proof) => Self::AuditConsistency {
+                head: envelope("audit_consistency.head", proof.head)?,
+                from_size: proof.from_size,
+                hashes: consistency_hashes(&proof.hashes)?,
+            },
             Frame::EnrolHello(bytes) => Self::EnrolHello(envelope("enrol_hello", bytes)?),
             Frame::EnrolReceipt(bytes) => Self::EnrolReceipt(envelope("enrol_receipt", bytes)?),
             Frame::OutputLease(lease) => Self::OutputLease {
@@ -258,6 +271,10 @@ impl From<ControlFrame> for v1::ControlFrame {
                 Frame::ReportAcknowledged(v1::ReportAcknowledged { sequence: sequence.0, sha256: sha256.0.to_vec() })
             }
             ControlFrame::AuditHead(bytes) => Frame::AuditHead(bytes),
+            ControlFrame::AuditConsistency { head, from_size, hashes } => {
+                let hashes = hashes.iter().map(|hash| hash.0.to_vec()).collect();
+                Frame::AuditConsistency(v1::AuditConsistency { head, from_size, hashes })
+            }
             ControlFrame::EnrolHello(bytes) => Frame::EnrolHello(bytes),
             ControlFrame::EnrolReceipt(bytes) => Frame::EnrolReceipt(bytes),
             ControlFrame::OutputLease { command, until, over } => {

@@ -16,6 +16,8 @@ pub const SEALED_VALUES_MAX: usize = 1024;
 pub const SEALED_VALUE_BYTES_MAX: usize = envelope::limits::SECRET_BYTES_MAX + envelope::limits::SEAL_OVERHEAD_BYTES;
 /// Longest name of a sealed value, in bytes.
 pub const SEALED_NAME_BYTES_MAX: usize = 256;
+/// Most hashes of a proof of consistency: as many as a log of 2^64 entries needs.
+pub const CONSISTENCY_HASHES_MAX: usize = 64;
 /// Largest piece of progress text, in bytes.
 pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
 /// Largest piece of a command's stream, in bytes.

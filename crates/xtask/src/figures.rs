@@ -65,6 +65,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// What the audit log costs: `arguments` is how many leaves, or nothing.
+pub(crate) fn audit(arguments: &[&str]) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--release", "--package", "serverflow-store", "--example", "audit_figures", "--"]);
+    let status = command.args(arguments).status().map_err(|error| format!("cargo cannot be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err("there are no figures; what went wrong stands above".to_owned()) }
+}
+
 /// Resident memory of a process, from the kernel.
 fn resident(pid: &str) -> Result<String, String> {
     let status =

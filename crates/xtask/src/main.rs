@@ -19,13 +19,16 @@ const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
        cargo xtask sim [--seeds N] [--steps M] [--first N]
        cargo xtask figures HOST [ROUNDS] [PID…]
+       cargo xtask figures audit [LEAVES]
 
   tidy           check the rules of the workspace; exit 1 with every finding listed when one is broken
   tidy --bless   first record what may be recorded: shorter functions and files in crates/xtask/ratchet.json
                  (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json
   sim            run the simulation, optimised, over N seeds of M steps each, from seed --first on
   figures        measure a fleet that runs: time of one command to HOST until its report is durable, and the
-                 resident memory of the processes named; SERVERFLOW_URL and SERVERFLOW_TOKEN say which fleet";
+                 resident memory of the processes named; SERVERFLOW_URL and SERVERFLOW_TOKEN say which fleet
+  figures audit  what the audit log costs, optimised: writing, opening, proving and verifying a log of so many leaves
+                 (a million when absent)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let mode = match arguments.as_slice() {
         ["tidy"] => Mode::Check,
         ["tidy", "--bless"] => Mode::Bless,
+        ["figures", "audit", rest @ ..] if rest.len() < 2 => return ended("figures", figures::audit(rest)),
         ["figures", rest @ ..] => return ended("figures", figures::run(rest)),
         ["sim", rest @ ..] => return ended("sim", sim::run(rest)),
         ["help" | "--help" | "-h"] => {

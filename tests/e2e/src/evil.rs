@@ -12,10 +12,10 @@ use std::{
 
 use envelope::{
     keys::{SigningKey, role},
-    messages::{AgentHello, ControlHello, SessionOpen},
+    messages::{AgentHello, AuditHead, ControlHello, LogPosition, SessionOpen},
     verify,
 };
-use ids::{Challenge, Epoch, FleetId, HostId, TlsExporter, UnixMs, sha256};
+use ids::{Challenge, Epoch, FleetId, HostId, Sha256, TlsExporter, UnixMs, sha256};
 use keyfile::KeyKind;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
@@ -52,6 +52,7 @@ pub struct Stolen {
     pub fleet: FleetId,
     pub session: SigningKey<role::Session>,
     pub command: SigningKey<role::Command>,
+    pub audit: SigningKey<role::Audit>,
     pub tls: rcgen::KeyPair,
 }
 
@@ -68,6 +69,7 @@ impl Stolen {
             fleet: fleet.id().parse().expect("a fleet id"),
             session: SigningKey::from_seed(&seed("keys/session.key.pem")),
             command: SigningKey::from_seed(&seed("keys/command.key.pem")),
+            audit: SigningKey::from_seed(&seed("keys/audit.key.pem")),
             tls: rcgen::KeyPair::from_pem(&tls).expect("a TLS key"),
         }
     }
@@ -271,7 +273,7 @@ impl EvilStream {
         let Some(FromAgent::Hello(bytes)) = self.receive() else { panic!("an agent begins with its hello") };
         let hello = AgentHello::decode(&bytes).expect("a hello");
         let answer = ControlHello {
-            protocol: 1,
+            protocol: hello.protocols.last().copied().expect("a version"),
             fleet: stolen.fleet,
             host: hello.host,
             agent_nonce: hello.nonce,
@@ -309,12 +311,24 @@ impl EvilStream {
         hello
     }
 
-    /// [`Self::open_at`] the present time, under the fleet's own command key.
+    /// [`Self::open_at`] the present time, under the fleet's own command key, and the very head that the host
+    /// holds under the stolen audit key: without it the host takes no order.
     ///
     /// # Panics
     /// As that.
     pub fn open(&mut self, stolen: &Stolen) -> AgentHello {
-        self.open_at(stolen, &stolen.command, now())
+        let hello = self.open_at(stolen, &stolen.command, now());
+        if let Some(position) = hello.audit_head {
+            self.show(stolen, position, position.size, &[]);
+        }
+        hello
+    }
+
+    /// Shows a head under the stolen audit key, and hashes that are to prove it from that size on.
+    pub fn show(&self, stolen: &Stolen, position: LogPosition, from_size: u64, hashes: &[Sha256]) {
+        let head = stolen.audit.sign(&AuditHead { fleet: stolen.fleet, position, time: now() }).into_envelope();
+        let hashes = hashes.iter().map(|hash| hash.0.to_vec()).collect();
+        self.send(FromControl::AuditConsistency(v1::AuditConsistency { head, from_size, hashes }));
     }
 
     /// Sits in between: carries every frame to the control plane and back until one side ends it.

@@ -249,6 +249,50 @@ fn somebody_in_between_gets_no_session_with_any_certificate_or_even_the_tls_key(
     fleet.wait_host("local", "connected");
 }
 
+/// Truncated or forked log, and the audit key stolen: with every online key in one hand, a past that the host has not
+/// seen is shown to it. It takes neither that nor an order.
+#[test]
+fn truncated_or_forked_log_and_audit_key_stolen() {
+    let fleet = Fleet::start();
+    let (stolen, mut host) = (Stolen::from(&fleet), fleet.host("local"));
+    let template = template(&fleet, &stolen, "local");
+    let high = template.sequence.0;
+    let evil = Evil::start(&stolen.tls);
+    fleet.proxy.lead_to(evil.address());
+    let started = host.said_times("command started");
+    let order = |sequence| stolen.command.sign(&fresh(&template, sequence)).into_envelope();
+    type Forge = fn(LogPosition) -> Option<(LogPosition, u64)>;
+    let attacks: [(&str, Forge); 5] = [
+        ("no head at all", |_| None),
+        ("cut", |held| Some((LogPosition { size: held.size - 1, root: Sha256([1; 32]), ..held }, held.size - 1))),
+        ("another root", |held| Some((LogPosition { root: Sha256([1; 32]), ..held }, held.size))),
+        ("longer and another", |held| {
+            Some((LogPosition { size: held.size + 5, root: Sha256([1; 32]), ..held }, held.size))
+        }),
+        ("proved from nothing", |held| Some((LogPosition { size: held.size + 5, ..held }, 0))),
+    ];
+    for (number, (attack, forge)) in attacks.into_iter().enumerate() {
+        restart(&mut host);
+        let mut stream = evil.stream();
+        let hello = stream.open_at(&stolen, &stolen.command, now());
+        let held = hello.audit_head.expect("the host has seen the log");
+        if let Some((forged, from)) = forge(held) {
+            stream.show(&stolen, forged, from, &[Sha256([2; 32])]);
+        }
+        stream.deliver(&order(high + 1 + number as u64));
+        assert!(says_nothing_of_a_command(&stream.rest()), "{attack}: the session ends");
+        assert_eq!(host.said_times("command started"), started, "{attack}");
+        host.wait_says_again("does not continue what this host has seen", number);
+    }
+
+    // The control: the same, without the attacker's change to the log.
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
+    stream.deliver(&order(high + 10));
+    assert_eq!(report(&mut stream, &host).status, ReportStatus::Succeeded);
+}
+
 #[test]
 fn an_order_out_of_its_time_or_its_place_in_the_sequence_never_runs() {
     let fleet = Fleet::start();

@@ -112,6 +112,11 @@ pub(super) fn policy(path: &Path) -> Finding {
     Finding::ok(check, format!("{shown} allows {}", list(&allowed)))
 }
 
+/// What to do about a log that was cut, rewritten or forked.
+const LOG_REFUSED: &str = "No order is taken from it. Either the control plane was restored from an old backup (then issue root \
+     metadata that names where the old log stood), or somebody changed its past: keep this host's state as evidence and \
+     compare it with an export (`serverflow audit verify`).";
+
 /// Does the agent run, is it connected, is it quarantined or shut out?
 pub(super) fn agent(state: &StateDir, status: Option<&Status>) -> Finding {
     let check = "agent";
@@ -123,6 +128,10 @@ pub(super) fn agent(state: &StateDir, status: Option<&Status>) -> Finding {
         let found =
             format!("this host is in quarantine ({id}): its state and the control plane's disagree, no order runs");
         return Finding::fail(check, found, REVOKE);
+    }
+    if let Some(refused) = &status.audit.refused {
+        let found = format!("the control plane's audit log does not continue what this host has seen: {}", refused.why);
+        return Finding::fail(check, found, LOG_REFUSED);
     }
     if !status.is_alive() {
         return Finding::warn(check, "it does not run", start());
@@ -384,6 +393,14 @@ mod tests {
         assert_eq!(agent(&state, Some(&status(false))).verdict, crate::doctor::Verdict::Warn);
         let refused = agent(&state, Some(&status(true)));
         assert_eq!(refused.verdict, crate::doctor::Verdict::Fail);
+        let mut other_log = status(false);
+        other_log.audit.refused =
+            Some(crate::status::AuditRefusal { since: ids::UnixMs(0), why: "it was cut".to_owned() });
+        let other_log = agent(&state, Some(&other_log));
+        assert!(
+            other_log.verdict == crate::doctor::Verdict::Fail && other_log.found.contains("it was cut"),
+            "{other_log:?}"
+        );
         let advice = refused.advice.expect("advice");
         assert!(advice.contains("`serverflow-agent uninstall --state-dir /var/lib/second --purge`"), "{advice}");
         let never = agent(&state, None).advice.expect("advice");

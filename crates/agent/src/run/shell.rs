@@ -304,6 +304,15 @@ impl Shell {
                 self.keeper.status.root = self.roots.status();
                 self.keeper.status.directions = Some(self.roots.directions_status());
             }
+            AgentEvent::AuditContinues { size } => self.keeper.audit_continues(size),
+            AgentEvent::AuditRefused { why } => {
+                tracing::error!(
+                    why,
+                    "the control plane's audit log does not continue what this host has seen: no order is taken. Find out \
+                     what happened to the control plane before anything else"
+                );
+                self.keeper.audit_refused(why, now());
+            }
             AgentEvent::Quarantined { why } => tracing::error!(
                 why,
                 "this host is quarantined: no order runs. Revoke it with `serverflow host revoke` and enrol it anew"

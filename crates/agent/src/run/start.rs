@@ -22,7 +22,7 @@ use super::{
 use crate::{
     admission::{HostAdmission, PolicyFile, action_refs},
     state_dir::{Enrolment, StateDir, StateError},
-    status::{CommandsStatus, ConnectionStatus, PolicyStatus, Status, process_start},
+    status::{AuditStatus, CommandsStatus, ConnectionStatus, PolicyStatus, Status, process_start},
 };
 
 /// Why the agent does not run, or ended.
@@ -84,7 +84,8 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     }
     let roots = Roots::load(&enrolment, &opened.state.root_chain).map_err(RunError::Root)?;
     let reports: Vec<_> = opened.state.outbox.iter().map(|report| report.sequence).collect();
-    let keeper = StatusKeeper::new(state.clone(), first_status(&enrolment, &admission, &roots), reports);
+    let seen = opened.state.audit_head.map(|head| head.size);
+    let keeper = StatusKeeper::new(state.clone(), first_status(&enrolment, &admission, &roots, seen), reports);
 
     let agent_identity = AgentIdentity {
         fleet: enrolment.fleet,
@@ -111,7 +112,7 @@ fn announce(enrolment: &Enrolment, admission: &HostAdmission) {
     let _ = admission.policy.current();
 }
 
-fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots) -> Status {
+fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots, seen: Option<u64>) -> Status {
     let (pid, now) = (std::process::id(), now());
     Status {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -125,6 +126,7 @@ fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots)
         connection: ConnectionStatus::Connecting,
         clock: None,
         quarantine: None,
+        audit: AuditStatus { seen, refused: None },
         commands: CommandsStatus::default(),
         reports_waiting: 0,
         root: roots.status(),

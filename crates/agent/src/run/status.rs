@@ -10,7 +10,7 @@ use crate::{
     failure::words,
     limits,
     state_dir::StateDir,
-    status::{ConnectionStatus, Status},
+    status::{AuditRefusal, AuditStatus, ConnectionStatus, Status},
 };
 
 pub(super) struct StatusKeeper {
@@ -55,6 +55,19 @@ impl StatusKeeper {
         while self.reports.front().is_some_and(|waiting| *waiting <= sequence) {
             self.reports.pop_front();
         }
+        self.changed = true;
+    }
+
+    /// The audit log continues what this host has seen of it. Said with each head, so written with what else changes.
+    pub(super) fn audit_continues(&mut self, size: u64) {
+        self.changed |= self.status.audit.refused.is_some() || self.status.audit.seen.is_none();
+        self.status.audit = AuditStatus { seen: Some(size), refused: None };
+    }
+
+    /// It does not.
+    pub(super) fn audit_refused(&mut self, why: String, now: Clocks) {
+        let since = self.status.audit.refused.as_ref().map_or(now.wall, |refused| refused.since);
+        self.status.audit.refused = Some(AuditRefusal { since, why });
         self.changed = true;
     }
 

@@ -14,15 +14,15 @@ pub(crate) enum Audit {
         serverflow audit list --actor ada --since 7d --all")]
     List(Entries),
     /// Verify the whole audit log on this machine, with the root's public key alone
-    #[command(after_help = "Example:\n  serverflow audit verify --root root.pub\n  \
-        serverflow audit verify --root root.pub --export audit.json   # without the control plane")]
+    #[command(after_help = "Example:\n  serverflow audit verify audit.json --root root.pub   # needs no network\n  \
+        serverflow audit verify --root root.pub              # what the control plane says now")]
     Verify {
+        /// Export to verify, as `audit export` wrote it; `-` reads standard input. Without it the control plane is asked
+        /// for one
+        file: Option<PathBuf>,
         /// File with the root's public key in hexadecimal; SERVERFLOW_ROOT when absent
         #[arg(long, value_name = "FILE", env = "SERVERFLOW_ROOT")]
         root: Option<PathBuf>,
-        /// Verify this export instead of asking the control plane
-        #[arg(long, value_name = "FILE")]
-        export: Option<PathBuf>,
     },
     /// Write everything an offline verifier needs into a file
     #[command(after_help = "Example:\n  serverflow audit export audit.json")]

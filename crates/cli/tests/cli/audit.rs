@@ -73,7 +73,7 @@ fn home(url: &str, export: &Value) -> Home {
 fn an_honest_log_verifies_offline_and_from_the_control_plane() {
     let server = Server::new([("GET /api/v1/audit/export", vec![Answer::Json(200, export())])]);
     let offline = home("http://127.0.0.1:1", &export());
-    let ran = offline.run(&["audit", "verify", "--root", "root.pub", "--export", "audit.json"]).code(0);
+    let ran = offline.run(&["audit", "verify", "audit.json", "--root", "root.pub"]).code(0);
     assert!(ran.stdout.starts_with("VERIFIED: the audit log is whole"), "{}", ran.stdout);
     let online = home(&server.url, &json!(null)).with("SERVERFLOW_ROOT", "root.pub");
     let document = online.run(&["audit", "verify", "--json"]).code(0).document();
@@ -90,7 +90,7 @@ fn what_was_changed_is_found_and_named() {
         let mut export = export();
         change(&mut export);
         let home = home("http://127.0.0.1:1", &export);
-        let ran = home.run(&["audit", "verify", "--root", "root.pub", "--export", "audit.json"]).code(1);
+        let ran = home.run(&["audit", "verify", "audit.json", "--root", "root.pub"]).code(1);
         assert!(ran.stdout.starts_with("NOT VERIFIED: ") && ran.stdout.contains(words), "{words}: {}", ran.stdout);
     };
     check(|export| export["entries"][0]["record"] = json!(BASE64.encode(b"other")), "the record of entry 0");
@@ -105,7 +105,7 @@ fn what_was_changed_is_found_and_named() {
 fn another_root_key_verifies_nothing() {
     let home = home("http://127.0.0.1:1", &export());
     home.write("root.pub", &SigningKey::<role::Root>::from_seed(&[9; 32]).public().to_string());
-    let line = ["audit", "verify", "--root", "root.pub", "--export", "audit.json", "--json"];
+    let line = ["audit", "verify", "audit.json", "--root", "root.pub", "--json"];
     let document = home.run(&line).code(1).document();
     assert_eq!(document["verified"], false);
     assert!(document["fault"].as_str().is_some_and(|fault| fault.contains("root")), "{document}");
@@ -114,8 +114,8 @@ fn another_root_key_verifies_nothing() {
 #[test]
 fn without_a_root_key_nothing_is_verified() {
     let home = home("http://127.0.0.1:1", &export());
-    let ran = home.run(&["audit", "verify", "--export", "audit.json"]).code(2);
+    let ran = home.run(&["audit", "verify", "audit.json"]).code(2);
     assert!(ran.stderr.contains("SERVERFLOW_ROOT"), "{}", ran.stderr);
     home.write("root.pub", "not a key");
-    home.run(&["audit", "verify", "--root", "root.pub", "--export", "audit.json"]).code(2);
+    home.run(&["audit", "verify", "audit.json", "--root", "root.pub"]).code(2);
 }

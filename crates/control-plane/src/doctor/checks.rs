@@ -30,6 +30,8 @@ pub(super) async fn database(files: &Files, keys: Option<&Keys>, now: UnixMs) ->
     };
     let in_use = if is_running(files) { "a control plane has it open" } else { "no control plane has it open" };
     let mut findings = vec![Finding::ok(check, format!("{} is whole and its key fits; {in_use}", path.display()))];
+    let found = format!("all {} leaves of the audit log are as they were when it was signed", examined.audit.leaves);
+    findings.push(Finding::ok("audit", found));
     match TrustedRoot::from_stored(&examined.root_chain) {
         Err(error) => {
             let found = format!("the stored root metadata does not verify: {error}");

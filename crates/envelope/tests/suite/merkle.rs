@@ -4,7 +4,8 @@ use data_encoding::HEXLOWER;
 use envelope::{
     audit::{AuditKind, AuditLeaf, LEAF_BYTES, LeafError},
     merkle::{
-        Frontier, consistency_proof, empty_root, inclusion_proof, leaf_hash, root, verify_consistency, verify_inclusion,
+        Frontier, Node, consistency_proof, consistency_proof_of, empty_root, inclusion_proof, join, leaf_hash, peaks,
+        root, root_of_peaks, verify_consistency, verify_inclusion,
     },
 };
 use ids::{Sha256, UnixMs, sha256};
@@ -145,6 +146,62 @@ fn every_beginning_of_small_trees_is_provable_and_no_fork() {
     }
 }
 
+/// The root of a full subtree, from the leaves.
+fn subtree(leaves: &[Sha256], node: Node) -> Option<Sha256> {
+    let width = 1usize << node.level;
+    let start = usize::try_from(node.index).ok()? * width;
+    leaves.get(start..start + width).map(root)
+}
+
+#[test]
+fn proofs_from_subtrees_are_those_from_leaves() {
+    for new in 0..=70usize {
+        let leaves = leaves(new);
+        let hashes: Vec<_> = peaks(new as u64).into_iter().map(|node| subtree(&leaves, node).expect("full")).collect();
+        assert_eq!(root_of_peaks(&hashes), root(&leaves));
+        let frontier = Frontier::from_peaks(new as u64, hashes).expect("they fit");
+        assert_eq!((frontier.size(), frontier.root()), (new as u64, root(&leaves)));
+        for old in 0..=new + 1 {
+            let proof = consistency_proof_of(old as u64, new as u64, |node| subtree(&leaves, node).ok_or(node));
+            assert_eq!(proof, Ok(consistency_proof(&leaves, old as u64)), "{old} of {new}");
+        }
+    }
+    let leaves = leaves(16);
+    assert_eq!(join(&leaves), root(&leaves));
+    assert_eq!(Node { level: 2, index: 3 }.children(), Some([6, 7].map(|index| Node { level: 1, index })));
+    assert_eq!(Node { level: 0, index: 3 }.children(), None);
+    assert_eq!(Frontier::from_peaks(3, vec![leaves[0]]), None);
+}
+
+#[test]
+fn a_proof_between_any_sizes_is_short() {
+    for (old, new) in
+        [(1, u64::MAX), (u64::MAX - 1, u64::MAX), (1 << 63, u64::MAX), (3, 1 << 62), (0x5555, (1 << 63) - 1)]
+    {
+        let proof =
+            consistency_proof_of(old, new, |_| Ok::<_, ()>(Sha256::ZERO)).expect("no failure").expect("smaller");
+        assert!(proof.len() <= 64, "{old} of {new}: {}", proof.len());
+    }
+}
+
+#[test]
+fn a_leaf_tells_which_subtrees_it_completes() {
+    let leaves = leaves(64);
+    let (mut frontier, mut told) = (Frontier::new(), 0);
+    for (at, leaf) in leaves.iter().enumerate() {
+        let mut levels = 0;
+        let tell = |node: Node, hash| {
+            assert_eq!(subtree(&leaves[..=at], node), Some(hash), "{node:?} after leaf {at}");
+            assert_eq!(node.level, levels);
+            levels += 1;
+        };
+        frontier.append_telling(*leaf, tell).expect("room");
+        told += u32::from(levels);
+        assert_eq!(frontier.root(), root(&leaves[..=at]));
+    }
+    assert_eq!(told, 127, "each node of the tree once");
+}
+
 #[test]
 fn a_rewritten_past_is_not_consistent() {
     let honest = leaves(20);
@@ -218,6 +275,8 @@ proptest! {
         prop_assert!(verify_inclusion(leaves[index], index as u64, size as u64, &path, tree));
         let path = consistency_proof(&leaves, old as u64).expect("a beginning");
         prop_assert!(verify_consistency(old as u64, root(&leaves[..old]), size as u64, tree, &path));
+        let from_nodes = consistency_proof_of(old as u64, size as u64, |node| subtree(&leaves, node).ok_or(node));
+        prop_assert_eq!(from_nodes, Ok(Some(path)));
     }
 
     #[test]

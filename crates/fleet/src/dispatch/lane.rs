@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use envelope::{Verified, messages::Report, root::TrustedRoot};
 use ids::{CommandId, DurationMs, UnixMs};
-use session::frames::{ActionRef, ControlFrame, RefusalCode};
+use session::frames::{ActionRef, RefusalCode};
 
 use super::{Effect, Entropy, HostSession, Note, Phase, WriteId, opening, reports::Settled, slot};
 use crate::{
@@ -266,13 +266,5 @@ impl HostSession {
         let order = &command.order;
         let (command, operation, host) = (order.command, order.operation, order.host);
         self.out.push(Effect::Publish(Event::Command { command, operation, host, status, message }));
-    }
-
-    /// The latest audit head goes along with the next thing that is sent, so that it costs an idle
-    /// host nothing and its next report names it.
-    pub(super) fn send_audit_head(&mut self) {
-        if let Some(envelope) = self.audit_head.take() {
-            self.send(ControlFrame::AuditHead(envelope));
-        }
     }
 }

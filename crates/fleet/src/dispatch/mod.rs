@@ -17,6 +17,7 @@
 
 mod acknowledge;
 mod expiry;
+mod heads;
 mod lane;
 mod opening;
 mod reports;
@@ -34,9 +35,10 @@ use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 
 pub use self::{
     expiry::expire_queued,
-    types::{Effect, Entropy, Established, Input, Note, WriteId},
+    types::{Effect, Entropy, Established, HeadSeen, Input, Note, SignedHead, WriteId},
 };
 use self::{
+    heads::Heads,
     lane::{Lane, Retry},
     sealing::Sealing,
     slot::Slot,
@@ -81,8 +83,7 @@ pub struct HostSession {
     lane: Lane,
     sealing: Sealing,
     sign_retry: Retry,
-    /// Latest audit head, if it was not sent yet.
-    audit_head: Option<Vec<u8>>,
+    heads: Heads,
     chain_taken: usize,
     progress_second: u64,
     progress_count: u32,
@@ -96,6 +97,7 @@ impl HostSession {
     /// the returned effects, so that no change of the queue falls between reading and hearing.
     #[must_use]
     pub fn new(peer: Established, now: UnixMs) -> (Self, Vec<Effect>) {
+        let heads = Heads::new(peer.authenticated.hello.audit_head);
         let mut session = Self {
             peer,
             phase: Phase::Loading,
@@ -109,7 +111,7 @@ impl HostSession {
             lane: Lane::new(),
             sealing: Sealing::default(),
             sign_retry: Retry::default(),
-            audit_head: None,
+            heads,
             chain_taken: 0,
             progress_second: 0,
             progress_count: 0,
@@ -170,7 +172,7 @@ impl HostSession {
             Input::CommandSigned(answer) => self.command_signed(answer, now),
             Input::Received(frame) => self.received(frame, now),
             Input::QueueChanged => self.lane.needs_load = true,
-            Input::AuditHead(envelope) => self.audit_head = Some(envelope),
+            Input::AuditHead(head) => self.heads.put(head),
             Input::RootChanged => self.close(
                 RefusalCode::Unavailable,
                 "what this session rests on (root metadata, the host's name) has changed; dial again",

@@ -4,7 +4,8 @@
 //! acknowledged runs on a restored copy of its state: the signed session-open tells it, and it
 //! quarantines itself. Two boot ids taking turns are two machines with one identity: neither can
 //! see that, and a session-open would tell both to go on, so the session is refused. An agent *ahead* of every number ever allocated was given
-//! orders by someone else who holds the command key: an alarm, and nothing more is signed for it.
+//! orders by someone else who holds the command key, and an agent that was shown another audit log
+//! than this one was shown it by someone: alarms, and nothing more is signed for it.
 
 use envelope::{VerifyingKey, audit::AuditKind, messages::AgentHello, signer_port::SignError};
 use ids::UnixMs;
@@ -13,7 +14,7 @@ use session::{
     frames::{ControlFrame, RefusalCode},
 };
 
-use super::{Effect, HostSession, Note, Phase, lane::After};
+use super::{Effect, HeadSeen, HostSession, Note, Phase, lane::After};
 use crate::{
     model::{Host, HostStanding},
     ports::{Event, Write},
@@ -62,7 +63,10 @@ impl HostSession {
             }
         }
         let hello = &self.peer.authenticated.hello;
-        let standing = judge(hello, &host_record(host));
+        let standing = match (judge(hello, &host_record(host)), &self.peer.head) {
+            (Standing::Fit, HeadSeen::Foreign(why)) => Standing::Alarm(why.clone()),
+            (standing, _) => standing,
+        };
         // Its reports are worth having when it is no danger to itself to go on.
         let opens = agent_sees(host, hello) || matches!(standing, Standing::Alarm(_));
         let stored = host.standing.clone();

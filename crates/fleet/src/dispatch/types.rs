@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use envelope::{
-    messages::{Command as CommandMessage, SessionOpen},
+    messages::{Command as CommandMessage, LogPosition, SessionOpen},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
@@ -25,6 +25,25 @@ pub struct Established {
     pub authenticated: Authenticated,
     /// Root metadata in force, by which the handshake was judged.
     pub root: Arc<TrustedRoot>,
+    /// What the audit log's own record says of the head in the agent's hello.
+    pub head: HeadSeen,
+}
+
+/// What this control plane's record of signed heads says of the head that a host holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadSeen {
+    /// It holds none, or one that was signed here, or one of a log before this one.
+    Continues,
+    /// It was shown something that is no beginning of this log, and why that is so.
+    Foreign(String),
+}
+
+/// A signed head of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedHead {
+    pub position: LogPosition,
+    /// Its envelope.
+    pub envelope: Arc<[u8]>,
 }
 
 /// Something that happened.
@@ -47,8 +66,8 @@ pub enum Input {
     Received(AgentFrame),
     /// The host's queue in the store may have changed.
     QueueChanged,
-    /// The audit log has a newer signed head: its envelope. Sent along when there is something to send.
-    AuditHead(Vec<u8>),
+    /// The audit log's newest signed head. Sent along when there is something to send.
+    AuditHead(SignedHead),
     /// Newer root metadata is in force: this session ends, and the next is judged by it.
     RootChanged,
     /// The control plane's clock was set by so much since this session was opened. The host carries on the time it was
@@ -73,6 +92,9 @@ pub enum Input {
 pub enum Effect {
     /// Send on this session's stream.
     Send(ControlFrame),
+    /// Send this head with the proof that the log's first `from_size` leaves are a beginning of it, before anything else
+    /// is sent. When no proof can be had, the stream ends.
+    SendAuditProof { head: SignedHead, from_size: u64 },
     /// Read the host and its commands without an end.
     Load(HostId),
     /// Read one command.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use envelope::{
     VerifyError,
-    messages::{AgentHello, AuditHead, ControlHello, LogPosition, ReportPosition, SessionOpen, SessionProof},
+    messages::{AgentHello, ControlHello, ReportPosition, SessionOpen, SessionProof},
     verify,
 };
 use ids::{BootMs, Challenge, DurationMs, Epoch, KeyId, QuarantineId, RootVersion, Sha256, TlsExporter, sha256};
@@ -46,6 +46,7 @@ pub(super) enum Phase {
     AwaitOpen {
         proof_sha256: Sha256,
         session_key: KeyId,
+        protocol: u32,
     },
     Live(Live),
 }
@@ -57,6 +58,10 @@ pub(super) struct Live {
     session_key: KeyId,
     command_key: KeyId,
     epoch: Epoch,
+    /// Version of the protocol that both speak here.
+    pub(super) protocol: u32,
+    /// The audit log was shown to continue what this host has seen of it.
+    pub(super) audit_shown: bool,
 }
 
 impl Live {
@@ -118,7 +123,7 @@ impl AgentLoop {
             // it never arrived. Only an acknowledgement says that it is durable.
             high: self.guard.memory.high(),
             last_report: self.outbox.durable,
-            audit_head: self.audit_head,
+            audit_head: self.audit.durable,
             quarantine,
             agent_version: self.identity.agent_version.clone(),
         }
@@ -204,6 +209,11 @@ impl AgentLoop {
         let failed = first_failed(&[
             (limits::PROTOCOLS.contains(&hello.protocol), "it chose a protocol version this agent did not offer"),
             (hello.protocol >= protocol_min, "it chose a protocol version below the fleet's minimum"),
+            (
+                hello.protocol >= limits::PROTOCOL_AUDIT_PROOFS || !self.audit.proved,
+                "it chose a protocol version without proofs of the audit log, though it has given this host such proofs \
+                 before: upgrade the control plane again",
+            ),
             (hello.fleet == self.identity.fleet, "it is for another fleet"),
             (hello.host == self.identity.host, "it is for another host"),
             (hello.agent_nonce == nonce, "it does not answer this agent's nonce"),
@@ -225,9 +235,9 @@ impl AgentLoop {
             control_nonce: hello.control_nonce,
             hello_sha256: hello.payload_sha256(),
         });
-        let session_key = hello.key_id();
+        let (session_key, protocol) = (hello.key_id(), hello.protocol);
         if let Some(connection) = &mut self.connection {
-            connection.phase = Phase::AwaitOpen { proof_sha256: proof.payload_sha256(), session_key };
+            connection.phase = Phase::AwaitOpen { proof_sha256: proof.payload_sha256(), session_key, protocol };
         }
         self.send(AgentFrame::Proof(proof.into_envelope()));
         self.send(AgentFrame::Actions(self.identity.actions.clone()));
@@ -245,12 +255,17 @@ impl AgentLoop {
     }
 
     pub(super) fn session_open(&mut self, now: Clocks, bytes: &[u8]) {
-        let Some(Connection { exporter, phase: Phase::AwaitOpen { proof_sha256, session_key }, quarantine, .. }) =
-            &self.connection
+        let Some(Connection {
+            exporter,
+            phase: Phase::AwaitOpen { proof_sha256, session_key, protocol },
+            quarantine,
+            ..
+        }) = &self.connection
         else {
             return;
         };
         let (exporter, proof_sha256, session_key, spare) = (*exporter, *proof_sha256, *session_key, *quarantine);
+        let protocol = *protocol;
         let open = match verify::<SessionOpen>(bytes, self.roots.command_keys()) {
             Ok(open) => open,
             Err(error) => return self.reject("session-open", words(&error)),
@@ -276,7 +291,8 @@ impl AgentLoop {
             }
             return self.enter_quarantine(spare, why);
         }
-        let live = Live { opened: now, session_key, command_key: open.key_id(), epoch: open.epoch };
+        let (command_key, epoch) = (open.key_id(), open.epoch);
+        let live = Live { opened: now, session_key, command_key, epoch, protocol, audit_shown: false };
         if let Some(connection) = &mut self.connection {
             connection.phase = Phase::Live(live);
         }
@@ -330,49 +346,5 @@ impl AgentLoop {
             Some(Connection { phase: Phase::Entering { close: false }, .. }) => self.say_hello(),
             _ => {}
         }
-    }
-
-    /// A head of the audit log: kept when it goes on from the last one.
-    pub(super) fn audit_head(&mut self, bytes: &[u8]) {
-        let head = match verify::<AuditHead>(bytes, &self.roots.audit_keys()) {
-            Ok(head) => head,
-            Err(error) => return self.reject("audit head", words(&error)),
-        };
-        let log = self.roots.current().map(|root| root.audit_log);
-        if head.fleet != self.identity.fleet || Some(head.position.log) != log {
-            return self.reject("audit head", "it is of another fleet or log".to_owned());
-        }
-        let position = head.position;
-        let known = self.audit_head_next.or(self.audit_head).filter(|known| known.log == position.log);
-        if let Some(known) = known {
-            if known.size == position.size && known.root != position.root {
-                return self.reject("audit head", format!("the log was forked at size {}", known.size));
-            }
-            // Two replicas may send heads in either order; an older one says nothing new.
-            if position.size <= known.size {
-                return;
-            }
-        }
-        self.audit_head_next = Some(position);
-        self.write_audit_head();
-    }
-
-    /// One write of a head at a time: those that come meanwhile fold into the next.
-    pub(super) fn write_audit_head(&mut self) {
-        if self.audit_head_writing {
-            return;
-        }
-        let Some(position) = self.audit_head_next.filter(|next| self.audit_head != Some(*next)) else { return };
-        self.audit_head_writing = true;
-        self.persist(JournalWrite::AuditHead { position }, After::AuditHead(position));
-    }
-
-    pub(super) fn audit_head_durable(&mut self, position: LogPosition) {
-        self.audit_head = Some(position);
-        self.audit_head_writing = false;
-        if self.audit_head_next == Some(position) {
-            self.audit_head_next = None;
-        }
-        self.write_audit_head();
     }
 }

@@ -109,8 +109,9 @@ pub enum JournalWrite {
     Acknowledge { sequence: ReportSequence },
     /// A verified root metadata envelope, stored before it is used.
     Root { version: RootVersion, envelope: Vec<u8> },
-    /// The last verified audit head.
-    AuditHead { position: LogPosition },
+    /// The last verified audit head; `proved`: for the first time the log was proved
+    /// to continue, so from now on it always must be.
+    AuditHead { position: LogPosition, proved: bool },
     /// Quarantine entered.
     Quarantine { id: QuarantineId },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
@@ -151,6 +152,8 @@ pub struct JournalState {
     /// Root metadata envelopes, ascending from the version pinned at enrolment.
     pub root_chain: Vec<Vec<u8>>,
     pub audit_head: Option<LogPosition>,
+    /// The audit log was once proved to continue what this host had seen.
+    pub audit_proved: bool,
     pub quarantine: Option<QuarantineId>,
     pub clock: Option<StoredClock>,
 }
@@ -256,4 +259,8 @@ pub enum AgentEvent {
     RootAdvanced { version: RootVersion },
     /// Quarantine was entered, and why.
     Quarantined { why: String },
+    /// The audit log continues what this host has seen of it, and has so many entries.
+    AuditContinues { size: u64 },
+    /// The audit log that the control plane shows does not continue what this host has seen. The session ended.
+    AuditRefused { why: String },
 }

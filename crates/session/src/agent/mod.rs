@@ -6,6 +6,7 @@
 //! of the disk, so that many writes can share one fsync; what leaves it does not: a frame or a start
 //! that rests on a write is released by that write's acknowledgement.
 
+mod audit;
 mod cancel;
 mod end;
 mod enrol;
@@ -25,22 +26,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use envelope::{
     guard::{ReplayGuard, Room},
     keys::{SigningKey, role},
-    messages::LogPosition,
 };
 use ids::{BootId, BootMs, CommandId, Epoch, FleetId, HostEpoch, HostId, QuarantineId, Sequence, Sha256, UnixMs};
 
-pub use self::{
-    end::end_message,
-    enrol::{EnrolEffect, EnrolError, EnrolInput, EnrolLoop, Enrolled, PendingEnrolment},
-    start_up::LoadError,
-};
 use self::{
+    audit::AuditSeen,
     handshake::{Connection, Phase},
     io::*,
     outbox::Outbox,
     roots::Roots,
     run::Job,
     writes::After,
+};
+pub use self::{
+    end::end_message,
+    enrol::{EnrolEffect, EnrolError, EnrolInput, EnrolLoop, Enrolled, PendingEnrolment},
+    start_up::LoadError,
 };
 use crate::{
     frames::{ActionRef, AgentFrame, ControlFrame},
@@ -110,9 +111,7 @@ pub struct AgentLoop {
     refusals_pending: usize,
     /// Ends that came in quarantine: they get no number.
     unnumbered: Vec<(CommandId, End)>,
-    audit_head: Option<LogPosition>,
-    audit_head_next: Option<LogPosition>,
-    audit_head_writing: bool,
+    audit: AuditSeen,
     quarantine: QuarantineState,
     /// Why quarantine is being entered, for the log.
     quarantine_why: String,
@@ -306,14 +305,25 @@ impl AgentLoop {
             (Phase::AwaitHello { .. } | Phase::Live(_), ControlFrame::RootChain(chain)) => self.root_chain(&chain),
             (Phase::AwaitHello { .. }, ControlFrame::Hello(bytes)) => self.control_hello(&bytes),
             (Phase::AwaitOpen { .. }, ControlFrame::Open(bytes)) => self.session_open(turn.now, &bytes),
-            (Phase::Live(_), ControlFrame::Deliver { command, sealed }) => self.deliver(turn, &command, sealed),
+            (Phase::Live(_), ControlFrame::Deliver { command, sealed }) => {
+                if self.audit_stands() {
+                    self.deliver(turn, &command, sealed);
+                }
+            }
             (Phase::Live(_), ControlFrame::ReportAcknowledged { sequence, sha256 }) => {
                 self.report_acknowledged(sequence, sha256);
             }
             (Phase::Live(_), ControlFrame::OutputLease { command, until, over }) => {
                 self.output_lease(command, until, over);
             }
-            (Phase::Live(_), ControlFrame::AuditHead(bytes)) => self.audit_head(&bytes),
+            (Phase::Live(live), ControlFrame::AuditHead(bytes)) if live.protocol < limits::PROTOCOL_AUDIT_PROOFS => {
+                self.audit_head(&bytes);
+            }
+            (Phase::Live(live), ControlFrame::AuditConsistency { head, from_size, hashes })
+                if live.protocol >= limits::PROTOCOL_AUDIT_PROOFS =>
+            {
+                self.audit_consistency(&head, from_size, &hashes);
+            }
             (_, frame) => {
                 let frame = frame.name();
                 self.drop_message(format!("unexpected {frame}"));

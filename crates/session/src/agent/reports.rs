@@ -30,7 +30,7 @@ impl AgentLoop {
             command_sequence: command.sequence,
             sequence,
             previous: self.outbox.last.sha256,
-            audit_head: self.audit_head,
+            audit_head: self.audit.durable,
             status: end.status,
             finished_at: self.time(now).unwrap_or(now.wall),
             result: end.result,

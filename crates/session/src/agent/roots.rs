@@ -7,7 +7,7 @@ use envelope::{
     messages::{LogPosition, RootMetadata},
     root::{RootError, TrustedRoot},
 };
-use ids::{RootVersion, Sha256, UnixMs};
+use ids::{AuditLogId, RootVersion, Sha256, UnixMs};
 
 /// A verified chain. Empty only when an agent lost its journal: then nothing verifies until the
 /// chain has come again, from the pinned version on.
@@ -16,6 +16,8 @@ pub(super) struct Roots {
     pin: Sha256,
     trusted: Option<TrustedRoot>,
     restored_log: Option<LogPosition>,
+    /// Where each log before the present one stood, as the versions held say.
+    logs_before: Vec<LogPosition>,
     restored_at: Option<UnixMs>,
     command_keys_ever: Vec<VerifyingKey<role::Command>>,
 }
@@ -23,8 +25,14 @@ pub(super) struct Roots {
 impl Roots {
     /// Verifies a stored chain from the version whose payload hash was pinned at enrolment.
     pub(super) fn load(pin: Sha256, chain: &[Vec<u8>]) -> Result<Self, RootError> {
-        let mut roots =
-            Self { pin, trusted: None, restored_log: None, restored_at: None, command_keys_ever: Vec::new() };
+        let mut roots = Self {
+            pin,
+            trusted: None,
+            restored_log: None,
+            logs_before: Vec::new(),
+            restored_at: None,
+            command_keys_ever: Vec::new(),
+        };
         for envelope in chain {
             roots.advance(envelope)?;
         }
@@ -44,6 +52,7 @@ impl Roots {
         if current.restored_log != self.restored_log {
             self.restored_log = current.restored_log;
             self.restored_at = current.restored_log.map(|_| current.issued);
+            self.logs_before.extend(current.restored_log);
         }
         for key in trusted.command_keys() {
             if !self.command_keys_ever.contains(key) {
@@ -80,6 +89,11 @@ impl Roots {
 
     pub(super) fn audit_keys(&self) -> Vec<VerifyingKey<role::Audit>> {
         self.trusted.iter().map(|root| *root.audit_key()).collect()
+    }
+
+    /// Where a log before the present one stood; the last word on it.
+    pub(super) fn log_before(&self, log: AuditLogId) -> Option<LogPosition> {
+        self.logs_before.iter().rev().find(|position| position.log == log).copied()
     }
 
     /// Nothing proposed before this moment may run.

@@ -14,6 +14,7 @@ use ids::{Class, CommandId, OnRestart};
 
 use super::{
     AgentIdentity, AgentLoop, Guard, QuarantineState, TrustedClock, Turn,
+    audit::AuditSeen,
     intake::as_ordered,
     io::*,
     outbox::Outbox,
@@ -76,9 +77,7 @@ impl AgentLoop {
             outbox: Outbox::new(state.last_report, state.outbox),
             refusals_pending: 0,
             unnumbered: Vec::new(),
-            audit_head: state.audit_head,
-            audit_head_next: None,
-            audit_head_writing: false,
+            audit: AuditSeen::stored(state.audit_head, state.audit_proved),
             quarantine: state.quarantine.map_or(QuarantineState::No, QuarantineState::In),
             quarantine_why: String::new(),
             state_missing,

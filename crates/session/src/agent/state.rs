@@ -47,7 +47,10 @@ impl JournalState {
             }
             JournalWrite::Acknowledge { sequence } => self.outbox.retain(|report| report.sequence > *sequence),
             JournalWrite::Root { envelope, .. } => self.root_chain.push(envelope.clone()),
-            JournalWrite::AuditHead { position } => self.audit_head = Some(*position),
+            JournalWrite::AuditHead { position, proved } => {
+                self.audit_head = Some(*position);
+                self.audit_proved |= *proved;
+            }
             JournalWrite::Quarantine { id } => self.quarantine = Some(*id),
             JournalWrite::Clock { clock } => self.clock = Some(*clock),
         }

@@ -18,7 +18,7 @@ pub(crate) use self::people::{session_by_token, session_of, token_by_id, token_o
 use crate::{sqlite::Reader, write::Statement};
 
 impl Reader {
-    async fn rows(&self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+    pub(crate) async fn rows(&self, doing: &str, statement: Statement<'_>) -> Result<Vec<SqliteRow>, StoreError> {
         let failed = |error: sqlx::Error| self.location.error(doing, &error);
         let mut reading = self.readers.take().await.map_err(failed)?;
         let rows = statement.fetch_all(&mut reading.connection).await.map_err(failed)?;
@@ -26,7 +26,7 @@ impl Reader {
         Ok(rows)
     }
 
-    async fn row(&self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, StoreError> {
+    pub(crate) async fn row(&self, doing: &str, statement: Statement<'_>) -> Result<Option<SqliteRow>, StoreError> {
         let failed = |error: sqlx::Error| self.location.error(doing, &error);
         let mut reading = self.readers.take().await.map_err(failed)?;
         let row = statement.fetch_optional(&mut reading.connection).await.map_err(failed)?;

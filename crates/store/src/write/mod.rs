@@ -6,6 +6,8 @@ mod accounts;
 mod flush;
 mod hosts;
 pub(crate) mod hot;
+#[cfg(test)]
+mod leaves;
 mod operations;
 mod people;
 

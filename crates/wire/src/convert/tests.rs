@@ -37,6 +37,8 @@ fn control_frames() -> Vec<ControlFrame> {
         },
         ControlFrame::ReportAcknowledged { sequence: ReportSequence(1), sha256: Sha256([1; 32]) },
         ControlFrame::AuditHead(vec![6]),
+        ControlFrame::AuditConsistency { head: vec![6], from_size: u64::MAX, hashes: vec![Sha256([6; 32]); 64] },
+        ControlFrame::AuditConsistency { head: vec![6], from_size: 0, hashes: Vec::new() },
         ControlFrame::EnrolHello(vec![7]),
         ControlFrame::EnrolReceipt(vec![8]),
         ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 9, over: false },
@@ -87,6 +89,19 @@ fn malformed_fields_are_named() {
         Some(Frame::RootChain(v1::RootChain { envelopes: vec![vec![]; limits::ROOT_CHAIN_MAX + 1] })),
         FrameError::TooLarge { field: "root_chain", limit: limits::ROOT_CHAIN_MAX },
     );
+}
+
+#[test]
+fn a_proof_of_wrong_hashes_or_too_many_is_named() {
+    use v1::control_frame::Frame;
+    let check = |hashes: Vec<Vec<u8>>, expected: FrameError| {
+        let frame = Some(Frame::AuditConsistency(v1::AuditConsistency { head: vec![1], from_size: 1, hashes }));
+        assert_eq!(ControlFrame::try_from(v1::ControlFrame { frame }), Err(expected));
+    };
+    let field = "audit_consistency.hashes";
+    check(vec![vec![0; 31]], malformed(field));
+    let limit = limits::CONSISTENCY_HASHES_MAX;
+    check(vec![vec![0; 32]; limit + 1], FrameError::TooLarge { field, limit });
 }
 
 proptest! {

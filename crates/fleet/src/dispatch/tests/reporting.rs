@@ -340,8 +340,11 @@ fn a_command_sealed_under_a_void_epoch_is_not_asked_for() {
 #[test]
 fn the_latest_audit_head_goes_along_with_what_is_sent() {
     let (mut world, _) = with_history();
-    let head = |world: &World| world.export().heads[0].clone();
-    let (first, second) = (vec![1], head(&world));
+    let first = world.sign_head();
+    world.order("host.facts", "{}");
+    world.settle();
+    world.finish(ReportStatus::Succeeded);
+    let second = world.sign_head();
     world.tell(Input::AuditHead(first));
     world.tell(Input::AuditHead(second));
     assert!(world.to_agent.is_empty(), "it costs an idle host nothing");

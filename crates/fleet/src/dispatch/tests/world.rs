@@ -20,7 +20,7 @@ use session::{
 };
 
 use super::{
-    super::{Effect, Established, HostSession, Input, Note},
+    super::{Effect, Established, HeadSeen, HostSession, Input, Note, SignedHead},
     agent::Agent,
     store::MemoryStore,
 };
@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) signed_count: usize,
     /// The signer's own record.
     signed_high: Sequence,
+    /// Heads of the audit log that were signed.
+    pub(crate) heads: Vec<SignedHead>,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             opened: 0,
             signed_count: 0,
             signed_high: Sequence(0),
+            heads: Vec::new(),
         }
     }
 
@@ -235,6 +238,12 @@ impl World {
                     self.check_sent(&frame);
                     self.to_agent.push_back(frame);
                 }
+                Effect::SendAuditProof { head, from_size } => {
+                    let leaves = &self.leaves()[..usize::try_from(head.position.size).expect("small")];
+                    let hashes = envelope::merkle::consistency_proof(leaves, from_size).expect("it grew");
+                    let head = head.envelope.to_vec();
+                    self.to_agent.push_back(ControlFrame::AuditConsistency { head, from_size, hashes });
+                }
                 Effect::Publish(event) => self.events.push(event),
                 Effect::Output(piece) => self.output.push(piece),
                 Effect::Note(note) => self.notes.push(note),
@@ -344,10 +353,14 @@ impl World {
                 }
             }
             HandshakeStep::Authenticated(authenticated) => {
-                let established = Established { authenticated: *authenticated, root: Arc::clone(&self.root) };
+                let head = self.head_seen(authenticated.hello.audit_head);
+                let established = Established { authenticated: *authenticated, root: Arc::clone(&self.root), head };
                 let (session, effects) = HostSession::new(established, self.now);
                 self.session = Some(session);
                 self.take(effects);
+                if let Some(head) = self.heads.last().cloned() {
+                    self.tell(Input::AuditHead(head));
+                }
             }
             HandshakeStep::RootChain(_) | HandshakeStep::Wait => {}
         }
@@ -397,6 +410,32 @@ impl World {
         self.settle();
     }
 
+    fn leaves(&self) -> Vec<Sha256> {
+        let leaf = |entry: &AuditEntry| {
+            let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
+            AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, sha256(record)).leaf_hash()
+        };
+        self.store.audit.iter().map(leaf).collect()
+    }
+
+    /// Signs a head over the log so far, and keeps it.
+    pub(crate) fn sign_head(&mut self) -> SignedHead {
+        let leaves = self.leaves();
+        let log = self.root.current().audit_log;
+        let position = LogPosition { log, size: leaves.len() as u64, root: envelope::merkle::root(&leaves) };
+        let head = AuditHead { fleet: FLEET, position, time: self.now };
+        let envelope = SigningKey::<role::Audit>::from_seed(&AUDIT_SEED).sign(&head).into_envelope().into();
+        let head = SignedHead { position, envelope };
+        self.heads.push(head.clone());
+        head
+    }
+
+    fn head_seen(&self, held: Option<LogPosition>) -> HeadSeen {
+        let root = self.root.current();
+        let signed = held.and_then(|held| self.heads.iter().find(|head| head.position.size == held.size));
+        HeadSeen::judge(held, root.audit_log, root.restored_log, signed.map(|head| head.position))
+    }
+
     /// The audit log so far, as it is exported.
     pub(crate) fn export(&self) -> AuditExport {
         let entry = |(index, entry): (u64, &AuditEntry)| {
@@ -412,10 +451,7 @@ impl World {
             }
         };
         let entries: Vec<ExportedEntry> = (0..).zip(&self.store.audit).map(entry).collect();
-        let leaf = |entry: &ExportedEntry| {
-            AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, entry.record_sha256).leaf_hash()
-        };
-        let leaves: Vec<Sha256> = entries.iter().map(leaf).collect();
+        let leaves = self.leaves();
         let log = self.root.current().audit_log;
         let position = LogPosition { log, size: leaves.len() as u64, root: envelope::merkle::root(&leaves) };
         let head = AuditHead { fleet: FLEET, position, time: self.now };

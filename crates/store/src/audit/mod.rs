@@ -1,15 +1,22 @@
 //! The audit log's tree (RFC 6962) beside its rows. The writer holds the frontier in memory and gives
-//! each leaf its index; the rows, with their leaf hashes, are inserted in the transaction of what they
-//! record. At open the frontier is rebuilt from the stored leaf hashes (about a million a second in a
-//! release build) and compared with the last signed head, so that a log that was cut or changed is
-//! found before anything is added to it.
+//! each leaf its index; the rows, with their leaf hashes and the nodes they complete ([`nodes`]), are
+//! inserted in the transaction of what they record. Opening reads the frontier from the stored nodes, a
+//! few rows whatever the log's length, and compares it with the last signed head; [`whole`] looks at
+//! every leaf.
+
+pub(crate) mod nodes;
+pub(crate) mod proofs;
+pub(crate) mod whole;
 
 use std::collections::VecDeque;
 
-use envelope::{audit::AuditLeaf, merkle::Frontier};
+use envelope::{
+    audit::AuditLeaf,
+    merkle::{Frontier, Node},
+};
 use fleet::ports::{AuditEntry, AuditRecord, StoreError};
 use ids::{Sha256, sha256};
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use crate::{
     cipher::{Cipher, Place},
@@ -108,59 +115,33 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Rebuilds the tree from the rows and checks it against the last head.
+    /// Reads the tree's edge from the stored nodes and checks it against the last head.
     pub(crate) async fn load(connection: &mut SqliteConnection, location: &Location) -> Result<Self, StoreError> {
-        const DOING: &str = "reading the audit log";
-        let failed = |error: &sqlx::Error| location.error(DOING, error);
-        let head = sqlx::query("SELECT size, root FROM audit_heads ORDER BY size DESC LIMIT 1")
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(|error| failed(&error))?;
-        let head = match &head {
-            None => None,
-            Some(row) => {
-                let mut fields = Fields::of(row, "the audit heads");
-                Some(AuditPosition { size: fields.number()?, root: fields.hash()? })
-            }
-        };
-        let mut frontier = Frontier::new();
-        loop {
-            let rows =
-                sqlx::query("SELECT leaf, leaf_sha256 FROM audit_leaves WHERE leaf >= $1 ORDER BY leaf LIMIT $2")
-                    .bind(int(frontier.size())?)
-                    .bind(limits::LEAVES_PER_READ_MAX)
-                    .fetch_all(&mut *connection)
-                    .await
-                    .map_err(|error| failed(&error))?;
-            if rows.is_empty() {
-                break;
-            }
-            for row in &rows {
-                let mut fields = Fields::of(row, "the audit log");
-                let (leaf, hash) = (fields.number()?, fields.hash()?);
-                if leaf != frontier.size() {
-                    return Err(tampered(location, format_args!("leaf {} is missing", frontier.size())));
-                }
-                frontier.append(hash).map_err(|_| full())?;
-                let here = head.filter(|head| head.size == frontier.size());
-                if here.is_some_and(|head| head.root != frontier.root()) {
-                    return Err(tampered(
-                        location,
-                        format_args!("its root at size {} is not the signed one", leaf + 1),
-                    ));
-                }
-            }
+        let head = last_head(connection, location).await?;
+        nodes::fill(connection, location).await?;
+        let (size, _) = nodes::extent(connection, location).await?;
+        if head.is_some_and(|head| head.size > size) {
+            return Err(tampered(location, format_args!("leaves after {size} are missing")));
         }
-        if head.is_some_and(|head| head.size > frontier.size()) {
-            return Err(tampered(location, format_args!("leaves after {} are missing", frontier.size())));
+        if let Some(head) = head
+            && nodes::peaks_at(connection, location, head.size).await?.root() != head.root
+        {
+            return Err(tampered(location, format_args!("its root at size {} is not the signed one", head.size)));
         }
+        let frontier = nodes::peaks_at(connection, location, size).await?;
         let head_size = head.map_or(0, |head| head.size);
         let mut log = Self { frontier, head_size, published: VecDeque::new() };
         log.publish();
         Ok(log)
     }
 
-    fn row<'w>(&mut self, cipher: &Cipher, leaf: &NewLeaf<'w>) -> Result<LeafRow<'w>, StoreError> {
+    /// The row of a leaf; the nodes it completes are added to `made`.
+    fn row<'w>(
+        &mut self,
+        cipher: &Cipher,
+        leaf: &NewLeaf<'w>,
+        made: &mut Vec<(Node, Sha256)>,
+    ) -> Result<LeafRow<'w>, StoreError> {
         let entry = leaf.entry;
         let index = int(self.frontier.size())?;
         let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
@@ -182,17 +163,23 @@ impl AuditLog {
             record_seal: if let RecordPlace::Seal(number) = leaf.place { Some(number) } else { None },
             record_report: if let RecordPlace::Report(command) = leaf.place { Some(command) } else { None },
         };
-        self.frontier.append(leaf_sha256).map_err(|_| full())?;
+        let tell = |node, hash| {
+            if nodes::is_stored(node) {
+                made.push((node, hash));
+            }
+        };
+        self.frontier.append_telling(leaf_sha256, tell).map_err(|_| full())?;
         Ok(row)
     }
 }
 
 /// Appends leaves, in order, within the writer's transaction.
 pub(crate) async fn append(t: &mut Transaction<'_>, leaves: &[NewLeaf<'_>]) -> Result<(), Failure> {
+    let mut made = Vec::new();
     for piece in pieces(leaves) {
         let mut rows = Vec::with_capacity(piece.len());
         for leaf in piece {
-            rows.push(t.log.row(t.cipher, leaf)?);
+            rows.push(t.log.row(t.cipher, leaf, &mut made)?);
         }
         t.room_for(piece.len()).await?;
         let insert = t.later(
@@ -207,7 +194,23 @@ pub(crate) async fn append(t: &mut Transaction<'_>, leaves: &[NewLeaf<'_>]) -> R
         });
         t.ended("writing the audit log", piece.len()).await?;
     }
-    Ok(())
+    nodes::append(t, &made).await
+}
+
+/// The last signed head, if there is one.
+async fn last_head(
+    connection: &mut SqliteConnection,
+    location: &Location,
+) -> Result<Option<AuditPosition>, StoreError> {
+    let row = sqlx::query("SELECT size, root FROM audit_heads ORDER BY size DESC LIMIT 1")
+        .fetch_optional(connection)
+        .await
+        .map_err(|error| location.error("reading the audit log", &error))?;
+    let read = |row: &SqliteRow| {
+        let mut fields = Fields::of(row, "the audit heads");
+        Ok(AuditPosition { size: fields.number()?, root: fields.hash()? })
+    };
+    row.as_ref().map(read).transpose()
 }
 
 struct LeafRow<'w> {
