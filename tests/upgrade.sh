@@ -133,6 +133,9 @@ serverflow app stop "$app" --quiet >/dev/null
 serverflow app start "$app" --quiet >/dev/null
 say "it does what its older self could not, with the app of then"
 serverflow app remove "$app" --quiet >/dev/null
+[[ ! -e $work/data/keys/command.key.pem && ! -e $work/data/signer.state ]] || fail "the command key was not moved"
+[[ -n $(ls "$work"/data/signer/keys/*.key.pem) ]] || fail "the signer holds no key"
+say "the command key is in the signer's own directory"
 serverflow audit verify --root "$work/data/root.pub" >/dev/null 2>&1
 say "the audit log of both verifies"
 
@@ -140,5 +143,6 @@ stop control-plane
 if "$old/serverflow-control-plane" serve --agent-listen "$agents" --http-listen "$people" --data-dir "$work/data" 2>"$work/back"; then
   fail "an older control plane opened a newer database"
 fi
-grep -q "newer control plane" "$work/back" || fail "no words on a newer database: $(cat "$work/back")"
-say "an older control plane refuses the newer database: see docs/UPGRADE.md for the way back"
+# Versions before 0.3 look for the key first.
+grep -q "newer control plane\|keys/command.key.pem" "$work/back" || fail "no words on what is newer: $(cat "$work/back")"
+say "an older control plane refuses what a newer one has brought forward: see docs/UPGRADE.md for the way back"

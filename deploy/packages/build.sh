@@ -107,9 +107,10 @@ and answers with signed reports. It has no shell to offer."
 root=$work/serverflow-control-plane
 program serverflow-control-plane 8
 put 0644 "$top/deploy/units/serverflow-control-plane.service" lib/systemd/system/serverflow-control-plane.service
+put 0644 "$top/deploy/units/serverflow-signer.service" lib/systemd/system/serverflow-signer.service
 put 0644 "$here/sysusers.conf" usr/lib/sysusers.d/serverflow-control-plane.conf
 put 0644 "$here/tmpfiles.conf" usr/lib/tmpfiles.d/serverflow-control-plane.conf
-sed 's|^#= data_dir = .*|data_dir = "/var/lib/serverflow/control-plane"|' "$top/deploy/control-plane.example.toml" >"$work/control-plane.toml"
+sed 's|^#= data_dir = .*|data_dir = "/var/lib/serverflow/control-plane"|; s|^# signer_socket = |signer_socket = |' "$top/deploy/control-plane.example.toml" >"$work/control-plane.toml"
 put 0644 "$work/control-plane.toml" etc/serverflow/control-plane.toml
 package serverflow-control-plane "systemd (>= 250) | systemd-standalone-sysusers, systemd (>= 250) | systemd-standalone-tmpfiles, init-system-helpers (>= 1.54)" \
   "control plane of ServerFlow, for a fleet of servers" \

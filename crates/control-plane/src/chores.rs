@@ -7,6 +7,7 @@ use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
     messages::{AuditHead, LogPosition},
+    signer_port::Signer as _,
     verify,
 };
 use fleet::{
@@ -14,11 +15,12 @@ use fleet::{
     model::{Command, HostStanding},
     ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
 };
-use signer::LocalSigner;
+use ids::RootVersion;
+use signer::{RemoteSigner, Standing};
 use store::SqliteStore;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{agents::Agents, clock::Moment, limits};
@@ -27,14 +29,15 @@ use crate::{agents::Agents, clock::Moment, limits};
 pub(crate) fn start(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
-    signer: &Arc<LocalSigner>,
+    signer: &Arc<RemoteSigner>,
     audit: SigningKey<role::Audit>,
-) -> [JoinHandle<()>; 4] {
+) -> [JoinHandle<()>; 5] {
     [
         tokio::spawn(audit_heads(agents.clone(), store.clone(), audit)),
         tokio::spawn(expiry(agents.clone())),
         tokio::spawn(strangers(agents.clone())),
-        tokio::spawn(mend(store.clone(), signer.clone())),
+        tokio::spawn(mend(store.clone())),
+        tokio::spawn(signer_root(agents.clone(), signer.clone())),
     ]
 }
 
@@ -162,9 +165,9 @@ async fn strangers(agents: Arc<Agents>) {
     }
 }
 
-/// Has the store and the signer try again to write, after a write that failed: what they wait for is the
-/// disk, and nobody may come with work until then.
-async fn mend(store: Arc<SqliteStore>, signer: Arc<LocalSigner>) {
+/// Has the store try again to write, after a write that failed: what it waits for is the disk, and nobody
+/// may come with work until then. (The signer looks after itself.)
+async fn mend(store: Arc<SqliteStore>) {
     let mut ticks = interval(limits::MEND_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -172,8 +175,34 @@ async fn mend(store: Arc<SqliteStore>, signer: Arc<LocalSigner>) {
         if store.is_impaired() {
             store.mend();
         }
-        if signer.is_impaired() {
-            signer.mend();
+    }
+}
+
+/// Hands root metadata to a signer that has older: it takes it only as a chain that verifies, and judges by its own.
+async fn signer_root(agents: Arc<Agents>, signer: Arc<RemoteSigner>) {
+    let (mut roots, mut standings) = (agents.roots(), signer.standings());
+    loop {
+        let root = roots.borrow_and_update().clone();
+        let standing = standings.borrow_and_update().clone();
+        if let Standing::Here(keys) = standing
+            && keys.root.is_none_or(|(version, _)| version < root.version())
+        {
+            let held = keys.root.map_or(RootVersion(0), |(version, _)| version);
+            match signer.advance_root(root.chain_above(held)).await {
+                Ok(version) => tracing::info!(%version, "the signer took root metadata"),
+                Err(error) => {
+                    tracing::error!(%error, "the signer did not take root metadata; trying again");
+                    sleep(limits::MEND_INTERVAL).await;
+                    continue;
+                }
+            }
+        }
+        let changed = tokio::select! {
+            changed = roots.changed() => changed,
+            changed = standings.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
         }
     }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Settings {
     /// Directory with the agent's programs for new machines, as DIR/x86_64/serverflow-agent [default: /usr/share/serverflow/agents, and beside this program]
     #[arg(long, global = true, value_name = "DIR")]
     agent_dir: Option<PathBuf>,
+    /// Socket of a signer that runs as a service of its own; without it `serve` starts one, over the directory signer in the data directory
+    #[arg(long, global = true, value_name = "PATH")]
+    signer_socket: Option<PathBuf>,
     /// How much to log: error, warn, info, debug, trace, or a tracing filter [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -71,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) https: Option<(PathBuf, PathBuf)>,
     pub(crate) host_names: Vec<String>,
     pub(crate) agent_dir: Option<PathBuf>,
+    /// Where a signer answers that somebody else starts.
+    pub(crate) signer_socket: Option<PathBuf>,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
 }
@@ -90,6 +95,9 @@ impl std::fmt::Display for Config {
         }
         if let Some(directory) = &self.agent_dir {
             writeln!(f, "agent_dir = {directory:?}")?;
+        }
+        if let Some(socket) = &self.signer_socket {
+            writeln!(f, "signer_socket = {socket:?}")?;
         }
         writeln!(f, "host_names = {:?}", self.host_names)?;
         writeln!(f, "log_level = {:?}", self.log_level)?;
@@ -131,7 +139,7 @@ pub(crate) enum ConfigError {
     LogLevel { value: String, why: String },
 }
 
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "DATA_DIR",
     "AGENT_DIR",
     "AGENT_LISTEN",
@@ -139,6 +147,7 @@ const VARIABLES: [&str; 9] = [
     "HTTP_CERT",
     "HTTP_KEY",
     "HOST_NAMES",
+    "SIGNER_SOCKET",
     "LOG_LEVEL",
     "LOG_FORMAT",
 ];
@@ -155,6 +164,7 @@ impl Settings {
             ("--data-dir", self.data_dir.as_deref().map(shown)),
             ("--agent-listen", address(self.agent_listen)),
             ("--agent-dir", self.agent_dir.as_deref().map(shown)),
+            ("--signer-socket", self.signer_socket.as_deref().map(shown)),
         ]);
         let people = written(&[
             ("--http-listen", address(self.http_listen)),
@@ -173,6 +183,7 @@ impl Settings {
             http_key: self.http_key.or(below.http_key),
             host_names: self.host_names.or(below.host_names),
             agent_dir: self.agent_dir.or(below.agent_dir),
+            signer_socket: self.signer_socket.or(below.signer_socket),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),
         }
@@ -201,6 +212,7 @@ impl Settings {
                 "AGENT_LISTEN" => settings.agent_listen = address(&value)?,
                 "HTTP_LISTEN" => settings.http_listen = address(&value)?,
                 "AGENT_DIR" => settings.agent_dir = Some(value.into()),
+                "SIGNER_SOCKET" => settings.signer_socket = Some(value.into()),
                 "HTTP_CERT" => settings.http_cert = Some(value.into()),
                 "HTTP_KEY" => settings.http_key = Some(value.into()),
                 "HOST_NAMES" => {
@@ -264,6 +276,7 @@ pub(crate) fn load(
         https,
         host_names,
         agent_dir: settings.agent_dir,
+        signer_socket: settings.signer_socket,
         log_level,
         log_format: settings.log_format.unwrap_or(LogFormat::Text),
     })

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use signer::Place;
+
 /// Paths below one data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
@@ -42,7 +44,8 @@ impl Files {
         self.root.join("keys/session.key.pem")
     }
 
-    pub(crate) fn command_key(&self) -> PathBuf {
+    /// Where the command key lay before the signer had a directory of its own; it brings it over itself.
+    pub(crate) fn earlier_command_key(&self) -> PathBuf {
         self.root.join("keys/command.key.pem")
     }
 
@@ -68,9 +71,9 @@ impl Files {
         self.root.join("serverflow.db")
     }
 
-    /// The signer's own record of the sequences it signed.
-    pub(crate) fn signer_state(&self) -> PathBuf {
-        self.root.join("signer.state")
+    /// The signer's own directory, unless it is a service of its own.
+    pub(crate) fn signer(&self) -> Place {
+        Place::new(&self.root.join("signer"))
     }
 
     /// The first owner's session token.

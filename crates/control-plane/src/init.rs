@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use envelope::{
@@ -16,6 +17,7 @@ use envelope::{
     keys::{SigningKey, role},
     messages::{ApprovalThresholds, PublicKeyBytes, RootMetadata},
     root::{RootKeys, sign_root},
+    signer_port::{SignError, Signer},
 };
 use fleet::{
     model::{User, UserRole, UserSession},
@@ -27,7 +29,7 @@ use serde::Serialize;
 use store::{SqliteStore, StoreConfig};
 use zeroize::Zeroizing;
 
-use crate::{certificate, clock, files::Files, next::Next, tls};
+use crate::{certificate, clock, config::Config, files::Files, next::Next, signer_process, tls};
 
 /// How long the first owner's session token is valid.
 const ADMIN_TOKEN_LIFETIME: DurationMs = DurationMs::from_days(30);
@@ -141,7 +143,19 @@ pub(crate) enum InitError {
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
-    Signer(#[from] signer::StateError),
+    Place(#[from] signer::PlaceError),
+    #[error(
+        "the signer made no key: {0}. If it is a service of its own (signer_socket), start it first: `systemctl start serverflow-signer`"
+    )]
+    Signer(#[source] SignError),
+    #[error(
+        "the fleet was made in {path}, and its signer did not take root metadata: {source}. Start the control plane, which hands it over again"
+    )]
+    NotHandedOver {
+        path: PathBuf,
+        #[source]
+        source: SignError,
+    },
     #[error("{0}")]
     Elsewhere(#[source] Box<elsewhere::ElsewhereError>),
     #[error("the owner's credentials could not be made")]
@@ -157,7 +171,8 @@ impl From<elsewhere::ElsewhereError> for InitError {
 /// Fresh keys of a new fleet.
 struct Keys {
     session: SigningKey<role::Session>,
-    command: SigningKey<role::Command>,
+    /// Its private half never leaves the signer.
+    command: PublicKeyBytes,
     audit: SigningKey<role::Audit>,
     tls: tls::TlsKey,
     tls_next: tls::TlsKey,
@@ -168,40 +183,58 @@ struct Keys {
 ///
 /// # Errors
 /// See [`init`].
-pub(crate) async fn run(data_dir: PathBuf, args: InitArgs, next: &Next) -> Result<(), InitError> {
+pub(crate) async fn run(config: Config, args: InitArgs, next: &Next) -> Result<(), InitError> {
     if let Some(root_keys) = &args.root_keys {
-        return elsewhere::begin(&data_dir, root_keys, &args, next);
+        return elsewhere::begin(&config, root_keys, &args, next).await;
     }
     if let Some(file) = &args.finish {
-        return elsewhere::finish(&data_dir, file, &args, next).await;
+        return elsewhere::finish(&config, file, &args, next).await;
     }
-    init_and_show(&data_dir, &args, next, &mut io::stdout()).await
+    init_and_show(&config, &args, next, &mut io::stdout()).await
+}
+
+/// The same questions to the same signer, whether it is a service of its own or only here and for a moment.
+fn signer_of(config: &Config, files: &Files) -> Result<Arc<dyn Signer>, InitError> {
+    match &config.signer_socket {
+        Some(socket) => Ok(signer_process::asked_at(socket)),
+        None => Ok(Arc::new(signer_process::open(files.signer(), None)?)),
+    }
+}
+
+/// Begins the signer's fleet. At the end: a fleet that is not kept must not be the one that a signer has for good.
+async fn hand_over(config: &Config, root: Vec<u8>) -> Result<(), InitError> {
+    let signer = signer_of(config, &Files::new(&config.data_dir))?;
+    let handed = signer_process::in_time(signer.advance_root(vec![root])).await;
+    handed.map(drop).map_err(|source| InitError::NotHandedOver { path: config.data_dir.clone(), source })
 }
 
 /// A fleet whose passphrase nobody saw is worth nothing, so it stays only when it was printed.
 async fn init_and_show(
-    data_dir: &Path,
+    config: &Config,
     args: &InitArgs,
     next: &Next,
     out: &mut impl io::Write,
 ) -> Result<(), InitError> {
-    let made = init(data_dir, args).await?;
+    let data_dir = config.data_dir.as_path();
+    let (made, root) = init(config, args).await?;
     let text = if args.json { format!("{}\n", serde_json::json!(made)) } else { made.for_people(next) };
     let text = Zeroizing::new(text);
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| {
         // Best effort: a second `init` would say that the directory exists.
         let _ = fs::remove_dir_all(data_dir);
         InitError::Print { path: data_dir.to_owned(), source }
-    })
+    })?;
+    hand_over(config, root).await
 }
 
 /// Makes the fleet.
 ///
 /// # Errors
 /// See [`InitError`]; the data directory is untouched then.
-async fn init(data_dir: &Path, args: &InitArgs) -> Result<Initialised, InitError> {
+async fn init(config: &Config, args: &InitArgs) -> Result<(Initialised, Vec<u8>), InitError> {
+    let data_dir = config.data_dir.as_path();
     let building = prepare(data_dir, args)?;
-    let made = build(&Files::new(&building), &Files::new(data_dir), args).await;
+    let made = build(&Files::new(&building), &Files::new(data_dir), config, args).await;
     move_into_place(&building, data_dir, made)
 }
 
@@ -266,18 +299,25 @@ fn building_directory(data_dir: &Path) -> Result<PathBuf, InitError> {
     Ok(building)
 }
 
-async fn build(files: &Files, destination: &Files, args: &InitArgs) -> Result<Initialised, InitError> {
+/// What was made, and its root metadata.
+async fn build(
+    files: &Files,
+    destination: &Files,
+    config: &Config,
+    args: &InitArgs,
+) -> Result<(Initialised, Vec<u8>), InitError> {
     let now = clock::now();
     let passphrase = keyfile::passphrase()?;
     let seed = keyfile::random()?;
     keyfile::write_seed_encrypted(&files.root_key(), KeyKind::Ed25519, &seed, &passphrase)?;
     let root_key = SigningKey::<role::Root>::from_seed(&seed);
-    let keys = write_keys(files)?;
+    let keys = write_keys(config, files).await?;
     let root = root_metadata(&keys, &RootKeys { threshold: 1, keys: vec![root_key.public()] }, args, now)?;
     let envelope = sign_root(&[&root_key], &root);
     let made_here = RootKey { path: destination.root_key(), passphrase };
     let made = Furnishing { files, destination, data_key: keys.data, root_public: root_key.public() };
-    Ok(Initialised { root_key: Some(made_here), ..made.furnish(&root, envelope, args, now).await? })
+    let made = made.furnish(&root, envelope.clone(), args, now).await?;
+    Ok((Initialised { root_key: Some(made_here), ..made }, envelope))
 }
 
 /// What turns keys and root metadata into a fleet.
@@ -291,7 +331,7 @@ struct Furnishing<'a> {
 }
 
 impl Furnishing<'_> {
-    /// The database with its first owner, the signer's file, and the certificate if one is asked for.
+    /// The database with its first owner, and the certificate if one is asked for.
     async fn furnish(
         self,
         root: &RootMetadata,
@@ -322,7 +362,6 @@ impl Furnishing<'_> {
             peer: String::new(),
         };
         write_database(files, data_key, envelope, user, session, root, now).await?;
-        signer::LocalSigner::create_state(&files.signer_state(), root.fleet)?;
         keyfile::write_text(&files.admin_token(), &format!("{}\n", token.as_str()))?;
 
         let made = (!args.http_name.is_empty()).then(|| certificate::make(files.directory(), &args.http_name, now));
@@ -349,7 +388,8 @@ fn new_id<K: IdKind>(now: UnixMs) -> Result<Id<K>, InitError> {
 }
 
 /// All keys that stay here.
-fn write_keys(files: &Files) -> Result<Keys, InitError> {
+async fn write_keys(config: &Config, files: &Files) -> Result<Keys, InitError> {
+    let command = signer_process::in_time(signer_of(config, files)?.prepare_key()).await.map_err(InitError::Signer)?;
     let seed = |path: PathBuf| {
         let seed = keyfile::random()?;
         keyfile::write_seed(&path, KeyKind::Ed25519, &seed)?;
@@ -357,7 +397,7 @@ fn write_keys(files: &Files) -> Result<Keys, InitError> {
     };
     let keys = Keys {
         session: SigningKey::from_seed(&*seed(files.session_key())?),
-        command: SigningKey::from_seed(&*seed(files.command_key())?),
+        command,
         audit: SigningKey::from_seed(&*seed(files.audit_key())?),
         tls: tls::TlsKey::generate()?,
         tls_next: tls::TlsKey::generate()?,
@@ -379,7 +419,7 @@ fn root_metadata(keys: &Keys, root: &RootKeys, args: &InitArgs, now: UnixMs) -> 
         addresses: args.agent_address.clone(),
         recovery_keys: Vec::new(),
         session_keys: vec![keys.session.public()],
-        command_keys: vec![keys.command.public()],
+        command_keys: vec![keys.command],
         approver_keys: Vec::new(),
         approvals: ApprovalThresholds::default(),
         audit_key: keys.audit.public(),

@@ -38,8 +38,16 @@ pub(crate) const EVENTS_MAX: usize = 4096;
 pub(crate) const HEAD_INTERVAL: Duration = Duration::from_millis(500);
 /// How often commands that waited too long are looked for.
 pub(crate) const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
-/// How often a store or signer that could not write tries again.
+/// How often a store that could not write tries again, and a signer is handed newer root metadata that it did not take.
 pub(crate) const MEND_INTERVAL: Duration = Duration::from_secs(2);
+/// First wait before a signer of `serve`'s own is started anew; doubles up to [`SIGNER_RESTART_MAX`].
+pub(crate) const SIGNER_RESTART_FIRST: Duration = Duration::from_millis(50);
+/// Longest such wait; one that ran longer has started well.
+pub(crate) const SIGNER_RESTART_MAX: Duration = Duration::from_secs(5);
+/// Time for a signer's answer to `init` and `doctor`.
+pub(crate) const SIGNER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time given to it to end.
+pub(crate) const SIGNER_END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often refused strangers are recorded.
 pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its expiry root metadata is warned about.

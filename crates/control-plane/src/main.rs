@@ -27,6 +27,7 @@ mod random;
 mod root_keeper;
 mod serve;
 mod session_task;
+mod signer_process;
 mod stamp;
 mod tls;
 
@@ -62,6 +63,7 @@ trait Ending: Error {
 }
 
 impl Ending for serve::ServeError {}
+impl Ending for signer_process::SignerError {}
 // A container engine knows well and unwell, no more.
 impl Ending for health::HealthError {}
 
@@ -119,6 +121,13 @@ enum Command {
     ///
     /// Example: serverflow-control-plane serve --data-dir /var/lib/serverflow --agent-listen 0.0.0.0:7443
     Serve,
+    /// Hold the command keys and sign for a control plane that asks at a socket, until asked to end (SIGTERM, SIGINT)
+    ///
+    /// Without it `serve` starts one by itself. As a service of its own it has its own user and its own directory; see
+    /// `serverflow-signer.service`.
+    ///
+    /// Example: serverflow-control-plane signer --signer-dir /var/lib/serverflow-signer --signer-socket /run/serverflow-signer/signer.sock --signer-allow serverflow
+    Signer(signer_process::SignerArgs),
     /// Ask the control plane that runs with this configuration whether it is well; exit 0 when it is
     ///
     /// Example: serverflow-control-plane health --config /etc/serverflow/control-plane.toml
@@ -183,18 +192,22 @@ fn main() -> ExitCode {
         Command::Health => run(health::run(config)),
         Command::Doctor(args) => examine(&config, args),
         Command::Admin { command } => run(admin::run(config.data_dir, command, &next)),
-        Command::Init(args) => run(init::run(config.data_dir, args, &next)),
-        Command::Serve => {
-            if let Err(error) = log_to_standard_error(&config) {
-                return fail(error.as_ref(), EXIT_INVALID);
-            }
-            // Private keys are in this process's memory; a core dump would write them down.
-            if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-                tracing::warn!(%error, "core dumps of this process cannot be switched off");
-            }
-            run(serve::serve(config))
-        }
+        Command::Init(args) => run(init::run(config, args, &next)),
+        Command::Serve => serve(&config, serve::serve(config.clone())),
+        Command::Signer(args) => serve(&config, signer_process::run(config.clone(), args)),
     }
+}
+
+/// Runs what stays, and holds private keys.
+fn serve<E: Ending>(config: &Config, task: impl Future<Output = Result<(), E>>) -> ExitCode {
+    if let Err(error) = log_to_standard_error(config) {
+        return fail(error.as_ref(), EXIT_INVALID);
+    }
+    // Private keys are in this process's memory; a core dump would write them down.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "core dumps of this process cannot be switched off");
+    }
+    run(task)
 }
 
 fn examine(config: &Config, args: doctor::DoctorArgs) -> ExitCode {

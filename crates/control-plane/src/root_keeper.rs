@@ -4,20 +4,34 @@ use std::sync::Arc;
 
 use envelope::{keys::key_id, messages::RootMetadata, root::TrustedRoot};
 
+use signer::Standing;
+use tokio::sync::watch;
+
 use crate::{agents::Agents, keys::Held};
 
 /// What the people's side asks when it is handed root metadata.
 pub(crate) struct RootKeeper {
     pub(crate) agents: Arc<Agents>,
     pub(crate) held: Held,
+    /// How the signer stands, which says which command key is in use.
+    pub(crate) signer: watch::Receiver<Standing>,
 }
 
 impl web::RootKeeper for RootKeeper {
     fn hindered_by(&self, next: &RootMetadata) -> Option<String> {
-        let Held { session, command, audit, tls } = &self.held;
+        let Held { session, audit, tls } = &self.held;
+        let active = match &*self.signer.borrow() {
+            Standing::Here(keys) => keys.keys.iter().find(|key| key.is_active).map(|key| key.public),
+            Standing::Away { .. } => {
+                let why = "the signer does not answer, so it is not known which command key is in use. Wait for it, and try again";
+                return Some(why.to_owned());
+            }
+        };
+        // One that has no active key signs nothing anyway.
+        let dropped = active.filter(|command| !next.command_keys.contains(command));
         let lost = [
             (!next.session_keys.contains(session)).then(|| ("session key", key_id(session).to_string())),
-            (!next.command_keys.contains(command)).then(|| ("command key", key_id(command).to_string())),
+            dropped.map(|command| ("command key", key_id(&command).to_string())),
             (next.audit_key != *audit).then(|| ("audit key", key_id(audit).to_string())),
             (!next.tls_pins.contains(tls)).then(|| ("pin of the TLS key", tls.to_string())),
         ];
@@ -36,13 +50,16 @@ impl web::RootKeeper for RootKeeper {
 
 #[cfg(test)]
 mod tests {
-    use envelope::root::{Edit, next_version};
+    use envelope::{
+        root::{Edit, next_version},
+        signer_port::Signer as _,
+    };
     use fleet::ports::Store as _;
     use ids::Sha256;
     use web::RootKeeper as _;
 
     use super::*;
-    use crate::{clock, files::Files, init, keys};
+    use crate::{files::Files, init, keys};
 
     /// A fleet as `init` makes it, with its keys.
     async fn keeper(directory: &std::path::Path) -> (RootKeeper, RootMetadata) {
@@ -53,15 +70,10 @@ mod tests {
         let store = Arc::new(store::SqliteStore::open(config).await.expect("its database"));
         let root = TrustedRoot::from_stored(&store.root_chain().await.expect("a chain")).expect("it verifies");
         let current = root.current().clone();
-        let signer = signer::LocalSigner::open(signer::SignerConfig {
-            command_key: keys.command,
-            fleet: current.fleet,
-            state_path: files.signer_state(),
-            clock: Arc::new(clock::now),
-        });
-        let signer = Arc::new(signer.expect("a signer"));
+        let signer = Arc::new(crate::signer_process::open(files.signer(), None).expect("a signer"));
+        let (_, standing) = watch::channel(Standing::Here(signer.keys().await.expect("its keys")));
         let agents = Agents::new(Arc::new(root), store, signer, keys.session, crate::hub::Hub::new());
-        (RootKeeper { agents: Arc::new(agents), held }, current)
+        (RootKeeper { agents: Arc::new(agents), held, signer: standing }, current)
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use envelope::root::{RootError, TrustedRoot};
 use fleet::ports::{Store as _, StoreError};
 use prometheus_client::registry::Registry;
-use signer::{LocalSigner, SignerConfig, StateError};
+use signer::{RemoteSigner, Standing};
 use store::{SqliteStore, StoreConfig};
 use tokio::{
     net::TcpListener,
@@ -33,6 +33,7 @@ use crate::{
     limits, listener,
     people_tls::{CertificateError, PeopleTls},
     root_keeper::RootKeeper,
+    signer_process::{self, OwnSigner},
 };
 
 /// Why the control plane does not run.
@@ -57,8 +58,10 @@ pub(crate) enum ServeError {
     Root(#[from] RootError),
     #[error("the {what} in {path} is not the one that root metadata lists; restore the right key file from a backup")]
     WrongKey { what: &'static str, path: PathBuf },
-    #[error("{0}")]
-    Signer(#[from] StateError),
+    #[error(
+        "there are no command keys in {path}; if the signer is a service of its own, say where it listens (--signer-socket, signer_socket), otherwise bring its directory back from the newest backup"
+    )]
+    NoSigner { path: PathBuf },
     #[error(
         "cannot listen on {address} for {whom}: {source}. Another program may have that port; choose another with {flag}"
     )]
@@ -94,12 +97,8 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let root = Arc::new(TrustedRoot::from_stored(&store.root_chain().await?)?);
     check_keys(&files, &root, &keys)?;
     let held = keys.held();
-    let signer = Arc::new(LocalSigner::open(SignerConfig {
-        command_key: keys.command,
-        fleet: root.current().fleet,
-        state_path: files.signer_state(),
-        clock: Arc::new(clock::now),
-    })?);
+    let own_signer = own_signer(&config, &files)?;
+    let signer = Arc::new(RemoteSigner::dial(&signer_process::socket(&config)));
     let hub = Hub::new();
     let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer.clone(), keys.session, hub.clone()));
     let hosts = chores::host_count(&agents).await?;
@@ -127,7 +126,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
 
     // With one side gone it must not look alive: whoever started it sees it end and starts it anew.
     let (reason, is_early) = tokio::select! {
-        reason = asked_to_end() => (reason?, false),
+        reason = asked_to_end() => (reason.map_err(ServeError::Signal)?, false),
         () = ended.notified() => ("one side ended by itself", true),
     };
     tracing::info!(reason, "ending: sessions are closed, what was accepted stays stored");
@@ -145,6 +144,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     for chore in chores.into_iter().chain(watching).chain(admin) {
         chore.abort();
     }
+    if let Some(own_signer) = own_signer {
+        own_signer.end().await;
+    }
     store.close().await;
     result
 }
@@ -158,6 +160,18 @@ fn initialised(files: &Files) -> Result<(), ServeError> {
         return Err(ServeError::RootUnsigned { path: files.root_proposal() });
     }
     Err(ServeError::NotInitialised { path: files.directory().to_owned() })
+}
+
+/// Starts a signer, unless the configuration names one that runs already.
+fn own_signer(config: &Config, files: &Files) -> Result<Option<OwnSigner>, ServeError> {
+    if config.signer_socket.is_some() {
+        return Ok(None);
+    }
+    let place = files.signer();
+    if !place.trust().exists() && !files.earlier_command_key().exists() {
+        return Err(ServeError::NoSigner { path: place.directory().to_owned() });
+    }
+    Ok(Some(OwnSigner::start(config.clone())))
 }
 
 /// The door for `admin` on this machine, open as long as its task runs.
@@ -176,13 +190,12 @@ async fn listen(address: SocketAddr, whom: &'static str, flag: &'static str) -> 
 }
 
 /// A control plane with keys that root metadata does not list would be refused by every agent; better
-/// to say so here.
+/// to say so here. Of command keys the signer says so itself.
 pub(crate) fn check_keys(files: &Files, root: &TrustedRoot, keys: &keys::Keys) -> Result<(), ServeError> {
-    let keys::Keys { session, command, audit, tls, .. } = keys;
+    let keys::Keys { session, audit, tls, .. } = keys;
     let metadata = root.current();
     let checks = [
         ("session key", files.session_key(), metadata.session_keys.contains(&session.public())),
-        ("command key", files.command_key(), metadata.command_keys.contains(&command.public())),
         ("audit key", files.audit_key(), metadata.audit_key == audit.public()),
         ("TLS key", files.tls_key(), metadata.tls_pins.contains(&tls.pin())),
     ];
@@ -218,7 +231,7 @@ fn programs(config: &Config) -> Arc<Programs> {
 fn people(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
-    signer: &Arc<LocalSigner>,
+    signer: &Arc<RemoteSigner>,
     hub: &Arc<Hub>,
     held: Held,
 ) -> web::WebState {
@@ -228,7 +241,7 @@ fn people(
         events: hub.events(),
         root: agents.roots(),
         tls_spki_sha256: held.tls,
-        root_keeper: Arc::new(RootKeeper { agents: agents.clone(), held }),
+        root_keeper: Arc::new(RootKeeper { agents: agents.clone(), held, signer: signer.standings() }),
         version: env!("CARGO_PKG_VERSION"),
         host_names: Vec::new(),
         streams: hub.streams(),
@@ -244,8 +257,14 @@ fn people(
 struct Figures {
     hub: Arc<Hub>,
     store: Arc<SqliteStore>,
-    signer: Arc<LocalSigner>,
+    signer: Arc<RemoteSigner>,
 }
+
+const SIGNER_AWAY: &str =
+    "the signer does not answer, so no order goes out; orders wait. `serverflow-control-plane doctor` says more";
+const SIGNER_IMPAIRED: &str =
+    "the signer cannot write its record, so no order goes out; see to the disk, it goes on by itself";
+const SIGNER_KEYLESS: &str = "the signer has no active command key that root metadata lists, so no order goes out; `serverflow-control-plane doctor` says more";
 
 impl web::Figures for Figures {
     fn sessions_open(&self) -> u64 {
@@ -258,8 +277,12 @@ impl web::Figures for Figures {
 
     fn problems(&self) -> Vec<&'static str> {
         let store = "the database cannot be written, so nothing new is taken; see to the disk, it goes on by itself";
-        let signer = "the signer cannot write its record, so no order goes out; see to the disk, it goes on by itself";
-        let problems = [(self.store.is_impaired(), store), (self.signer.is_impaired(), signer)];
+        let signer = match self.signer.standing() {
+            Standing::Away { .. } => (true, SIGNER_AWAY),
+            Standing::Here(keys) if keys.is_impaired => (true, SIGNER_IMPAIRED),
+            Standing::Here(keys) => (!keys.can_sign(), SIGNER_KEYLESS),
+        };
+        let problems = [(self.store.is_impaired(), store), signer];
         problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, words)| words).collect()
     }
 }
@@ -301,9 +324,10 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn asked_to_end() -> Result<&'static str, ServeError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signal)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signal)?;
+/// Waits for the signal that ends a service.
+pub(crate) async fn asked_to_end() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

@@ -1,6 +1,9 @@
-//! The thread that signs, and its queue.
+//! The signer in this process: its queue, and how its directory is opened.
 
 use std::{
+    collections::HashMap,
+    fs::File,
+    io,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,16 +15,22 @@ use std::{
 use envelope::{
     SigningKey,
     keys::role,
-    messages::{Command, SessionOpen},
-    signer_port::{Later, SignError, SignedCommand, Signer},
+    messages::{Command, PublicKeyBytes, SessionOpen},
+    signer_port::{Later, SignError, SignedCommand, Signer, SignerKeys},
 };
-use ids::{FleetId, UnixMs};
+use ids::{KeyId, RootVersion, UnixMs};
+use keyfile::KeyKind;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    judge::{Judge, Raised},
+    bring_over::{bring_over, remove_originals},
+    judge::{IsRead, Judge},
     limits,
-    state_file::{StateError, StateFile},
+    log::Log,
+    place::{Place, PlaceError},
+    signing::{Answer, Request, Signing},
+    state_file::StateFile,
+    trust::Trust,
 };
 
 /// The signer's own clock: Unix milliseconds, from the system and not from whoever asks.
@@ -29,64 +38,60 @@ pub type Clock = Arc<dyn Fn() -> UnixMs + Send + Sync>;
 
 /// What a signer needs.
 pub struct SignerConfig {
-    /// Signs commands and session-opens; nobody else has it.
-    pub command_key: SigningKey<role::Command>,
-    /// The only fleet it signs for.
-    pub fleet: FleetId,
-    /// Its record of sequences, made once by [`LocalSigner::create_state`]. A lock (`.lock`) appears beside it.
-    pub state_path: PathBuf,
+    /// Its directory, made if it is not there.
+    pub place: Place,
+    /// Where a control plane of before kept command key and sequences, to be brought over if there are any.
+    pub earlier: Option<PathBuf>,
+    /// See [`IsRead`].
+    pub is_read: IsRead,
     /// See [`Clock`].
     pub clock: Clock,
 }
 
-enum Request {
-    Command { command: Box<Command>, answer: oneshot::Sender<Result<SignedCommand, SignError>> },
-    Open { open: Box<SessionOpen>, answer: oneshot::Sender<Result<Vec<u8>, SignError>> },
-    Mend,
-}
-
-/// A signer in this process. Dropping it finishes what is queued and gives up the record's lock.
+/// A signer in this process. Dropping it finishes what is queued and gives up the directory.
 pub struct LocalSigner {
     /// `None` only while it is dropped.
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
-    /// Its record could not be written when last tried.
+    /// What it writes could not be written when last tried.
     impaired: Arc<AtomicBool>,
+    _lock: File,
 }
 
 impl LocalSigner {
-    /// Makes the record of sequences for a new fleet.
+    /// Opens the directory and starts signing. An empty one is a signer without a fleet: it makes a key when
+    /// asked to, and signs once it was given root metadata that lists that key.
     ///
     /// # Errors
-    /// When there is one already, or it cannot be written.
-    pub fn create_state(path: &std::path::Path, fleet: FleetId) -> Result<(), StateError> {
-        StateFile::create(path, fleet)
-    }
-
-    /// Reads the record of sequences and starts signing.
-    ///
-    /// # Errors
-    /// When the record is missing, damaged, another fleet's, or in use.
-    pub fn open(config: SignerConfig) -> Result<Self, StateError> {
-        let SignerConfig { command_key, fleet, state_path, clock } = config;
-        let state = StateFile::open(&state_path, fleet)?;
+    /// When something is missing, damaged, another fleet's, or in use.
+    pub fn open(config: SignerConfig) -> Result<Self, PlaceError> {
+        let SignerConfig { place, earlier, is_read, clock } = config;
+        let lock = place.take()?;
+        let (trust, keys) = open_trust(&place, earlier.as_ref())?;
+        let state = trust.fleet().map(|fleet| StateFile::open(&place.sequences(), fleet)).transpose()?;
+        let mut log = Log::new(place.log());
+        if let Err(error) = log.mend() {
+            tracing::error!(%error, "the signer's log cannot be written");
+        }
         let (queue, requests) = mpsc::channel(limits::QUEUE_MAX);
-        let impaired = Arc::new(AtomicBool::new(false));
-        let signing = Signing { key: command_key, state, judge: Judge::new(fleet), clock, impaired: impaired.clone() };
+        let impaired = Arc::new(AtomicBool::new(!log.is_open()));
+        let directory = place.directory().to_owned();
+        let judge = Judge::new(is_read);
+        let signing = Signing { place, trust, keys, state, judge, log, clock, impaired: impaired.clone() };
         let thread = std::thread::Builder::new()
             .name("signer".to_owned())
             .spawn(move || signing.run(requests))
-            .map_err(|source| StateError::Io { doing: "starting the thread for", path: state_path, source })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), impaired })
+            .map_err(|source| PlaceError::Io { doing: "starting the thread for", path: directory, source })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), impaired, _lock: lock })
     }
 
-    /// Whether its record of sequences could not be written when last tried: no order is signed meanwhile.
+    /// Whether what it writes could not be written when last tried: no order is signed meanwhile.
     #[must_use]
     pub fn is_impaired(&self) -> bool {
         self.impaired.load(Ordering::Relaxed)
     }
 
-    /// Has it try again to write its record, without waiting for an order to sign.
+    /// Has it try again to write, without waiting for an order to sign.
     pub fn mend(&self) {
         if let Some(queue) = &self.queue {
             // A full queue holds orders, which try the same.
@@ -94,23 +99,81 @@ impl LocalSigner {
         }
     }
 
-    async fn ask<T>(&self, request: Request, wait: oneshot::Receiver<Result<T, SignError>>) -> Result<T, SignError> {
-        let stopped = || SignError::Unavailable("it has stopped; restart the control plane".to_owned());
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, SignError> {
+        let (answer, wait) = oneshot::channel();
+        let stopped = || SignError::Unavailable("it has stopped; start it again".to_owned());
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(request).await.map_err(|_| stopped())?;
+        queue.send(request(answer)).await.map_err(|_| stopped())?;
         wait.await.map_err(|_| stopped())?
     }
 }
 
+type Keys = HashMap<KeyId, SigningKey<role::Command>>;
+
+/// What the directory says, and the keys in it.
+fn open_trust(place: &Place, earlier: Option<&PathBuf>) -> Result<(Trust, Keys), PlaceError> {
+    let incoming = place.incoming();
+    let sources = [Some(&incoming), earlier];
+    let mut trust = Trust::load(&place.trust())?;
+    for from in sources.into_iter().flatten() {
+        if trust.is_none() {
+            trust = bring_over(place, from)?;
+        }
+        if let Some(trust) = &trust {
+            remove_originals(place, from, trust)?;
+        }
+    }
+    let mut trust = trust.unwrap_or_default();
+    let mut keys = Keys::new();
+    for key in trust.clone().keys() {
+        let path = place.key(key.id);
+        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            if trust.is_needed(key) {
+                return Err(PlaceError::KeyMissing { path });
+            }
+            // Made or dropped, and cut short: nobody was told of it, or it was to go.
+            trust
+                .forget(key.id)
+                .map_err(|error| PlaceError::Damaged { path: place.trust(), why: error.to_string() })?;
+            trust.store(&place.trust())?;
+            continue;
+        }
+        let signing = SigningKey::from_seed(&*keyfile::read_seed(&path, KeyKind::Ed25519)?);
+        if signing.key_id() != key.id {
+            return Err(PlaceError::Damaged { path, why: format!("it is not command key {}", key.id) });
+        }
+        keys.insert(key.id, signing);
+    }
+    Ok((trust, keys))
+}
+
 impl Signer for LocalSigner {
     fn sign_command(&self, command: Command) -> Later<'_, Result<SignedCommand, SignError>> {
-        let (answer, wait) = oneshot::channel();
-        Box::pin(self.ask(Request::Command { command: Box::new(command), answer }, wait))
+        Box::pin(self.ask(|answer| Request::Command { command: Box::new(command), answer }))
     }
 
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>> {
-        let (answer, wait) = oneshot::channel();
-        Box::pin(self.ask(Request::Open { open: Box::new(open), answer }, wait))
+        Box::pin(self.ask(|answer| Request::Open { open: Box::new(open), answer }))
+    }
+
+    fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>> {
+        Box::pin(self.ask(|answer| Request::AdvanceRoot { chain, answer }))
+    }
+
+    fn keys(&self) -> Later<'_, Result<SignerKeys, SignError>> {
+        Box::pin(self.ask(|answer| Request::Keys { answer }))
+    }
+
+    fn prepare_key(&self) -> Later<'_, Result<PublicKeyBytes, SignError>> {
+        Box::pin(self.ask(|answer| Request::PrepareKey { answer }))
+    }
+
+    fn activate_key(&self, key: KeyId) -> Later<'_, Result<(), SignError>> {
+        Box::pin(self.ask(move |answer| Request::ActivateKey { key, answer }))
+    }
+
+    fn drop_key(&self, key: KeyId) -> Later<'_, Result<(), SignError>> {
+        Box::pin(self.ask(move |answer| Request::DropKey { key, answer }))
     }
 }
 
@@ -122,78 +185,5 @@ impl Drop for LocalSigner {
         {
             tracing::error!("the signer's thread ended by a panic");
         }
-    }
-}
-
-/// What the thread owns.
-struct Signing {
-    key: SigningKey<role::Command>,
-    state: StateFile,
-    judge: Judge,
-    clock: Clock,
-    impaired: Arc<AtomicBool>,
-}
-
-impl Signing {
-    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut batch = Vec::with_capacity(limits::QUEUE_MAX);
-        while requests.blocking_recv_many(&mut batch, limits::QUEUE_MAX) > 0 {
-            self.batch(batch.drain(..));
-        }
-    }
-
-    /// Whoever asked may have gone: an answer nobody takes is no loss, the sequence is burned.
-    fn batch(&mut self, requests: impl Iterator<Item = Request>) {
-        let now = (self.clock)();
-        let mut raised = Raised::new();
-        let mut granted = Vec::new();
-        for request in requests {
-            match request {
-                Request::Mend => self.mend(),
-                Request::Open { open, answer } => {
-                    let _ = answer.send(self.open(*open, now));
-                }
-                Request::Command { command, answer } => {
-                    let host = command.order.host;
-                    let high = raised.get(&host).copied().unwrap_or_else(|| self.state.high(host));
-                    match self.judge.command(&command, high, now) {
-                        Ok(()) => {
-                            raised.insert(host, command.sequence);
-                            granted.push((command, answer));
-                        }
-                        Err(error) => {
-                            let _ = answer.send(Err(error));
-                        }
-                    }
-                }
-            }
-        }
-        // The order matters: nothing is signed whose sequence could be given again after a crash.
-        let durable = self.state.raise(&raised).map_err(|error| {
-            tracing::error!(error = &error as &dyn core::error::Error, "the record of sequences cannot be written");
-            SignError::Unavailable(error.to_string())
-        });
-        self.impaired.store(self.state.is_doubtful(), Ordering::Relaxed);
-        for (command, answer) in granted {
-            let signed = durable.clone().map(|()| {
-                let signed = self.key.sign(&*command);
-                let payload_sha256 = signed.payload_sha256();
-                SignedCommand { envelope: signed.into_envelope(), payload_sha256 }
-            });
-            let _ = answer.send(signed);
-        }
-    }
-
-    fn mend(&mut self) {
-        match self.state.mend() {
-            Ok(()) => tracing::info!("the record of sequences can be written again"),
-            Err(error) => tracing::debug!(%error, "the record of sequences still cannot be written"),
-        }
-    }
-
-    fn open(&mut self, open: SessionOpen, now: UnixMs) -> Result<Vec<u8>, SignError> {
-        let open = SessionOpen { time: now, ..open };
-        self.judge.open(&open, now)?;
-        Ok(self.key.sign(&open).into_envelope())
     }
 }

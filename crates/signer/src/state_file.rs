@@ -179,7 +179,7 @@ fn io_error(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> StateErro
     move |source| StateError::Io { doing, path: path.to_owned(), source }
 }
 
-fn lock(path: &Path) -> Result<File, StateError> {
+pub(crate) fn lock(path: &Path) -> Result<File, StateError> {
     let lock_path = path.with_added_extension("lock");
     let file = OpenOptions::new()
         .create(true)

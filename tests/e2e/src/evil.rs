@@ -68,7 +68,7 @@ impl Stolen {
         Self {
             fleet: fleet.id().parse().expect("a fleet id"),
             session: SigningKey::from_seed(&seed("keys/session.key.pem")),
-            command: SigningKey::from_seed(&seed("keys/command.key.pem")),
+            command: SigningKey::from_seed(&fleet.command_seed()),
             audit: SigningKey::from_seed(&seed("keys/audit.key.pem")),
             tls: rcgen::KeyPair::from_pem(&tls).expect("a TLS key"),
         }

@@ -113,6 +113,25 @@ impl Fleet {
         self.path("control-plane").join(name)
     }
 
+    /// The file of the signer's one command key.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn command_key_file(&self) -> PathBuf {
+        let mut keys = fs::read_dir(self.data("signer/keys")).expect("the signer's keys");
+        keys.next().expect("a key").expect("an entry").path()
+    }
+
+    /// That key.
+    ///
+    /// # Panics
+    /// As [`Self::command_key_file`].
+    #[must_use]
+    pub fn command_seed(&self) -> [u8; 32] {
+        *keyfile::read_seed(&self.command_key_file(), keyfile::KeyKind::Ed25519).expect("a key file")
+    }
+
     /// The fleet's id.
     ///
     /// # Panics
@@ -159,6 +178,16 @@ impl Fleet {
         serve.args(["--http-listen", &format!("127.0.0.1:{}", self.http_port)]);
         let program = Program::start("the control plane", serve, &self.path("control-plane.log"));
         self.control_plane = Some(program);
+    }
+
+    /// A verb of the control plane's program over this fleet's data, to its end.
+    #[must_use]
+    pub fn control_plane_verb(&self, words: &[&str]) -> Ran {
+        let mut verb = command(&self.control_program);
+        verb.args(words).arg("--data-dir").arg(self.path("control-plane"));
+        verb.args(["--agent-listen", &self.agent_listen.to_string()]);
+        verb.args(["--http-listen", &format!("127.0.0.1:{}", self.http_port)]);
+        run(verb)
     }
 
     /// The control plane's program.

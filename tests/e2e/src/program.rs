@@ -145,6 +145,19 @@ impl Program {
     }
 }
 
+/// The processes that this one started and that have not ended.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |it: &u32| {
+        let status = fs::read_to_string(format!("/proc/{it}/status")).unwrap_or_default();
+        let is = |wanted: &str| status.lines().any(|line| line == wanted);
+        is(&format!("PPid:\t{pid}")) && !is("State:\tZ (zombie)")
+    };
+    numbers.filter(is_child).collect()
+}
+
 /// Sends a signal to a process that this test started.
 pub fn signal(pid: u32, name: &str) {
     // `kill` may fail when the process has just ended, which the caller sees anyway.

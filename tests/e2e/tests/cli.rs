@@ -317,7 +317,18 @@ fn the_control_plane_says_what_is_wrong_before_it_starts_and_answers_nobody_it_d
         let refused = get(&format!("/api/v1/{path}"));
         assert_eq!(refused.status, 401, "{path}: {refused:?}");
     }
-    for name in ["keys/command.key.pem", "keys/data.key", "root.key.pem", "admin.token", "serverflow.db"] {
+    let command_key = fleet.command_key_file();
+    let command_key = command_key.to_str().expect("a path in UTF-8");
+    for name in [
+        command_key,
+        "signer/trust.json",
+        "signer/sequences",
+        "signer/log.jsonl",
+        "keys/data.key",
+        "root.key.pem",
+        "admin.token",
+        "serverflow.db",
+    ] {
         let mode = fs::metadata(fleet.data(name)).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name} is its owner's alone");
     }

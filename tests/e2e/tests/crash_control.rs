@@ -1,6 +1,7 @@
 //! The control plane killed before and after every commit of its database and every write of its signer, through a
 //! whole life: sign-in, enrolment, order, report, cancellation, deploy, removal, revocation. Afterwards no command
 //! is lost, doubled or without an end, no number was given twice, and the audit log verifies from the root key.
+//! The signer is a process of its own: at its points it alone ends, the control plane starts it anew, and nobody notices.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,6 +73,12 @@ impl Life {
             self.mourn() || http::get(port, "/health").is_some_and(|answer| answer.status == 200)
         });
         self.redial();
+    }
+
+    /// How often a signer ended at its point.
+    fn signer_deaths(&self) -> usize {
+        let said = fs::read_to_string(self.fleet.path("control-plane.log")).unwrap_or_default();
+        said.lines().filter(|line| line.contains("the signer ended") && line.contains("signal: 6")).count()
     }
 
     /// Starts the control plane again if it has ended. Whether it had.
@@ -242,7 +249,7 @@ impl Life {
     fn visit(&mut self, step: &Step, point: &str) -> bool {
         let what = format!("{}, killed {point}", step.name);
         (step.prepare)(self);
-        let known = self.all();
+        let (known, signer_deaths) = (self.all(), self.signer_deaths());
         self.died = false;
         self.restart(ending_at(point));
         (step.act)(self);
@@ -254,7 +261,9 @@ impl Life {
         for id in known.keys() {
             assert!(all.contains_key(id) || known.len() >= 100, "{what}: {id} is lost");
         }
-        let died = self.died;
+        let signer_deaths = self.signer_deaths() - signer_deaths;
+        assert!(signer_deaths <= 1 && (signer_deaths == 0 || point.contains(" signer ")), "{what}: {signer_deaths}");
+        let died = self.died || signer_deaths == 1;
         self.restart(Vec::new());
         died
     }

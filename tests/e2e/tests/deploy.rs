@@ -89,8 +89,7 @@ fn is_signed(fleet: &Fleet, id: &str) {
     let shown = fleet.command(id);
     assert_eq!(shown["status"], "succeeded");
     let (order, report) = (&shown["orders"][0], &shown["report"]);
-    let seed = keyfile::read_seed(&fleet.data("keys/command.key.pem"), keyfile::KeyKind::Ed25519).expect("a key");
-    let command_key = envelope::SigningKey::<role::Command>::from_seed(&seed).verifying();
+    let command_key = envelope::SigningKey::<role::Command>::from_seed(&fleet.command_seed()).verifying();
     let command = verify::<Command>(&envelope_of(order), &[command_key]).expect("a signed order");
     assert_eq!(command.order.command.to_string(), id);
     assert_eq!(order["verified_by"], command.key_id().to_string());

@@ -16,36 +16,37 @@ pub(super) fn is_running(files: &Files) -> bool {
     store::is_in_use(&files.database()).unwrap_or(false)
 }
 
-/// Is the database whole, does its key fit, and do the keys stand in its root metadata?
-pub(super) async fn database(files: &Files, keys: Option<&Keys>, now: UnixMs) -> Vec<Finding> {
+/// Is the database whole, does its key fit, and do the keys stand in its root metadata? Also that root metadata.
+pub(super) async fn database(files: &Files, keys: Option<&Keys>, now: UnixMs) -> (Vec<Finding>, Option<TrustedRoot>) {
     let check = "database";
     let path = files.database();
     let Some(keys) = keys else {
         let found = format!("{} was not looked into: that takes the data key", path.display());
-        return vec![Finding::warn(check, found, "Mend the keys, then run `doctor` again.")];
+        return (vec![Finding::warn(check, found, "Mend the keys, then run `doctor` again.")], None);
     };
     let examined = match store::examine(StoreConfig { path: path.clone(), data_key: keys.data.clone() }).await {
         Ok(examined) => examined,
-        Err(error) => return vec![Finding::error(check, &error)],
+        Err(error) => return (vec![Finding::error(check, &error)], None),
     };
     let in_use = if is_running(files) { "a control plane has it open" } else { "no control plane has it open" };
     let mut findings = vec![Finding::ok(check, format!("{} is whole and its key fits; {in_use}", path.display()))];
     let found = format!("all {} leaves of the audit log are as they were when it was signed", examined.audit.leaves);
     findings.push(Finding::ok("audit", found));
-    match TrustedRoot::from_stored(&examined.root_chain) {
+    let root = TrustedRoot::from_stored(&examined.root_chain);
+    match &root {
         Err(error) => {
             let found = format!("the stored root metadata does not verify: {error}");
             findings.push(Finding::fail("root", found, "Restore the database from a backup."));
         }
         Ok(root) => {
-            findings.push(match serve::check_keys(files, &root, keys) {
+            findings.push(match serve::check_keys(files, root, keys) {
                 Err(error) => Finding::error("root", &error),
                 Ok(()) => root_finding(root.current().version.0, root.current().expires.since(now)),
             });
             findings.push(clock_finding(now, root.current().issued.max(written(&path))));
         }
     }
-    findings
+    (findings, root.ok())
 }
 
 /// When the database was written last, by the clock of that moment.

@@ -43,7 +43,8 @@ pub(super) fn owned(files: &Files) -> Option<Finding> {
     let (check, path) = ("files", files.directory());
     let owner = fs::metadata(path).ok()?.uid();
     let mut wrong = Vec::new();
-    for directory in [path.to_owned(), path.join("keys")] {
+    for directory in [path.to_owned(), path.join("keys"), files.signer().directory().to_owned(), files.signer().keys()]
+    {
         let Ok(entries) = fs::read_dir(&directory) else { continue };
         for entry in entries.flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
@@ -70,14 +71,7 @@ pub(super) fn owned(files: &Files) -> Option<Finding> {
 pub(super) fn keys(files: &Files) -> (Option<Keys>, Vec<Finding>) {
     let check = "keys";
     let mut findings = Vec::new();
-    let needed = [
-        files.session_key(),
-        files.command_key(),
-        files.audit_key(),
-        files.tls_key(),
-        files.tls_key_next(),
-        files.data_key(),
-    ];
+    let needed = [files.session_key(), files.audit_key(), files.tls_key(), files.tls_key_next(), files.data_key()];
     let missing: Vec<_> =
         needed.iter().filter(|path| is_missing(path)).map(|path| path.display().to_string()).collect();
     let loaded = if missing.is_empty() {

@@ -8,6 +8,7 @@ mod certificate;
 mod checks;
 mod dates;
 mod files;
+mod signer;
 
 use std::{
     io::{self, Write as _},
@@ -101,7 +102,9 @@ async fn examine(config: &Config, now: UnixMs) -> Vec<Finding> {
         let (loaded, found) = files::keys(&files);
         findings.extend(found);
         pin = loaded.as_ref().map(|keys| keys.tls.pin());
-        findings.extend(checks::database(&files, loaded.as_ref(), now).await);
+        let (database, root) = checks::database(&files, loaded.as_ref(), now).await;
+        findings.extend(database);
+        findings.push(signer::signer(config, &files, root.as_ref()).await);
         findings.extend(checks::disks(files.directory()));
     }
     findings.extend(certificate::people(config, now));

@@ -13,7 +13,7 @@ use ids::DurationMs;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::{certificate as pair, config::LogFormat, health, init, limits, serve};
+use crate::{certificate as pair, config::LogFormat, health, init, limits, serve, signer_process};
 
 /// A fleet in a temporary directory, and the configuration it would run with.
 struct Fleet {
@@ -39,6 +39,7 @@ impl Fleet {
             https: None,
             host_names: Vec::new(),
             agent_dir: Some(agents),
+            signer_socket: None,
             log_level: "info".to_owned(),
             log_format: LogFormat::Text,
         };
@@ -117,6 +118,14 @@ async fn one_that_runs_is_well_and_found_to_run() {
         let free = TcpListener::bind(*address).await.expect("a port");
         *address = free.local_addr().expect("an address");
     }
+    // The test's own program is no signer that `serve` could start.
+    let (place, socket) = (fleet.files().signer(), fleet.directory.path().join("signer.sock"));
+    fleet.config.signer_socket = Some(socket.clone());
+    let found = signer_finding(&fleet).await;
+    assert!(found.verdict == Verdict::Fail && found.found.contains("does not answer"), "{found:?}");
+    let own = signer_process::open(place, None).expect("opened");
+    let signing =
+        tokio::spawn(async move { signer_process::run_until(own, &socket, &[], std::future::pending()).await });
     let serving = tokio::spawn(serve::serve(fleet.config.clone()));
     let ready = async {
         while let Err(error) = health::run(fleet.config.clone()).await {
@@ -145,6 +154,17 @@ async fn one_that_runs_is_well_and_found_to_run() {
     assert!(agents.verdict == Verdict::Fail && agents.found.contains("is not this control plane"), "{agents:?}");
     serving.abort();
     strange.abort();
+    signing.abort();
+}
+
+async fn signer_finding(fleet: &Fleet) -> Finding {
+    fleet.findings().await.into_iter().find(|finding| finding.check == "signer").expect("looked at")
+}
+
+/// Key ids are new in each run.
+fn id_free(text: &str) -> String {
+    let is_id = |word: &str| word.contains("/keys/") && word.ends_with(".key.pem");
+    text.split(' ').map(|word| if is_id(word) { "KEY-FILE" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// Each broken in one way, by hand.
@@ -158,14 +178,31 @@ async fn what_is_broken_is_said_with_what_to_do() {
     said += &fleet.unwell("a directory and a database for everyone").await;
     mode(files.directory(), 0o700);
     mode(&files.database(), 0o600);
-    mode(&files.command_key(), 0o644);
+    mode(&files.session_key(), 0o644);
     said += &fleet.unwell("a key that others can read").await;
-    fs::remove_file(files.command_key()).expect("removed");
+    fs::remove_file(files.session_key()).expect("removed");
     said += &fleet.unwell("a key that is gone").await;
-    fs::copy(files.session_key(), files.command_key()).expect("copied");
+    fs::copy(files.audit_key(), files.session_key()).expect("copied");
     said += &fleet.unwell("another key in its place").await;
-    fs::write(files.command_key(), "no key").expect("written");
+    fs::write(files.session_key(), "no key").expect("written");
     said += &fleet.unwell("something else in its place").await;
+
+    let fleet = Fleet::new().await;
+    let place = fleet.files().signer();
+    for key in fs::read_dir(place.keys()).expect("a directory").flatten() {
+        fs::remove_file(key.path()).expect("removed");
+    }
+    said += &id_free(&fleet.unwell("a signer without its key").await);
+    fs::write(place.trust(), "{}").expect("written");
+    said += &fleet.unwell("a signer whose file says nothing").await;
+    fs::remove_file(place.trust()).expect("removed");
+    said += &fleet.unwell("no signer").await;
+    let (mut other, own) = (Fleet::new().await, Fleet::new().await);
+    fs::remove_dir_all(other.files().signer().directory()).expect("removed");
+    fs::rename(own.files().signer().directory(), other.files().signer().directory()).expect("moved");
+    said += &other.unwell("the signer of another fleet").await;
+    other.config.signer_socket = Some(other.config.data_dir.join("nobody.sock"));
+    said += &other.unwell("a signer of its own that does not run").await;
 
     let fleet = Fleet::new().await;
     fs::write(fleet.files().data_key(), "00".repeat(32)).expect("written");

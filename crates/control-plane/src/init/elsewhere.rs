@@ -17,10 +17,12 @@ use ids::{FleetId, Sha256};
 use serde::Serialize;
 
 use super::{
-    Furnishing, InitArgs, InitError, Initialised, io_error, move_into_place, prepare, root_metadata, write_keys,
+    Furnishing, InitArgs, InitError, Initialised, hand_over, io_error, move_into_place, prepare, root_metadata,
+    write_keys,
 };
 use crate::{
     clock,
+    config::Config,
     files::Files,
     next::{Next, shown},
 };
@@ -74,11 +76,12 @@ struct Begun {
 }
 
 /// Makes this control plane's keys and the root metadata to be signed.
-pub(super) fn begin(data_dir: &Path, root_keys: &Path, args: &InitArgs, next: &Next) -> Result<(), InitError> {
+pub(super) async fn begin(config: &Config, root_keys: &Path, args: &InitArgs, next: &Next) -> Result<(), InitError> {
+    let data_dir = config.data_dir.as_path();
     let used = |source| ElsewhereError::File { path: root_keys.to_owned(), source };
     let root = RootKeys::read(&read(root_keys)?).map_err(used)?;
     let building = prepare(data_dir, args)?;
-    let made = build(&Files::new(&building), &root, args);
+    let made = build(config, &Files::new(&building), &root, args).await;
     let proposed = move_into_place(&building, data_dir, made)?;
     let begun = Begun {
         fleet_id: proposed.metadata().fleet,
@@ -91,8 +94,8 @@ pub(super) fn begin(data_dir: &Path, root_keys: &Path, args: &InitArgs, next: &N
     io::stdout().write_all(text.as_bytes()).map_err(|source| io_error("tell what was made in", path, source))
 }
 
-fn build(files: &Files, root: &RootKeys, args: &InitArgs) -> Result<Proposal, InitError> {
-    let metadata = root_metadata(&write_keys(files)?, root, args, clock::now())?;
+async fn build(config: &Config, files: &Files, root: &RootKeys, args: &InitArgs) -> Result<Proposal, InitError> {
+    let metadata = root_metadata(&write_keys(config, files).await?, root, args, clock::now())?;
     let proposed = Proposal::new(&metadata).map_err(ElsewhereError::Rule)?;
     let file = RootFile { chain: None, proposed };
     let text = file.write().map_err(|source| ElsewhereError::File { path: files.root_proposal(), source })?;
@@ -121,7 +124,8 @@ impl Begun {
 }
 
 /// Makes the fleet of what `--root-keys` began.
-pub(super) async fn finish(data_dir: &Path, path: &Path, args: &InitArgs, next: &Next) -> Result<(), InitError> {
+pub(super) async fn finish(config: &Config, path: &Path, args: &InitArgs, next: &Next) -> Result<(), InitError> {
+    let data_dir = config.data_dir.as_path();
     let files = Files::new(data_dir);
     if files.database().exists() {
         return Err(InitError::Exists { path: data_dir.to_owned() });
@@ -129,12 +133,14 @@ pub(super) async fn finish(data_dir: &Path, path: &Path, args: &InitArgs, next: 
     if !files.root_proposal().exists() {
         return Err(ElsewhereError::NotBegun { path: data_dir.to_owned() }.into());
     }
-    let made = furnish(&files, &signed(&files, path)?, args).await?;
+    let signed = signed(&files, path)?;
+    let made = furnish(&files, &signed, args).await?;
     let text = if args.json { format!("{}\n", serde_json::json!(made)) } else { made.for_people(next) };
     let text = zeroize::Zeroizing::new(text);
     let mut out = io::stdout();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|source| ElsewhereError::Print { name: args.admin.clone(), source }.into())
+    printed.map_err(|source| ElsewhereError::Print { name: args.admin.clone(), source })?;
+    hand_over(config, signed.proposed.envelope()).await
 }
 
 /// The file, if it is this control plane's own root metadata and enough have signed it.

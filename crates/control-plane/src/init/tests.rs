@@ -11,15 +11,19 @@ fn args() -> InitArgs {
     }
 }
 
-fn next() -> Next {
+fn config(data_dir: &Path) -> Config {
     let config = crate::config::load(None, std::iter::empty(), Default::default()).expect("the defaults");
-    Next::new(Default::default(), &config)
+    Config { data_dir: data_dir.to_owned(), ..config }
+}
+
+fn next() -> Next {
+    Next::new(Default::default(), &config(Path::new("unused")))
 }
 
 /// A new fleet below a directory: its data directory.
 pub(crate) async fn made(directory: &Path) -> PathBuf {
     let data_dir = directory.join("fleet");
-    init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect("made");
+    init_and_show(&config(&data_dir), &args(), &next(), &mut Vec::new()).await.expect("made");
     data_dir
 }
 
@@ -39,17 +43,17 @@ impl io::Write for Full {
 async fn a_fleet_that_nobody_saw_is_not_kept() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let data_dir = directory.path().join("fleet");
-    let error = init_and_show(&data_dir, &args(), &next(), &mut Full).await.expect_err("not printed");
+    let error = init_and_show(&config(&data_dir), &args(), &next(), &mut Full).await.expect_err("not printed");
     assert!(matches!(error, InitError::Print { .. }), "{error}");
     assert!(!data_dir.exists());
     let mut shown = Vec::new();
-    init_and_show(&data_dir, &InitArgs { json: false, ..args() }, &next(), &mut shown).await.expect("made");
+    init_and_show(&config(&data_dir), &InitArgs { json: false, ..args() }, &next(), &mut shown).await.expect("made");
     let shown = String::from_utf8(shown).expect("text");
     let root = data_dir.join("root.pub");
     let last = format!("\n  serverflow login http://127.0.0.1:8080 --user admin --root {}\n", root.display());
     assert!(root.exists() && shown.ends_with(&last), "{shown}");
     assert!(Files::new(&data_dir).database().exists());
-    let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("there is one");
+    let error = init_and_show(&config(&data_dir), &args(), &next(), &mut Vec::new()).await.expect_err("there is one");
     assert!(matches!(error, InitError::Exists { .. }), "{error}");
     assert!(Files::new(&data_dir).database().exists(), "the first one stays");
 }
@@ -61,7 +65,7 @@ async fn a_directory_that_cannot_be_replaced_leaves_no_keys_behind() {
     fs::create_dir(&elsewhere).expect("made");
     // A link cannot be replaced by a directory; a mount point cannot either.
     std::os::unix::fs::symlink(&elsewhere, &data_dir).expect("linked");
-    let error = init_and_show(&data_dir, &args(), &next(), &mut Vec::new()).await.expect_err("not moved");
+    let error = init_and_show(&config(&data_dir), &args(), &next(), &mut Vec::new()).await.expect_err("not moved");
     assert!(matches!(error, InitError::Move { .. }), "{error}");
     assert!(!directory.path().join("fleet.initialising").exists());
 }
@@ -79,13 +83,13 @@ async fn a_fleet_whose_root_keys_are_elsewhere_waits_for_their_signatures() {
     let key = |n: u8| SigningKey::<role::Root>::from_seed(&[n; 32]);
     let keys = RootKeys { threshold: 2, keys: [1, 2, 3].map(|n| key(n).public()).to_vec() };
     fs::write(folder.join("keys.json"), keys.write().expect("text")).expect("written");
-    let run = |args: InitArgs| run(data_dir.clone(), args, Box::leak(Box::new(next())));
+    let run = |args: InitArgs| run(config(&data_dir), args, Box::leak(Box::new(next())));
 
     let early = run(elsewhere(folder, None, Some("signed.json"))).await.expect_err("nothing was begun");
     assert!(early.to_string().contains("begin with `serverflow-control-plane init --root-keys FILE`"), "{early}");
     run(elsewhere(folder, Some("keys.json"), None)).await.expect("begun");
     let files = Files::new(&data_dir);
-    assert!(files.command_key().exists() && !files.root_key().exists() && !files.database().exists());
+    assert!(files.signer().trust().exists() && !files.root_key().exists() && !files.database().exists());
     let again = run(elsewhere(folder, Some("keys.json"), None)).await.expect_err("begun already");
     assert!(matches!(again, InitError::Exists { .. }), "{again}");
 

@@ -7,8 +7,12 @@ use super::Finding;
 use super::rust_text::{code_only, without_tests};
 
 /// Each unit, and the rooms whose sockets its program opens.
-const UNITS: [(&str, &[&str]); 2] = [
-    ("deploy/units/serverflow-control-plane.service", &["crates/control-plane/src/", "crates/web/src/"]),
+const UNITS: [(&str, &[&str]); 3] = [
+    (
+        "deploy/units/serverflow-control-plane.service",
+        &["crates/control-plane/src/", "crates/web/src/", "crates/signer/src/"],
+    ),
+    ("deploy/units/serverflow-signer.service", &["crates/signer/src/"]),
     ("deploy/units/serverflow-agent.service", &["crates/agent/src/", "crates/host/src/", "crates/link/src/"]),
 ];
 

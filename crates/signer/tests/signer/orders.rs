@@ -1,120 +1,21 @@
-//! The signer through its port, with a clock the test sets.
+//! What it signs and what it refuses, batch by batch.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::Arc;
 
 use envelope::{
-    SigningKey,
-    keys::role,
     limits::SEQUENCE_JUMP_MAX,
-    messages::{Command, Order, ReportPosition, SessionOpen},
+    messages::{Command, SessionOpen},
     signer_port::{SignError, Signer as _},
     verify,
 };
 use ids::*;
-use signer::{LocalSigner, SignerConfig, StateError, limits};
+use signer::{PlaceError, StateError, limits};
 
-const FLEET: FleetId = FleetId::from_bytes([7; 16]);
-const START: u64 = 1_800_000_000_000;
-
-struct Room {
-    directory: tempfile::TempDir,
-    now: Arc<AtomicU64>,
-}
-
-impl Room {
-    fn new() -> Self {
-        let room = Self { directory: tempfile::tempdir().unwrap(), now: Arc::new(AtomicU64::new(START)) };
-        LocalSigner::create_state(&room.path(), FLEET).unwrap();
-        room
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("sequences")
-    }
-
-    fn set(&self, now: u64) {
-        self.now.store(now, Ordering::SeqCst);
-    }
-
-    fn open(&self) -> Result<LocalSigner, StateError> {
-        let now = Arc::clone(&self.now);
-        LocalSigner::open(SignerConfig {
-            command_key: key(),
-            fleet: FLEET,
-            state_path: self.path(),
-            clock: Arc::new(move || UnixMs(now.load(Ordering::SeqCst))),
-        })
-    }
-}
-
-fn key() -> SigningKey<role::Command> {
-    SigningKey::from_seed(&[3; 32])
-}
-
-fn host(n: u8) -> HostId {
-    HostId::from_bytes([n; 16])
-}
-
-fn command(host: HostId, sequence: u64) -> Command {
-    let order = Order {
-        fleet: FLEET,
-        host,
-        command: CommandId::from_bytes([9; 16]),
-        operation: OperationId::from_bytes([8; 16]),
-        proposed_at: UnixMs(START - 1_000),
-        deliver_by: UnixMs(START + 600_000),
-        start_within_ms: 60_000,
-        action: "host.facts".parse().unwrap(),
-        action_version: 1,
-        schema_sha256: sha256(b"schema"),
-        parameters: b"{}".to_vec(),
-        sealed: vec![],
-        requester: None,
-        dry_run: false,
-    };
-    Command {
-        order,
-        host_epoch: HostEpoch(1),
-        epoch: Epoch(1),
-        sequence: Sequence(sequence),
-        nonce: Nonce([1; 16]),
-        issued: UnixMs(START),
-        not_before: UnixMs(START),
-        expires: UnixMs(START + 300_000),
-    }
-}
-
-fn open_for(host: HostId) -> SessionOpen {
-    SessionOpen {
-        fleet: FLEET,
-        host,
-        host_epoch: HostEpoch(1),
-        epoch: Epoch(1),
-        exporter: TlsExporter([2; 32]),
-        proof_sha256: sha256(b"proof"),
-        time: UnixMs(12),
-        acknowledged: Sequence(0),
-        last_report: ReportPosition::START,
-    }
-}
-
-async fn refusal(signer: &LocalSigner, command: Command) -> String {
-    match signer.sign_command(command).await {
-        Err(SignError::Refused(why) | SignError::Unavailable(why)) => why,
-        Err(error @ SignError::SequenceTaken { .. }) => error.to_string(),
-        other => panic!("not refused: {other:?}"),
-    }
-}
+use crate::room::*;
 
 #[tokio::test]
 async fn signs_what_verifies_under_the_command_key() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     let signed = signer.sign_command(command(host(1), 1)).await.unwrap();
     let verified = verify::<Command>(&signed.envelope, &[key().verifying()]).unwrap();
@@ -124,7 +25,7 @@ async fn signs_what_verifies_under_the_command_key() {
 
 #[tokio::test]
 async fn puts_its_own_time_into_a_session_open() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     room.set(START + 77);
     let envelope = signer.sign_open(open_for(host(1))).await.unwrap();
@@ -136,7 +37,7 @@ async fn puts_its_own_time_into_a_session_open() {
 
 #[tokio::test]
 async fn sequences_rise_strictly_per_host_and_jump_within_bounds() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     signer.sign_command(command(host(1), 5)).await.unwrap();
     for replayed in [5, 4, 1] {
@@ -154,7 +55,7 @@ async fn sequences_rise_strictly_per_host_and_jump_within_bounds() {
 
 #[tokio::test]
 async fn refuses_other_fleets_other_times_and_long_lives() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     let good = || command(host(1), 1);
     let at = |ms: u64| Command { issued: UnixMs(ms), ..good() };
@@ -185,10 +86,10 @@ async fn refuses_other_fleets_other_times_and_long_lives() {
 
 #[tokio::test]
 async fn a_restart_keeps_the_high_water_mark() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     signer.sign_command(command(host(1), 40)).await.unwrap();
-    assert!(matches!(room.open(), Err(StateError::InUse { .. })));
+    assert!(matches!(room.open(), Err(PlaceError::InUse { .. })));
     drop(signer);
     let signer = room.open().unwrap();
     assert!(refusal(&signer, command(host(1), 40)).await.contains("every sequence up to 40"));
@@ -197,7 +98,7 @@ async fn a_restart_keeps_the_high_water_mark() {
 
 #[tokio::test]
 async fn a_torn_record_is_cut_and_a_damaged_one_refused() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     signer.sign_command(command(host(1), 1)).await.unwrap();
     signer.sign_command(command(host(1), 2)).await.unwrap();
@@ -218,14 +119,14 @@ async fn a_torn_record_is_cut_and_a_damaged_one_refused() {
 
 #[tokio::test]
 async fn a_lost_record_is_refused_rather_than_begun_anew() {
-    let room = Room::new();
+    let room = Room::new().await;
     std::fs::remove_file(room.path()).unwrap();
-    assert!(matches!(room.open(), Err(StateError::Missing { .. })));
+    assert!(matches!(room.open(), Err(PlaceError::State(StateError::Missing { .. }))));
 }
 
 #[tokio::test]
 async fn one_host_cannot_be_flooded() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = room.open().unwrap();
     let burst = u64::from(limits::COMMANDS_PER_HOST_BURST);
     for sequence in 1..=burst {
@@ -240,7 +141,7 @@ async fn one_host_cannot_be_flooded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_each_its_own_answer() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = Arc::new(room.open().unwrap());
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..200u8 {
@@ -259,7 +160,7 @@ async fn a_crowd_gets_each_its_own_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_race_for_one_sequence_exactly_one_wins() {
-    let room = Room::new();
+    let room = Room::new().await;
     let signer = Arc::new(room.open().unwrap());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..100 {

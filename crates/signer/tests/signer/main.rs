@@ -1,0 +1,5 @@
+//! The signer through its port.
+
+mod orders;
+mod room;
+mod trust;
