@@ -9,7 +9,6 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use envelope::{
@@ -17,7 +16,7 @@ use envelope::{
     keys::{SigningKey, role},
     messages::{ApprovalThresholds, PublicKeyBytes, RootMetadata},
     root::{RootKeys, sign_root},
-    signer_port::{SignError, Signer},
+    signer_port::SignError,
 };
 use fleet::{
     model::{User, UserRole, UserSession},
@@ -193,17 +192,9 @@ pub(crate) async fn run(config: Config, args: InitArgs, next: &Next) -> Result<(
     init_and_show(&config, &args, next, &mut io::stdout()).await
 }
 
-/// The same questions to the same signer, whether it is a service of its own or only here and for a moment.
-fn signer_of(config: &Config, files: &Files) -> Result<Arc<dyn Signer>, InitError> {
-    match &config.signer_socket {
-        Some(socket) => Ok(signer_process::asked_at(socket)),
-        None => Ok(Arc::new(signer_process::open(files.signer(), None)?)),
-    }
-}
-
 /// Begins the signer's fleet. At the end: a fleet that is not kept must not be the one that a signer has for good.
 async fn hand_over(config: &Config, root: Vec<u8>) -> Result<(), InitError> {
-    let signer = signer_of(config, &Files::new(&config.data_dir))?;
+    let signer = signer_process::of(config, &Files::new(&config.data_dir))?;
     let handed = signer_process::in_time(signer.advance_root(vec![root])).await;
     handed.map(drop).map_err(|source| InitError::NotHandedOver { path: config.data_dir.clone(), source })
 }
@@ -389,7 +380,8 @@ fn new_id<K: IdKind>(now: UnixMs) -> Result<Id<K>, InitError> {
 
 /// All keys that stay here.
 async fn write_keys(config: &Config, files: &Files) -> Result<Keys, InitError> {
-    let command = signer_process::in_time(signer_of(config, files)?.prepare_key()).await.map_err(InitError::Signer)?;
+    let command =
+        signer_process::in_time(signer_process::of(config, files)?.prepare_key()).await.map_err(InitError::Signer)?;
     let seed = |path: PathBuf| {
         let seed = keyfile::random()?;
         keyfile::write_seed(&path, KeyKind::Ed25519, &seed)?;

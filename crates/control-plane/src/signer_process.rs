@@ -237,6 +237,15 @@ pub(crate) fn socket(config: &Config) -> PathBuf {
     config.signer_socket.clone().unwrap_or_else(|| Files::new(&config.data_dir).signer().socket())
 }
 
+/// The signer of a fleet that lies there and does not run: the same questions go to the same signer, whether it is a service
+/// of its own or only here and for a moment.
+pub(crate) fn of(config: &Config, files: &Files) -> Result<Arc<dyn Signer>, PlaceError> {
+    match &config.signer_socket {
+        Some(socket) => Ok(asked_at(socket)),
+        None => Ok(Arc::new(open(files.signer(), None)?)),
+    }
+}
+
 /// For whoever asks once.
 pub(crate) fn asked_at(socket: &Path) -> Arc<dyn Signer> {
     Arc::new(signer::RemoteSigner::dial(socket))
