@@ -25,6 +25,9 @@ source deploy/lib/docker.sh
 
 cargo_deny_version=0.20.2
 cargo_nextest_version=0.9.143
+cargo_fuzz_version=0.13.2
+# For each fuzzer, here; a night is `cargo xtask fuzz --seconds 3600`.
+fuzz_seconds=4
 
 fast=no
 case ${1-} in
@@ -245,6 +248,22 @@ upgrade() { tests/upgrade.sh "$binaries"; }
 packages() { tests/packages.sh "$binaries"; }
 container() { tests/container.sh "$binaries"; }
 
+# Each fuzzer for a moment, where there is a nightly toolchain: what reads bytes before they are verified must not panic, nor
+# read one thing in two ways.
+fuzz() {
+  local log=$logs/fuzz.log
+  if ! cargo +nightly --version >/dev/null 2>&1; then
+    say_warning "fuzzers skipped: there is no nightly toolchain (rustup toolchain install nightly)"
+    return 0
+  fi
+  if ! command -v cargo-fuzz >/dev/null; then
+    say_detail "installing cargo-fuzz $cargo_fuzz_version (about a minute, once)"
+    cargo install cargo-fuzz --locked --version "$cargo_fuzz_version" --target-dir "$target/tools" >"$log" 2>&1 ||
+      { tail -n 20 "$log" >&2; return 1; }
+  fi
+  cargo xtask fuzz --seconds "$fuzz_seconds" >"$log" 2>&1 || { tail -n 40 "$log" >&2; return 1; }
+}
+
 doc_tests() { counted_run doc-tests cargo test --locked --quiet --workspace --doc; }
 
 documentation() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps; }
@@ -286,7 +305,7 @@ finish() {
   exit 0
 }
 
-if [[ $fast == yes ]]; then say_steps 10; else say_steps 16; fi
+if [[ $fast == yes ]]; then say_steps 11; else say_steps 17; fi
 say_step "setting up"
 set_up
 step "formatting" formatting
@@ -304,6 +323,7 @@ if [[ $fast == no ]]; then
   step "packages: installed, upgraded, removed, purged" packages
   step "container: the control plane's image" container
 fi
+step "fuzzers: $fuzz_seconds s each" fuzz
 step "documentation tests" doc_tests
 step "documentation" documentation
 finish

@@ -9,6 +9,7 @@
 use std::process::ExitCode;
 
 mod figures;
+mod fuzz;
 mod sim;
 mod tidy;
 mod workspace;
@@ -17,6 +18,7 @@ use tidy::Mode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy [--bless]
+       cargo xtask fuzz [--seconds N] [TARGET…]
        cargo xtask sim [--seeds N] [--steps M] [--first N]
        cargo xtask figures HOST [ROUNDS] [PID…]
        cargo xtask figures audit [LEAVES]
@@ -24,6 +26,7 @@ usage: cargo xtask tidy [--bless]
   tidy           check the rules of the workspace; exit 1 with every finding listed when one is broken
   tidy --bless   first record what may be recorded: shorter functions and files in crates/xtask/ratchet.json
                  (entries only shrink), and new action schemas in crates/xtask/frozen-schemas.json
+  fuzz           run the fuzzers of tests/fuzz, all or those named, each for --seconds (60); needs a nightly toolchain
   sim            run the simulation, optimised, over N seeds of M steps each, from seed --first on
   figures        measure a fleet that runs: time of one command to HOST until its report is durable, and the
                  resident memory of the processes named; SERVERFLOW_URL and SERVERFLOW_TOKEN say which fleet
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ["tidy", "--bless"] => Mode::Bless,
         ["figures", "audit", rest @ ..] if rest.len() < 2 => return ended("figures", figures::audit(rest)),
         ["figures", rest @ ..] => return ended("figures", figures::run(rest)),
+        ["fuzz", rest @ ..] => return ended("fuzz", fuzz::run(rest)),
         ["sim", rest @ ..] => return ended("sim", sim::run(rest)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
