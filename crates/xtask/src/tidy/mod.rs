@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::workspace;
 
+mod attackers;
 mod bans;
 mod dependencies;
 mod length;
@@ -59,6 +60,7 @@ pub(crate) fn run(mode: Mode) -> Result<Vec<Finding>, String> {
     findings.extend(rooms::check_direct(&packages));
     findings.extend(rooms::check_binaries(&packages));
     findings.extend(dependencies::check(&packages, &files));
+    findings.extend(attackers::check(&files));
     findings.extend(bans::check(&files));
     findings.extend(sources::check(&files));
     findings.extend(units::check(&files));
