@@ -13,7 +13,7 @@ use crate::{
     policy_check, run,
     setup::{self, InstallArguments, UninstallArguments},
     state_dir::{self, StateDir},
-    status_show,
+    status_show, trust,
 };
 
 /// Where its man pages stand.
@@ -112,6 +112,11 @@ enum Verb {
     /// Write shell completions and man pages.
     #[command(subcommand)]
     Generate(manual::Generate),
+    /// The root metadata this host goes by: which keys count, where it dials, until when.
+    Trust {
+        #[command(subcommand)]
+        verb: TrustVerb,
+    },
     /// The owner's policy.
     Policy {
         #[command(subcommand)]
@@ -129,6 +134,28 @@ struct EnrollArguments {
     /// file is left as it is.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TrustVerb {
+    /// Say which version it is, the ids of its keys by role, pins, epoch and end.
+    #[command(after_help = "Example:\n  serverflow-agent trust show")]
+    Show {
+        /// One JSON document instead of words.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take newer root metadata from a file, on a host that its control plane does not reach.
+    ///
+    /// It counts if it follows what this host was enrolled with, whoever brings it; the agent may run or not.
+    #[command(after_help = "Example:\n  serverflow-agent trust apply root-v2.json")]
+    Apply {
+        /// A file of `serverflow root`, with all its signatures.
+        file: PathBuf,
+        /// One JSON document instead of words.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -173,6 +200,8 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Trust { verb: TrustVerb::Show { json } } => block_on(trust::show(&state, json))?,
+        Verb::Trust { verb: TrustVerb::Apply { file, json } } => block_on(trust::apply(&state, &file, json))?,
         Verb::Policy { verb: PolicyVerb::Check { file, json } } => policy_check::check(&state, file, json),
     }
 }

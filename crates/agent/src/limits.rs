@@ -71,3 +71,11 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(15);
 pub(crate) const KILL_GRACE: Duration = Duration::from_secs(5);
 /// The log of an agent without a service manager begins anew at its start once it is larger.
 pub(crate) const DETACHED_LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Requests on the agent's own socket waiting for the loop.
+pub(crate) const HANDED_MAX: usize = 4;
+/// Time for one such request and its answer.
+pub(crate) const HANDED_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of such a request or answer: a chain as the file has it.
+pub(crate) const HANDED_BYTES_MAX: u64 = envelope::root::FILE_BYTES_MAX as u64;
+/// Pause after a connection to that socket could not be accepted.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

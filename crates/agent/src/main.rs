@@ -18,6 +18,7 @@ mod setup;
 mod state_dir;
 mod status;
 mod status_show;
+mod trust;
 
 use std::process::ExitCode;
 

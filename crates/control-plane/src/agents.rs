@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::{self, agent_link_server::AgentLink};
 
-use crate::{clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, session_task};
+use crate::{clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, roots_taken, session_task};
 
 /// What every agent's stream needs.
 pub(crate) struct Agents {
@@ -150,6 +150,10 @@ impl AgentLink for AgentService {
         let (stream, response) = open(request)?;
         tokio::spawn(enrolment::run(self.0.clone(), stream));
         Ok(response)
+    }
+
+    async fn roots(&self, request: Request<v1::RootsRequest>) -> Result<Response<v1::RootsAnswer>, Status> {
+        roots_taken::exchange(&self.0, request).await
     }
 
     async fn session(&self, request: Request<Streaming<v1::AgentFrame>>) -> Result<Response<Frames>, Status> {

@@ -26,6 +26,8 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(45);
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// HTTP/2 streams per agent's connection: one session, and one to spare.
 pub(crate) const STREAMS_MAX: u32 = 2;
+/// Exchanges of root metadata on one agent's connection: one that asks, and one that brings.
+pub(crate) const ROOTS_EXCHANGES_MAX: usize = 2;
 /// HTTP/2 flow-control window per stream and connection, in bytes: bounds what an agent can have in flight.
 pub(crate) const WINDOW_BYTES: u32 = 256 * 1024;
 /// Frames waiting to be sent to one agent.

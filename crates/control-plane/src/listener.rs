@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll},
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct ConnectionInfo {
     pub(crate) exporter: TlsExporter,
     /// Whoever proves itself on the connection says so here, or the connection is cut.
     pub(crate) proved: Proved,
+    /// How often root metadata was asked for on it.
+    pub(crate) roots_asked: Arc<AtomicUsize>,
 }
 
 impl Connected for AgentConnection {
@@ -135,6 +137,6 @@ async fn shake_hands(
         tls.get_ref().1.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None).map_err(io::Error::other)?;
     let proved = Proved::default();
     let patience = Patience::new(proved.clone());
-    let info = ConnectionInfo { peer, exporter: TlsExporter(exporter), proved };
+    let info = ConnectionInfo { peer, exporter: TlsExporter(exporter), proved, roots_asked: Arc::default() };
     Ok(AgentConnection { tls, info, patience, _place: place })
 }

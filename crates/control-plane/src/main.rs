@@ -25,6 +25,7 @@ mod patience;
 mod people_tls;
 mod random;
 mod root_keeper;
+mod roots_taken;
 mod serve;
 mod session_task;
 mod signer_process;

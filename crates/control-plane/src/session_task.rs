@@ -8,10 +8,10 @@ use fleet::{
     model::HostStanding,
     ports::{Notifier as _, StoreError},
 };
-use ids::{Challenge, UnixMs};
+use ids::{Challenge, HostId, UnixMs};
 use session::{
     control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
-    frames::{AgentFrame, ControlFrame},
+    frames::{AgentFrame, ControlFrame, RefusalCode},
 };
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::Instrument as _;
@@ -20,7 +20,7 @@ use crate::{
     agents::{Agents, Stream, StreamError},
     clock::Moment,
     hub::{News, Registration},
-    limits, random,
+    limits, random, roots_taken,
 };
 
 /// An answer the machine waits for.
@@ -40,8 +40,21 @@ enum Unauthenticated {
 /// Serves one stream to its end.
 pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     let peer = stream.info.peer;
-    match timeout(limits::AUTHENTICATION_TIMEOUT, authenticate(&agents, &mut stream)).await {
-        Ok(Ok((established, chains))) => {
+    let mut brought = Brought::default();
+    let authenticated = timeout(limits::AUTHENTICATION_TIMEOUT, authenticate(&agents, &mut stream, &mut brought)).await;
+    let Brought { host, chains } = brought;
+    let has_proved = matches!(authenticated, Ok(Ok(_)));
+    // Before the session, which the agent may end before it is stored: what opens it may be void by that metadata.
+    // And without a session, for an agent that finds the session key dropped does not prove itself to it.
+    if let (Some(host), Some(chain)) = (host, chains.first())
+        && roots_taken::take_from(&agents, host, chain, has_proved).await
+    {
+        let message = "newer root metadata is in force; dial again".to_owned();
+        let _ = stream.send(ControlFrame::Refused { reason: RefusalCode::Unavailable, message }).await;
+        return;
+    }
+    match authenticated {
+        Ok(Ok(established)) => {
             let host = established.authenticated.host;
             let span = tracing::info_span!("session", %host, %peer);
             let _proved = stream.info.proved.session();
@@ -67,17 +80,26 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     }
 }
 
-/// The handshake; also the root metadata the agent brought.
+/// What a handshake leaves, however it ends.
+#[derive(Default)]
+struct Brought {
+    /// Who it says it is.
+    host: Option<HostId>,
+    /// Root metadata: one frame of it at most. What is not taken goes to the session, for which it is an alarm.
+    chains: Vec<Vec<Vec<u8>>>,
+}
+
 async fn authenticate(
     agents: &Agents,
     stream: &mut Stream,
-) -> Result<(Established, Vec<Vec<Vec<u8>>>), Unauthenticated> {
+    brought: &mut Brought,
+) -> Result<Established, Unauthenticated> {
     let root = agents.root();
     let mut handshake = Handshake::new(agents.fleet, stream.info.exporter);
-    let mut chains = Vec::new();
     loop {
         match handshake.receive(stream.receive().await?)? {
             HandshakeStep::LookUp(hello) => {
+                brought.host = Some(hello.host);
                 let host = agents.store.host(hello.host).await?;
                 let allowed = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
                 let answer = Answer {
@@ -91,12 +113,12 @@ async fn authenticate(
                     stream.send(frame).await?;
                 }
             }
-            HandshakeStep::RootChain(chain) => chains.push(chain),
+            HandshakeStep::RootChain(chain) => brought.chains.push(chain),
             HandshakeStep::Wait => {}
             HandshakeStep::Authenticated(authenticated) => {
                 let authenticated: Authenticated = *authenticated;
                 let head = head_seen(agents, &root, authenticated.hello.audit_head).await?;
-                return Ok((Established { authenticated, root, head }, chains));
+                return Ok(Established { authenticated, root, head });
             }
         }
     }

@@ -419,6 +419,12 @@ impl TrustedRoot {
         self.last.metadata.version
     }
 
+    /// The first version held: 1, or the one that was pinned.
+    #[must_use]
+    pub fn chain_begins(&self) -> RootVersion {
+        RootVersion(self.version().0 + 1 - self.chain.len() as u64)
+    }
+
     /// SHA-256 of the payload in force: what a join token names.
     #[must_use]
     pub const fn payload_sha256(&self) -> Sha256 {

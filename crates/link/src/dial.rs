@@ -4,16 +4,19 @@ use std::{io, sync::Arc};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use ids::{Sha256, TlsExporter};
+use ids::{RootVersion, Sha256, TlsExporter};
 use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName, version::TLS13};
-use session::frames::{AgentFrame, ControlFrame};
+use session::frames::{AgentFrame, ControlFrame, RootsAnswer, RootsRequest};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use wire::v1::{self, agent_link_client::AgentLinkClient};
 
-use crate::{limits, pin::PinnedKeys};
+use crate::{
+    limits,
+    pin::{Accepted, PinnedKeys},
+};
 
 /// Whom to dial, and which keys it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,7 +185,7 @@ impl FrameReceiver {
 /// # Errors
 /// See [`DialError`]; nothing was sent to a server whose key is not pinned.
 pub async fn dial(target: &Target, purpose: Purpose) -> Result<Connection, DialError> {
-    let tls = connect_tls(target).await?;
+    let tls = connect_tls(&target.address, Accepted::Pinned(target.pins.clone())).await?;
     let exporter = exporter(&tls).ok_or_else(|| DialError::Exporter { address: target.address.clone() })?;
     let mut client = AgentLinkClient::new(channel(tls))
         .max_decoding_message_size(wire::limits::FRAME_BYTES_MAX)
@@ -198,7 +201,7 @@ pub async fn dial(target: &Target, purpose: Purpose) -> Result<Connection, DialE
     };
     let response = timeout(limits::CALL_TIMEOUT, call)
         .await
-        .map_err(|_| timed_out(target, limits::CALL_TIMEOUT, "opening the stream"))?
+        .map_err(|_| timed_out(&target.address, limits::CALL_TIMEOUT, "opening the stream"))?
         .map_err(|status| DialError::Call { address: target.address.clone(), message: status.message().to_owned() })?;
     Ok(Connection { exporter, sender: FrameSender(sender), receiver: FrameReceiver(response.into_inner()) })
 }
@@ -209,24 +212,59 @@ pub async fn dial(target: &Target, purpose: Purpose) -> Result<Connection, DialE
 /// # Errors
 /// See [`DialError`].
 pub async fn probe(target: &Target) -> Result<(), DialError> {
-    connect_tls(target).await.map(drop)
+    connect_tls(&target.address, Accepted::Pinned(target.pins.clone())).await.map(drop)
 }
 
-fn timed_out(target: &Target, limit: std::time::Duration, phase: &'static str) -> DialError {
-    DialError::Timeout { address: target.address.clone(), seconds: limit.as_secs(), phase }
+/// Asks whoever answers at an address for root metadata above `request`'s version, and hands over what
+/// `newer_than` says it lacks. Its TLS key may be any, so nothing else is said here, and what came is to be
+/// verified as root metadata from a stranger. One connection, two calls at most.
+///
+/// # Errors
+/// See [`DialError`]; a control plane that does not know this answers with [`DialError::Call`].
+pub async fn exchange_roots(
+    address: &str,
+    request: RootsRequest,
+    newer_than: impl Fn(RootVersion) -> Vec<Vec<u8>>,
+) -> Result<RootsAnswer, DialError> {
+    let mut client = AgentLinkClient::new(channel(connect_tls(address, Accepted::Any).await?))
+        .max_decoding_message_size(wire::limits::FRAME_BYTES_MAX)
+        .max_encoding_message_size(wire::limits::FRAME_BYTES_MAX);
+    let answer = ask(&mut client, address, RootsRequest { chain: Vec::new(), ..request.clone() }).await?;
+    if answer.root_version < request.root_version {
+        let chain = newer_than(answer.root_version);
+        return ask(&mut client, address, RootsRequest { chain, ..request }).await;
+    }
+    Ok(answer)
 }
 
-async fn connect_tls(target: &Target) -> Result<TlsStream<TcpStream>, DialError> {
-    let address = &target.address;
+async fn ask(
+    client: &mut AgentLinkClient<Channel>,
+    address: &str,
+    request: RootsRequest,
+) -> Result<RootsAnswer, DialError> {
+    let failed = |message: String| DialError::Call { address: address.to_owned(), message };
+    let answer = timeout(limits::CALL_TIMEOUT, client.roots(v1::RootsRequest::from(request)))
+        .await
+        .map_err(|_| timed_out(address, limits::CALL_TIMEOUT, "exchange of root metadata"))?
+        .map_err(|status| failed(status.message().to_owned()))?;
+    answer.into_inner().try_into().map_err(|error: wire::FrameError| failed(error.to_string()))
+}
+
+fn timed_out(address: &str, limit: std::time::Duration, phase: &'static str) -> DialError {
+    DialError::Timeout { address: address.to_owned(), seconds: limit.as_secs(), phase }
+}
+
+async fn connect_tls(address: &str, accepted: Accepted) -> Result<TlsStream<TcpStream>, DialError> {
+    let address = &address.to_owned();
     let name = server_name(address).ok_or_else(|| DialError::Address { address: address.clone() })?;
     let tcp = timeout(limits::CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
-        .map_err(|_| timed_out(target, limits::CONNECT_TIMEOUT, "connecting"))?
+        .map_err(|_| timed_out(address, limits::CONNECT_TIMEOUT, "connecting"))?
         .map_err(|source| DialError::Connect { address: address.clone(), source })?;
     tcp.set_nodelay(true).map_err(|source| DialError::Connect { address: address.clone(), source })?;
 
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (verifier, presented) = PinnedKeys::new(target.pins.clone(), provider.clone());
+    let (verifier, presented) = PinnedKeys::new(accepted, provider.clone());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| DialError::Tls { address: address.clone(), source: io::Error::other(error) })?
@@ -239,7 +277,7 @@ async fn connect_tls(target: &Target) -> Result<TlsStream<TcpStream>, DialError>
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
     timeout(limits::TLS_TIMEOUT, handshake)
         .await
-        .map_err(|_| timed_out(target, limits::TLS_TIMEOUT, "TLS handshake"))?
+        .map_err(|_| timed_out(address, limits::TLS_TIMEOUT, "TLS handshake"))?
         .map_err(|source| match presented.refused() {
             Some(presented) => DialError::NotPinned { address: address.clone(), presented },
             None => DialError::Tls { address: address.clone(), source },

@@ -10,4 +10,6 @@ pub mod limits;
 mod pin;
 
 pub use backoff::Backoff;
-pub use dial::{Connection, DialError, FrameReceiver, FrameSender, LinkError, Purpose, Target, dial, probe};
+pub use dial::{
+    Connection, DialError, FrameReceiver, FrameSender, LinkError, Purpose, Target, dial, exchange_roots, probe,
+};

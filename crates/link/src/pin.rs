@@ -11,11 +11,20 @@ use rustls::{
     server::ParsedCertificate,
 };
 
+/// Which keys a server may have.
+#[derive(Clone, Debug)]
+pub(crate) enum Accepted {
+    /// These.
+    Pinned(Vec<Sha256>),
+    /// Any at all: for a connection on which nothing is believed that is not signed by root keys.
+    Any,
+}
+
 /// Accepts exactly the keys whose SHA-256 over the SubjectPublicKeyInfo (RFC 5280) is pinned. The
 /// handshake signature is verified as ever, so the server must hold the private key.
 #[derive(Debug)]
 pub(crate) struct PinnedKeys {
-    pins: Vec<Sha256>,
+    accepted: Accepted,
     provider: Arc<CryptoProvider>,
     presented: Arc<Presented>,
 }
@@ -40,9 +49,9 @@ impl Presented {
 struct NotPinned;
 
 impl PinnedKeys {
-    pub(crate) fn new(pins: Vec<Sha256>, provider: Arc<CryptoProvider>) -> (Self, Arc<Presented>) {
+    pub(crate) fn new(accepted: Accepted, provider: Arc<CryptoProvider>) -> (Self, Arc<Presented>) {
         let presented = Arc::new(Presented::default());
-        (Self { pins, provider, presented: presented.clone() }, presented)
+        (Self { accepted, provider, presented: presented.clone() }, presented)
     }
 }
 
@@ -57,7 +66,11 @@ impl ServerCertVerifier for PinnedKeys {
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let pin = sha256(certificate.subject_public_key_info().as_ref());
-        if self.pins.contains(&pin) {
+        let is_accepted = match &self.accepted {
+            Accepted::Pinned(pins) => pins.contains(&pin),
+            Accepted::Any => true,
+        };
+        if is_accepted {
             return Ok(ServerCertVerified::assertion());
         }
         self.presented.set(pin);

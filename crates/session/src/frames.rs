@@ -3,7 +3,7 @@
 
 pub use envelope::guard::Stage;
 use envelope::messages::SealedValue;
-use ids::{ActionName, Challenge, CommandId, ReportSequence, Sequence, Sha256, TokenId};
+use ids::{ActionName, Challenge, CommandId, FleetId, HostId, ReportSequence, RootVersion, Sequence, Sha256, TokenId};
 use zeroize::Zeroizing;
 
 /// Agent → control plane.
@@ -59,6 +59,26 @@ pub enum ControlFrame {
     OutputLease { command: CommandId, until: u64, over: bool },
     /// The stream ends, and why.
     Refused { reason: RefusalCode, message: String },
+}
+
+/// Agent → control plane, on a connection whose TLS key the agent does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootsRequest {
+    pub fleet: FleetId,
+    pub host: HostId,
+    /// Newest version held; 0 for none.
+    pub root_version: RootVersion,
+    /// Envelopes the control plane lacks, ascending.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootsAnswer {
+    /// Newest version held there.
+    pub root_version: RootVersion,
+    /// Envelopes above the agent's version, ascending.
+    pub chain: Vec<Vec<u8>>,
 }
 
 impl AgentFrame {

@@ -53,7 +53,7 @@ fn command_id(field: &'static str, bytes: &[u8]) -> Result<CommandId, FrameError
     CommandId::try_from_slice(bytes).map_err(|_| malformed(field))
 }
 
-fn root_chain(chain: v1::RootChain) -> Result<Vec<Vec<u8>>, FrameError> {
+pub(crate) fn root_chain(chain: v1::RootChain) -> Result<Vec<Vec<u8>>, FrameError> {
     if chain.envelopes.len() > limits::ROOT_CHAIN_MAX {
         return Err(FrameError::TooLarge { field: "root_chain", limit: limits::ROOT_CHAIN_MAX });
     }

@@ -8,6 +8,7 @@
 mod codec;
 mod convert;
 pub mod limits;
+mod roots;
 
 /// Generated code: frames, and (by feature) the tonic client and server.
 pub mod v1 {

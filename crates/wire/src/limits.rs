@@ -4,6 +4,8 @@
 pub const FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most root metadata envelopes in one frame: as many as a control plane sends at once.
 pub const ROOT_CHAIN_MAX: usize = session::limits::ROOT_CHAIN_PER_CONNECTION_MAX;
+/// Bytes of the envelopes of one exchange of root metadata; the rest comes in the next one.
+pub const ROOTS_BYTES_MAX: usize = FRAME_BYTES_MAX - 256 * 1024;
 /// Largest envelope, in bytes.
 pub const ENVELOPE_BYTES_MAX: usize = 512 * 1024;
 /// Largest encoded hello, in bytes.

@@ -32,7 +32,7 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 use wire::v1::{
-    self, AgentFrame, ControlFrame,
+    self, AgentFrame, ControlFrame, RootsAnswer, RootsRequest,
     agent_frame::Frame as FromAgent,
     agent_link_server::{AgentLink, AgentLinkServer},
     control_frame::Frame as FromControl,
@@ -89,6 +89,8 @@ pub struct Evil {
     // Dropped last: the streams run on it.
     streams: channel::Receiver<EvilStream>,
     address: SocketAddr,
+    /// Its part in exchanges of root metadata.
+    pub roots: Arc<Mutex<EvilRoots>>,
     runtime: Runtime,
 }
 
@@ -113,10 +115,12 @@ impl Evil {
                 .expect("a certificate that fits its key");
         config.alpn_protocols = vec![b"h2".to_vec()];
         let (told, streams) = channel::channel();
+        let roots = Arc::<Mutex<EvilRoots>>::default();
+        let service = Service { told: Mutex::new(told), roots: roots.clone() };
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         let address = listener.local_addr().expect("its address");
-        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Service { told: Mutex::new(told) }));
-        Self { streams, address, runtime }
+        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), service));
+        Self { streams, roots, address, runtime }
     }
 
     /// Where it listens.
@@ -197,6 +201,7 @@ impl AsyncWrite for Bound {
 
 struct Service {
     told: Mutex<channel::Sender<EvilStream>>,
+    roots: Arc<Mutex<EvilRoots>>,
 }
 
 type Frames = ReceiverStream<Result<ControlFrame, Status>>;
@@ -224,6 +229,20 @@ impl AgentLink for Service {
     async fn session(&self, request: Request<Streaming<AgentFrame>>) -> Result<Response<Frames>, Status> {
         self.open(request)
     }
+
+    async fn roots(&self, request: Request<RootsRequest>) -> Result<Response<RootsAnswer>, Status> {
+        let mut roots = self.roots.lock().map_err(|_| Status::internal("the test is over"))?;
+        roots.asked.push(request.into_inner());
+        roots.answer.clone().map(Response::new).ok_or_else(|| Status::unimplemented("no such method"))
+    }
+}
+
+/// What an attacker says to an agent that asks for root metadata, and what it was asked.
+#[derive(Default)]
+pub struct EvilRoots {
+    /// None: as if there were no such method.
+    pub answer: Option<RootsAnswer>,
+    pub asked: Vec<RootsRequest>,
 }
 
 /// One agent's stream, in the attacker's hands.

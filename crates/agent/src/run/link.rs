@@ -1,11 +1,12 @@
 //! Holds the connection: dials with back-off, carries frames, closes the old stream before it dials
 //! a new one. It knows nothing of what the frames say.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use ids::{BootMs, DurationMs, TlsExporter};
-use link::{Backoff, Connection, DialError, LinkError, Purpose, Target, dial};
-use session::frames::{AgentFrame, ControlFrame};
+use envelope::root::TrustedRoot;
+use ids::{BootMs, DurationMs, FleetId, HostId, RootVersion, TlsExporter};
+use link::{Backoff, Connection, DialError, LinkError, Purpose, Target, dial, exchange_roots};
+use session::frames::{AgentFrame, ControlFrame, RootsAnswer, RootsRequest};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -19,6 +20,17 @@ use crate::{failure::words, limits};
 pub(super) struct Directions {
     pub(super) addresses: Vec<String>,
     pub(super) pins: Vec<ids::Sha256>,
+    /// What is said to a server that has none of these keys: who asks for root metadata, and what is held.
+    pub(super) asks: Asks,
+}
+
+/// Who asks for newer root metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asks {
+    pub(super) fleet: FleetId,
+    pub(super) host: HostId,
+    /// `None` when the chain was lost.
+    pub(super) held: Option<Arc<TrustedRoot>>,
 }
 
 /// What happened to the connection.
@@ -34,9 +46,11 @@ pub(super) enum LinkEvent {
     Down {
         why: String,
     },
-    /// No address could be reached.
+    /// No address could be reached. `brought` is root metadata from servers whose key is not known here, to be
+    /// judged as if it came from anybody.
     DialFailed {
         why: String,
+        brought: Vec<Vec<Vec<u8>>>,
     },
 }
 
@@ -50,7 +64,13 @@ struct Carried {
     since: BootMs,
 }
 
-type Dialled = Result<(String, Connection), Vec<DialError>>;
+type Dialled = Result<(String, Connection), Failed>;
+
+/// No address could be reached.
+struct Failed {
+    errors: Vec<DialError>,
+    brought: Vec<Vec<Vec<u8>>>,
+}
 
 enum State {
     Waiting { until: Instant },
@@ -83,14 +103,14 @@ impl Link {
                 }
                 State::Dialling { task } => match task.await {
                     Ok(Ok((address, connection))) => return self.carry(address, connection),
-                    Ok(Err(errors)) => {
+                    Ok(Err(Failed { errors, brought })) => {
                         let why = errors.iter().map(|error| words(error)).collect::<Vec<_>>().join("; ");
                         self.wait();
-                        return LinkEvent::DialFailed { why };
+                        return LinkEvent::DialFailed { why, brought };
                     }
                     Err(error) => {
                         self.wait();
-                        return LinkEvent::DialFailed { why: words(&error) };
+                        return LinkEvent::DialFailed { why: words(&error), brought: Vec::new() };
                     }
                 },
                 State::Up(carried) => {
@@ -114,6 +134,13 @@ impl Link {
                     self.state = State::Waiting { until: Instant::now() + then_wait };
                 }
             }
+        }
+    }
+
+    /// Other directions are in force: whoever waits to dial dials at once.
+    pub(super) fn dial_now(&mut self) {
+        if let State::Waiting { until } = &mut self.state {
+            *until = Instant::now();
         }
     }
 
@@ -200,17 +227,44 @@ impl Link {
     }
 }
 
-/// Tries every address in turn.
+/// Tries every address in turn. Where no pin matched, the server is asked for root metadata that may say why.
 async fn dial_any(directions: Directions) -> Dialled {
+    let Directions { addresses, pins, asks } = directions;
     let mut errors = Vec::new();
-    for address in directions.addresses {
-        let target = Target { address: address.clone(), pins: directions.pins.clone() };
+    for address in addresses {
+        let target = Target { address: address.clone(), pins: pins.clone() };
         match dial(&target, Purpose::Session).await {
             Ok(connection) => return Ok((address, connection)),
             Err(error) => errors.push(error),
         }
     }
-    Err(errors)
+    let mut brought = Vec::new();
+    for error in &errors {
+        let DialError::NotPinned { address, .. } = error else { continue };
+        match asks.ask(address).await {
+            Ok(answer) if answer.chain.is_empty() => {
+                tracing::debug!(address, version = %answer.root_version, "whoever answers there has no newer root metadata");
+            }
+            Ok(answer) => brought.push(answer.chain),
+            Err(error) => {
+                tracing::debug!(address, error = words(&error), "whoever answers there gave no root metadata")
+            }
+        }
+    }
+    Err(Failed { errors, brought })
+}
+
+impl Asks {
+    async fn ask(&self, address: &str) -> Result<RootsAnswer, DialError> {
+        let root_version = self.held.as_ref().map_or(RootVersion(0), |root| root.version());
+        let request = RootsRequest { fleet: self.fleet, host: self.host, root_version, chain: Vec::new() };
+        let newer_than = |version| {
+            let mut chain = self.held.as_ref().map_or_else(Vec::new, |root| root.chain_above(version));
+            chain.truncate(session::limits::ROOT_CHAIN_FROM_AGENT_MAX);
+            chain
+        };
+        exchange_roots(address, request, newer_than).await
+    }
 }
 
 /// Carries frames until the connection ends. Ends the stream once nothing more can be queued.

@@ -14,6 +14,7 @@ mod link;
 mod output;
 mod port;
 mod result;
+mod roots;
 mod shell;
 mod start;
 mod status;

@@ -2,9 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use envelope::root::TrustedRoot;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
-use ids::{BootId, BootMs, Challenge, QuarantineId, RootVersion, Sha256, UnixMs};
+use ids::{BootId, BootMs, Challenge, QuarantineId, UnixMs};
 use journal::{Journal, JournalError};
 use session::{
     agent::{
@@ -23,56 +22,17 @@ use super::{
     RunError,
     clock::now,
     executor::{Executor, ExecutorEvent},
-    link::{Directions, Link, LinkEvent},
+    link::{Link, LinkEvent},
+    roots::Roots,
     status::StatusKeeper,
     stream::Piece,
 };
 use crate::{
     admission::HostAdmission,
     limits,
-    status::{ClockStatus, ConnectionStatus, DirectionsStatus, RootStatus},
+    status::{ClockStatus, ConnectionStatus},
+    trust::Handed,
 };
-
-/// The root metadata in force, for what the shell needs of it: where to dial, which keys to accept.
-pub(super) struct Roots {
-    pub(super) pin: Sha256,
-    pub(super) trusted: Option<TrustedRoot>,
-    /// On their way to the disk.
-    pending: VecDeque<(RootVersion, Vec<u8>)>,
-    directions: Directions,
-}
-
-impl Roots {
-    /// Before any chain: what the receipt came with.
-    pub(super) fn new(pin: Sha256, addresses: Vec<String>, pins: Vec<Sha256>) -> Self {
-        Self { pin, trusted: None, pending: VecDeque::new(), directions: Directions { addresses, pins } }
-    }
-
-    pub(super) fn follow(&mut self) {
-        if let Some(trusted) = &self.trusted {
-            let current = trusted.current();
-            self.directions = Directions { addresses: current.addresses.clone(), pins: current.tls_pins.clone() };
-        }
-    }
-
-    pub(super) fn status(&self) -> Option<RootStatus> {
-        let current = self.trusted.as_ref()?.current();
-        Some(RootStatus { version: current.version, expires: current.expires })
-    }
-
-    pub(super) fn directions_status(&self) -> DirectionsStatus {
-        let Directions { addresses, pins } = self.directions.clone();
-        DirectionsStatus { addresses, tls_pins: pins }
-    }
-
-    fn durable(&mut self, version: RootVersion) {
-        while self.pending.front().is_some_and(|(pending, _)| *pending <= version) {
-            if let Some((_, envelope)) = self.pending.pop_front() {
-                self.take_up(&envelope);
-            }
-        }
-    }
-}
 
 /// Why the loop of the shell ended.
 enum Ended {
@@ -87,6 +47,7 @@ enum Happened {
     Executor(ExecutorEvent),
     Piece(Piece),
     Link(LinkEvent),
+    Handed(Handed),
     Time,
 }
 
@@ -105,6 +66,8 @@ pub(super) struct Shell {
     wake: Option<BootMs>,
     /// Of the present connection.
     address: String,
+    /// What somebody on this machine hands over or asks.
+    handed: mpsc::Receiver<Handed>,
 }
 
 impl Shell {
@@ -115,10 +78,11 @@ impl Shell {
         (executor, pieces): (Executor, mpsc::Receiver<Piece>),
         roots: Roots,
         keeper: StatusKeeper,
-        boot: BootId,
+        (boot, handed): (BootId, mpsc::Receiver<Handed>),
     ) -> Self {
         let (writes, link, address) = (FuturesOrdered::new(), Link::new(), String::new());
-        Self { agent, admission, journal, writes, executor, pieces, link, roots, keeper, boot, wake: None, address }
+        let wake = None;
+        Self { agent, admission, journal, writes, executor, pieces, link, roots, keeper, boot, wake, address, handed }
     }
 
     /// Runs until a signal comes or the journal fails.
@@ -153,6 +117,7 @@ impl Shell {
                 event = self.executor.next() => Happened::Executor(event),
                 piece = piece(&mut self.pieces, lane) => Happened::Piece(piece),
                 event = self.link.next(&self.roots.directions, may_read) => Happened::Link(event),
+                Some(handed) = self.handed.recv() => Happened::Handed(handed),
                 () = sleep(sleep_for) => Happened::Time,
             };
             let input = match happened {
@@ -167,6 +132,7 @@ impl Shell {
                 Happened::Executor(ExecutorEvent::Finished { command, end }) => Some(Input::Finished { command, end }),
                 Happened::Piece(Piece { command, offset, text }) => Some(Input::Output { command, offset, text }),
                 Happened::Link(event) => self.link_event(event),
+                Happened::Handed(handed) => self.roots.hand(handed).and_then(brought),
                 Happened::Time => Some(Input::Tick),
             };
             if let Some(input) = input
@@ -252,10 +218,10 @@ impl Shell {
                 self.disconnected(why, false);
                 Some(Input::Disconnected)
             }
-            LinkEvent::DialFailed { why } => {
+            LinkEvent::DialFailed { why, brought: chains } => {
                 tracing::warn!(why, "cannot connect");
                 self.disconnected(why, false);
-                None
+                self.roots.first_newer(chains).and_then(brought)
             }
         }
     }
@@ -303,6 +269,7 @@ impl Shell {
                 self.roots.durable(version);
                 self.keeper.status.root = self.roots.status();
                 self.keeper.status.directions = Some(self.roots.directions_status());
+                self.link.dial_now();
             }
             AgentEvent::AuditContinues { size } => self.keeper.audit_continues(size),
             AgentEvent::AuditRefused { why } => {
@@ -379,6 +346,17 @@ impl Shell {
         keeper.status.commands.running.clear();
         keeper.connection(ConnectionStatus::Stopped { since: now.wall }, now);
         result
+    }
+}
+
+/// Root metadata that came by another way than a session, for the loop.
+fn brought(chain: Vec<Vec<u8>>) -> Option<Input> {
+    match keyfile::random::<16>() {
+        Ok(quarantine) => Some(Input::RootChain { chain, quarantine: QuarantineId::from_bytes(*quarantine) }),
+        Err(error) => {
+            tracing::error!(%error, "root metadata cannot be taken up");
+            None
+        }
     }
 }
 

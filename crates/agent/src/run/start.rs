@@ -2,11 +2,7 @@
 
 use std::path::PathBuf;
 
-use envelope::{
-    keys::SigningKey,
-    root::{RootError, TrustedRoot},
-    seal::SealingSecretKey,
-};
+use envelope::{keys::SigningKey, root::RootError, seal::SealingSecretKey};
 use host::{Engine, EngineConfig, EngineError, clock};
 use ids::{FleetId, HostId};
 use journal::{Journal, JournalError};
@@ -16,13 +12,15 @@ use session::agent::{AgentIdentity, AgentLoop, LoadError};
 use super::{
     clock::now,
     executor::{Executor, Tools},
-    shell::{Roots, Shell},
+    roots::Roots,
+    shell::Shell,
     status::StatusKeeper,
 };
 use crate::{
     admission::{HostAdmission, PolicyFile, action_refs},
     state_dir::{Enrolment, StateDir, StateError},
     status::{AuditStatus, CommandsStatus, ConnectionStatus, PolicyStatus, Status, process_start},
+    trust,
 };
 
 /// Why the agent does not run, or ended.
@@ -100,8 +98,11 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let (agent, effects) = AgentLoop::new(agent_identity, opened.state, state_missing, now(), &admission)?;
     announce(&enrolment, &admission);
     let tools = Tools { engine, journal: opened.journal.clone(), sealing, fingerprint_key };
-    let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, boot);
-    shell.run(effects).await
+    let (door, handed) = trust::door(&state);
+    let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, (boot, handed));
+    let ended = shell.run(effects).await;
+    door.close();
+    ended
 }
 
 fn announce(enrolment: &Enrolment, admission: &HostAdmission) {
@@ -132,38 +133,5 @@ fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots,
         root: roots.status(),
         directions: Some(roots.directions_status()),
         policy: PolicyStatus { path: admission.policy.path().to_owned(), error: admission.policy.current().err() },
-    }
-}
-
-/// Verifies the chain once more for addresses and pins; the loop keeps its own.
-impl Roots {
-    fn load(enrolment: &Enrolment, chain: &[Vec<u8>]) -> Result<Self, RootError> {
-        let mut roots = Self::new(enrolment.root_sha256, enrolment.addresses.clone(), enrolment.tls_pins.clone());
-        for envelope in chain {
-            roots.advance(envelope)?;
-        }
-        Ok(roots)
-    }
-
-    fn advance(&mut self, envelope: &[u8]) -> Result<(), RootError> {
-        match &mut self.trusted {
-            Some(trusted) => {
-                trusted.advance(envelope)?;
-            }
-            None => self.trusted = Some(TrustedRoot::pin(envelope, self.pin)?),
-        }
-        self.follow();
-        Ok(())
-    }
-
-    /// Root metadata that became durable and verified in the loop.
-    pub(super) fn take_up(&mut self, envelope: &[u8]) {
-        if let Err(error) = self.advance(envelope) {
-            // The loop verified the same bytes by the same rules.
-            tracing::error!(
-                error = crate::failure::words(&error),
-                "root metadata taken up by the loop is refused here"
-            );
-        }
     }
 }

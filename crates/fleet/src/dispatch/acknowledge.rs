@@ -162,7 +162,7 @@ impl HostSession {
                     writes.push(Write::RootAdvance { version, envelope: envelope.clone(), audit });
                 }
                 // What is held already comes first when an agent offers a whole chain.
-                Err(_) if self.peer.root.chain().contains(envelope) => {}
+                Err(_) if self.peer.root.holds(envelope) => {}
                 Err(error) => {
                     let why = format!("root metadata from host {name} does not verify: {error}");
                     let audit = record::host_event(AuditKind::Alarm, id, &name, &why, now);

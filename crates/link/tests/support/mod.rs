@@ -119,7 +119,23 @@ pub(crate) struct Listener {
     pub(crate) pin: Sha256,
     accepted: Arc<AtomicUsize>,
     sockets: Sockets,
+    roots: Roots,
     task: JoinHandle<()>,
+}
+
+/// What is answered to requests for root metadata, and what was asked.
+#[derive(Clone, Default)]
+pub(crate) struct Roots(Arc<Mutex<(Option<v1::RootsAnswer>, Vec<v1::RootsRequest>)>>);
+
+impl Roots {
+    /// From now on; without it, as by a control plane that has no such method.
+    pub(crate) fn answer(&self, answer: v1::RootsAnswer) {
+        self.0.lock().expect("no test panicked here").0 = Some(answer);
+    }
+
+    pub(crate) fn asked(&self) -> Vec<v1::RootsRequest> {
+        self.0.lock().expect("no test panicked here").1.clone()
+    }
 }
 
 /// A second handle to each connection, by which the test cuts it.
@@ -149,14 +165,20 @@ impl Listener {
         let (tls, sockets) = (TlsAcceptor::from(Arc::new(key.config)), Sockets::default());
         tokio::spawn(accept(tcp, tls, ready, accepted.clone(), sockets.clone()));
         let handler: Handler = Arc::new(move |stream| Box::pin(handler(stream)));
-        let service = AgentLinkServer::new(Service(handler)).max_decoding_message_size(wire::limits::FRAME_BYTES_MAX);
+        let roots = Roots::default();
+        let service = AgentLinkServer::new(Service(handler, roots.clone()))
+            .max_decoding_message_size(wire::limits::FRAME_BYTES_MAX);
         let serve = Server::builder().add_service(service).serve_with_incoming(ReceiverStream::new(connections));
         let task = tokio::spawn(async move { drop(serve.await) });
-        Self { address, pin: key.pin, accepted, sockets, task }
+        Self { address, pin: key.pin, accepted, sockets, roots, task }
     }
 
     pub(crate) fn target(&self) -> Target {
         Target { address: self.address.to_string(), pins: vec![self.pin] }
+    }
+
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// TCP connections accepted so far.
@@ -207,7 +229,7 @@ async fn accept(
     }
 }
 
-struct Service(Handler);
+struct Service(Handler, Roots);
 
 type Frames = ReceiverStream<Result<v1::ControlFrame, Status>>;
 
@@ -231,6 +253,12 @@ impl AgentLink for Service {
 
     async fn session(&self, request: Request<Streaming<v1::AgentFrame>>) -> Result<Response<Frames>, Status> {
         Ok(self.open(Purpose::Session, request))
+    }
+
+    async fn roots(&self, request: Request<v1::RootsRequest>) -> Result<Response<v1::RootsAnswer>, Status> {
+        let mut roots = self.1.0.lock().expect("no test panicked here");
+        roots.1.push(request.into_inner());
+        roots.0.clone().map(Response::new).ok_or_else(|| Status::unimplemented("no such method"))
     }
 }
 

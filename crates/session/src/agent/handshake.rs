@@ -165,6 +165,30 @@ impl AgentLoop {
         self.stage_roots(roots);
     }
 
+    /// Root metadata from elsewhere: nothing but the chain's rules says whether it counts, as in a session.
+    pub(super) fn root_chain_brought(&mut self, chain: &[Vec<u8>], spare: QuarantineId) {
+        if self.state_missing && self.quarantine == QuarantineState::No {
+            // On disk before the chain is: a journal that holds one counts as whole at the next start.
+            self.enter_quarantine(spare, "the identity key is here, but the journal is missing".to_owned());
+        }
+        let mut roots = self.roots_next.as_ref().unwrap_or(&self.roots).clone();
+        for envelope in chain.iter().filter(|envelope| !roots.holds(envelope)).collect::<Vec<_>>() {
+            let was_empty = roots.is_empty();
+            match roots.advance(envelope) {
+                Ok(version) => {
+                    let write = JournalWrite::Root { version, envelope: envelope.clone() };
+                    self.persist(write, After::Root(version));
+                }
+                Err(_) if was_empty => {}
+                Err(error) => {
+                    self.drop_message(format!("root metadata: {}", words(&error)));
+                    break;
+                }
+            }
+        }
+        self.stage_roots(roots);
+    }
+
     fn stage_roots(&mut self, roots: super::roots::Roots) {
         if roots.version() > self.roots.version() {
             self.roots_next = Some(roots);
@@ -180,11 +204,16 @@ impl AgentLoop {
             self.roots = next;
         }
         self.event(AgentEvent::RootAdvanced { version });
-        let Some(Connection { phase: Phase::Live(live), .. }) = &self.connection else { return };
-        let (session_key, command_key) = (live.session_key, live.command_key);
-        let stands = Some(live.epoch) == self.epoch()
-            && self.roots.session_keys().iter().any(|key| key.key_id() == session_key)
-            && self.roots.command_keys().iter().any(|key| key.key_id() == command_key);
+        let has_session_key = |id: KeyId| self.roots.session_keys().iter().any(|key| key.key_id() == id);
+        let stands = match self.connection.as_ref().map(|connection| &connection.phase) {
+            Some(Phase::Live(live)) => {
+                Some(live.epoch) == self.epoch()
+                    && has_session_key(live.session_key)
+                    && self.roots.command_keys().iter().any(|key| key.key_id() == live.command_key)
+            }
+            Some(Phase::AwaitOpen { session_key, .. }) => has_session_key(*session_key),
+            Some(Phase::Entering { .. } | Phase::AwaitHello { .. }) | None => true,
+        };
         if !stands {
             self.close(true, CloseReason::Renewal);
         }

@@ -27,6 +27,9 @@ pub enum Input {
     Connected { exporter: TlsExporter, nonce: Challenge, quarantine: QuarantineId },
     /// A frame came in on the current connection.
     Received(ControlFrame),
+    /// Root metadata that came by another way than a session: from a file, or over a connection that
+    /// carries nothing else. `quarantine` is fresh randomness.
+    RootChain { chain: Vec<Vec<u8>>, quarantine: QuarantineId },
     /// The current connection is gone.
     Disconnected,
     /// The write with this number is durable. Writes are acknowledged in order.

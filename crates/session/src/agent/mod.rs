@@ -136,6 +136,7 @@ impl AgentLoop {
         match input {
             Input::Connected { exporter, nonce, quarantine } => self.connect(now, exporter, nonce, quarantine),
             Input::Received(frame) => self.receive(&turn, frame),
+            Input::RootChain { chain, quarantine } => self.root_chain_brought(&chain, quarantine),
             Input::Disconnected => self.connection = None,
             Input::Persisted(id) => self.persisted(&turn, id),
             Input::Progress { command, text } => self.progress(command, text),

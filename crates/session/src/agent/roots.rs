@@ -62,6 +62,10 @@ impl Roots {
         Ok(current.version)
     }
 
+    pub(super) fn holds(&self, envelope: &[u8]) -> bool {
+        self.trusted.as_ref().is_some_and(|root| root.holds(envelope))
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.trusted.is_none()
     }

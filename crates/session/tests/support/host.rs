@@ -93,8 +93,10 @@ impl Host {
         self.running.clear();
         self.started_now.clear();
         let identity = identity(self.boot, self.root_sha256);
+        // As the shell judges it: the enrolment put a chain into the journal.
+        let missing = self.disk.root_chain.is_empty() && self.disk.quarantine.is_none();
         let (agent, effects) =
-            AgentLoop::new(identity, self.disk.clone(), false, self.now, &self.registry).expect("it loads again");
+            AgentLoop::new(identity, self.disk.clone(), missing, self.now, &self.registry).expect("it loads again");
         self.agent = agent;
         let sent = self.perform(effects);
         assert!(sent.is_empty(), "nobody is connected");
