@@ -7,6 +7,7 @@ mod demands;
 mod deploy;
 mod follow;
 mod lifecycle;
+mod plans;
 mod reads;
 mod removal;
 mod scene;

@@ -192,7 +192,7 @@ impl HostAdmission {
             (_, Lock::App(app)) => AdmittedKind::Locked(app),
             (_, Lock::None) => AdmittedKind::Free,
         };
-        Admitted { class: info.class, on_restart: info.on_restart, kind }
+        Admitted { class: info.class, on_restart: info.on_restart, kind, approvals_min: 0 }
     }
 }
 
@@ -208,7 +208,8 @@ impl Admission for HostAdmission {
         policy.judge(&order.action, request.info().class, &request.demands()).map_err(|refusal| Rejection {
             message: format!("{refusal} (the file is {})", self.policy.path().display()),
         })?;
-        Ok(Self::admitted(&request))
+        let approvals_min = policy.approvals_min(request.info().class);
+        Ok(Admitted { approvals_min, ..Self::admitted(&request) })
     }
 
     fn declared(&self, order: &Order) -> Option<Admitted> {

@@ -20,7 +20,7 @@ async fn enrolled() -> (Plane, Machine) {
 }
 
 fn deliver(command: &[u8]) -> ControlFrame {
-    ControlFrame::Deliver { command: command.to_vec(), sealed: Vec::new() }
+    ControlFrame::Deliver { command: command.to_vec(), sealed: Vec::new(), approvals: Vec::new() }
 }
 
 fn message(report: &Report) -> String {

@@ -9,6 +9,7 @@
 //! ([`merkle`], [`audit`]). No clock, no randomness, no IO: time and random bytes are arguments.
 
 pub mod address;
+pub mod approval;
 pub mod audit;
 pub mod audit_verify;
 mod convert;

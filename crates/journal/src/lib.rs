@@ -16,11 +16,18 @@ use std::{
     path::Path,
 };
 
+use ids::CommandId;
 use session::agent::io::{JournalState, JournalWrite};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::JournalError;
+
+/// Key of the record that says that a command came to the plan that was approved. It goes with the command.
+#[must_use]
+pub fn plan_key(command: CommandId) -> String {
+    format!("plan/{command}")
+}
 
 /// Handle to the journal. Cheap to clone; the file stays open until every handle is dropped.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use envelope::messages::{LogPosition, ReportPosition, SealedValue};
-use ids::{AuditLogId, BootId, BootMs, CommandId, QuarantineId, ReportSequence, Sequence, Sha256, UnixMs};
+use ids::{AuditLogId, BootId, BootMs, CommandId, OperationId, QuarantineId, ReportSequence, Sequence, Sha256, UnixMs};
 use session::{
-    agent::io::{JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
+    agent::io::{Burned, JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
     frames::Stage,
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -57,6 +57,7 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.audit_proved = reader.meta(meta::AUDIT_PROVED).await?.is_some();
     state.quarantine = reader.quarantine().await?;
     state.clock = reader.clock().await?;
+    state.burned = reader.burned().await?;
     Ok(state)
 }
 
@@ -130,6 +131,7 @@ impl Reader<'_> {
         let query = "SELECT command, envelope, stage, resumptions, cancelled_by FROM open_command ORDER BY sequence";
         let rows = self.rows(query).await?;
         let sealed = self.rows("SELECT command, name, bytes FROM sealed_value ORDER BY command, position").await?;
+        let approvals = self.rows("SELECT command, envelope FROM approval ORDER BY command, position").await?;
         let mut open = Vec::with_capacity(rows.len());
         for row in &rows {
             let command = self.blob(row, 0)?;
@@ -144,12 +146,38 @@ impl Reader<'_> {
                 id: self.command(row, 0)?,
                 command: self.blob(row, 1)?,
                 sealed: values,
+                approvals: self.approvals(&approvals, &command)?,
                 stage: self.stage(row, 2)?,
                 resumptions: u32::try_from(self.counter(row, 3)?).map_err(|_| self.damaged("count of runs"))?,
                 cancelled_by: self.cancelled_by(row, 4)?,
             });
         }
         Ok(open)
+    }
+
+    fn approvals(&self, rows: &[SqliteRow], command: &[u8]) -> Result<Vec<Vec<u8>>, JournalError> {
+        let mut envelopes = Vec::new();
+        for row in rows {
+            if self.blob(row, 0)? == command {
+                envelopes.push(self.blob(row, 1)?);
+            }
+        }
+        Ok(envelopes)
+    }
+
+    async fn burned(&mut self) -> Result<Vec<Burned>, JournalError> {
+        let rows = self.rows("SELECT operation, action, command, until FROM burned ORDER BY operation, action").await?;
+        let burned = |row: &SqliteRow| {
+            let action: String = row.try_get(1).map_err(|e| JournalError::read(self.path, e))?;
+            Ok(Burned {
+                operation: OperationId::try_from_slice(&self.blob(row, 0)?)
+                    .map_err(|_| self.damaged("operation id"))?,
+                action: action.parse().map_err(|_| self.damaged("action's name"))?,
+                command: self.command(row, 2)?,
+                until: UnixMs(self.counter(row, 3)?),
+            })
+        };
+        rows.iter().map(burned).collect()
     }
 
     async fn outbox(&mut self) -> Result<Vec<StoredReport>, JournalError> {

@@ -10,13 +10,19 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS];
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS];
 
 /// Since 0.2: how often a command was run again.
 const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
 
 /// Since 0.2: which cancel asked a command to stop.
 const CANCELLATIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN cancelled_by BLOB"];
+
+/// Since 0.2: what a command's approvals were, and which were used up.
+const APPROVALS: &[&str] = &[
+    "CREATE TABLE approval (command BLOB NOT NULL, position INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (command, position)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE burned (operation BLOB NOT NULL, action TEXT NOT NULL, command BLOB NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (operation, action)) STRICT, WITHOUT ROWID",
+];
 
 /// 0.1.
 const FOUNDATION: &[&str] = &[

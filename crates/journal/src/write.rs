@@ -8,7 +8,7 @@ use std::{
 use envelope::messages::SealedValue;
 use ids::{CommandId, Sequence};
 use session::{
-    agent::io::{JournalWrite, RingEntry, StoredReport},
+    agent::io::{Burn, Burned, JournalWrite, RingEntry, StoredReport},
     frames::Stage,
 };
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -150,9 +150,13 @@ fn point(request: &Request) -> Option<crash_points::Point> {
 
 fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::Error> {
     match write {
-        JournalWrite::Accept { entry, command, sealed, evict } => {
+        JournalWrite::Accept { entry, command, sealed, approvals, burn, evict } => {
             ring_add(texts, &entry, evict)?;
             open_add(texts, &entry, command, sealed)?;
+            approvals_add(texts, entry.command, approvals);
+            if let Some(burn) = burn {
+                burn_add(texts, burn)?;
+            }
         }
         JournalWrite::Refuse { entry, report, evict } => {
             ring_add(texts, &entry, evict)?;
@@ -254,10 +258,28 @@ fn open_add(
     Ok(())
 }
 
+fn approvals_add(texts: &mut Texts<'_>, command: CommandId, approvals: Vec<Vec<u8>>) {
+    for (position, envelope) in (0i64..).zip(approvals) {
+        let insert = texts.next("INSERT INTO approval (command, position, envelope) VALUES (");
+        insert.push_bind(bytes(command)).push(", ").push_bind(position).push(", ").push_bind(envelope).push(")");
+    }
+}
+
+fn burn_add(texts: &mut Texts<'_>, burn: Burn) -> Result<(), sqlx::Error> {
+    let Burned { operation, action, command, until } = burn.burned;
+    texts.next("DELETE FROM burned WHERE until < ").push_bind(integer(burn.forget_before.0)?);
+    let insert = texts.next("INSERT INTO burned (operation, action, command, until) VALUES (");
+    insert.push_bind(operation.as_bytes().to_vec()).push(", ").push_bind(action.to_string());
+    insert.push(", ").push_bind(bytes(command)).push(", ").push_bind(integer(until.0)?).push(")");
+    Ok(())
+}
+
 fn done(texts: &mut Texts<'_>, command: CommandId, report: StoredReport) -> Result<(), sqlx::Error> {
     stage_set(texts, command, Stage::Done);
     texts.next("DELETE FROM open_command WHERE command = ").push_bind(bytes(command));
     texts.next("DELETE FROM sealed_value WHERE command = ").push_bind(bytes(command));
+    texts.next("DELETE FROM approval WHERE command = ").push_bind(bytes(command));
+    texts.next("DELETE FROM record WHERE key = ").push_bind(crate::plan_key(command));
     report_add(texts, report)
 }
 

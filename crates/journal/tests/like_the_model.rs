@@ -2,11 +2,14 @@
 //! and comes back the same when it is opened again.
 
 use envelope::messages::{LogPosition, SealedValue};
-use ids::{AuditLogId, BootId, BootMs, CommandId, QuarantineId, ReportSequence, RootVersion, Sequence, Sha256, UnixMs};
+use ids::{
+    AuditLogId, BootId, BootMs, CommandId, OperationId, QuarantineId, ReportSequence, RootVersion, Sequence, Sha256,
+    UnixMs,
+};
 use journal::{Journal, JournalError};
 use proptest::prelude::*;
 use session::{
-    agent::io::{JournalState, JournalWrite, RingEntry, StoredClock, StoredReport},
+    agent::io::{Burn, Burned, JournalState, JournalWrite, RingEntry, StoredClock, StoredReport},
     frames::Stage,
 };
 
@@ -50,6 +53,17 @@ impl Script {
         Some(command(self.known.remove(victim)))
     }
 
+    /// Sometimes what was burned before is forgotten with it. The model's order is that of the operations.
+    fn burn(&self, command: CommandId, choice: u8) -> Burn {
+        let burned = Burned {
+            operation: OperationId::from_bytes(*command.as_bytes()),
+            action: if choice.is_multiple_of(2) { "app.remove" } else { "app.deploy" }.parse().unwrap(),
+            command,
+            until: UnixMs(u64::from(choice)),
+        };
+        Burn { burned, forget_before: UnixMs(u64::from(choice / 2)) }
+    }
+
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
         Some(match kind % 11 {
             0 | 1 => {
@@ -58,7 +72,9 @@ impl Script {
                 self.open.push((self.fresh, false));
                 let value = |n: u8| SealedValue { name: format!("web/environment/{n}"), bytes: vec![n; 50] };
                 let sealed = (0..choice % 3).map(value).collect();
-                JournalWrite::Accept { entry, command: vec![choice; 60], sealed, evict }
+                let approvals = (0..choice % 4).map(|n| vec![n; 40]).collect();
+                let burn = (!choice.is_multiple_of(4)).then(|| self.burn(entry.command, choice));
+                JournalWrite::Accept { entry, command: vec![choice; 60], sealed, approvals, burn, evict }
             }
             2 => {
                 let evict = self.evict(choice);

@@ -276,7 +276,7 @@ impl Registered {
             Lock::None => AdmittedKind::Free,
         };
         if info.class == ids::Class::Read {
-            Ok(Admitted { class: info.class, on_restart: info.on_restart, kind })
+            Ok(Admitted { class: info.class, on_restart: info.on_restart, kind, approvals_min: 0 })
         } else {
             Err(Rejection { message: "agents of a load only read".to_owned() })
         }

@@ -42,8 +42,9 @@ pub enum ControlFrame {
     Hello(Vec<u8>),
     /// A `SessionOpen` envelope.
     Open(Vec<u8>),
-    /// A `Command` envelope and the sealed values it refers to. Also asks for a known command's status.
-    Deliver { command: Vec<u8>, sealed: Vec<SealedValue> },
+    /// A `Command` envelope, the sealed values it refers to, and the `Approval` envelopes of its order. Also asks
+    /// for a known command's status.
+    Deliver { command: Vec<u8>, sealed: Vec<SealedValue>, approvals: Vec<Vec<u8>> },
     /// A report is durable here and need not be sent again.
     ReportAcknowledged { sequence: ReportSequence, sha256: Sha256 },
     /// An `AuditHead` envelope. Protocol version 1 only.

@@ -42,6 +42,10 @@ pub const RESUMPTIONS_MAX: u32 = 10;
 pub const RUNNING_LOCKED_MAX: usize = 16;
 /// Commands running without a lock at the same time.
 pub const RUNNING_FREE_MAX: usize = 32;
+/// How long used approvals are remembered after the last of them expired.
+pub const BURNED_KEPT: DurationMs = DurationMs::from_days(30);
+/// Operations whose used approvals are remembered, beyond which nothing more that needs approvals is accepted.
+pub const BURNED_MAX: usize = 16_384;
 /// Reports sent and not acknowledged in one session.
 pub const REPORT_WINDOW_MAX: usize = 32;
 

@@ -86,7 +86,11 @@ impl Run {
 
     fn send(&mut self, envelope: Vec<u8>) {
         if self.world.plane.is_fit() {
-            self.world.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new() });
+            self.world.to_host.push(ControlFrame::Deliver {
+                command: envelope,
+                sealed: Vec::new(),
+                approvals: Vec::new(),
+            });
         }
     }
 

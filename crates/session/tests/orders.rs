@@ -221,7 +221,7 @@ fn sealed_values_must_be_those_the_order_names() {
         order.sealed = vec![SealedRef { name: "web/PASSWORD".to_owned(), sha256: sha256(b"right") }];
         let command = world.plane.seal(&world.keys.command, &order, world.host.now.wall);
         let sealed = vec![SealedValue { name: "web/PASSWORD".to_owned(), bytes: bytes.to_vec() }];
-        world.to_host.push(ControlFrame::Deliver { command, sealed });
+        world.to_host.push(ControlFrame::Deliver { command, sealed, approvals: Vec::new() });
         world.settle();
         assert_eq!(world.host.starts.contains_key(&order.command), runs);
     }
@@ -319,7 +319,7 @@ fn a_wrong_clock_stops_what_destroys_and_nothing_else() {
         let n = world.fresh();
         let order = world.plane.order(action, parameters, n, now);
         let envelope = world.plane.seal(&world.keys.command, &order, now);
-        world.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new() });
+        world.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new(), approvals: Vec::new() });
         order.command
     };
     let wipe = sealed("disk.wipe", "");

@@ -167,7 +167,7 @@ fn the_control_plane_refuses_a_proof_of_another_connection_and_another_key() {
 fn frames_out_of_place_end_the_connection_at_both_ends() {
     let frames = [
         ControlFrame::Open(Vec::new()),
-        ControlFrame::Deliver { command: Vec::new(), sealed: Vec::new() },
+        ControlFrame::Deliver { command: Vec::new(), sealed: Vec::new(), approvals: Vec::new() },
         ControlFrame::ReportAcknowledged { sequence: ReportSequence(1), sha256: Sha256::ZERO },
         ControlFrame::AuditHead(Vec::new()),
         ControlFrame::EnrolHello(Vec::new()),

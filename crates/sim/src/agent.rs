@@ -90,7 +90,7 @@ impl Admission for SimAdmission {
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
-        Some(Admitted { class: info.class, on_restart: info.on_restart, kind })
+        Some(Admitted { class: info.class, on_restart: info.on_restart, kind, approvals_min: 0 })
     }
 }
 

@@ -60,6 +60,13 @@ pub(crate) fn root_chain(chain: v1::RootChain) -> Result<Vec<Vec<u8>>, FrameErro
     chain.envelopes.into_iter().map(|bytes| envelope("root_chain", bytes)).collect()
 }
 
+fn approvals(envelopes: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, FrameError> {
+    if envelopes.len() > limits::APPROVALS_MAX {
+        return Err(FrameError::TooLarge { field: "deliver.approvals", limit: limits::APPROVALS_MAX });
+    }
+    envelopes.into_iter().map(|bytes| envelope("deliver.approvals", bytes)).collect()
+}
+
 fn actions(list: v1::Actions) -> Result<Vec<ActionRef>, FrameError> {
     if list.actions.len() > limits::ACTIONS_MAX {
         return Err(FrameError::TooLarge { field: "actions", limit: limits::ACTIONS_MAX });
@@ -230,6 +237,7 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
             Frame::Deliver(deliver) => Self::Deliver {
                 command: envelope("deliver.command", deliver.command)?,
                 sealed: sealed_values(deliver.sealed)?,
+                approvals: approvals(deliver.approvals)?,
             },
             Frame::ReportAcknowledged(acknowledged) => Self::ReportAcknowledged {
                 sequence: ReportSequence(acknowledged.sequence),
@@ -263,9 +271,10 @@ impl From<ControlFrame> for v1::ControlFrame {
             ControlFrame::RootChain(envelopes) => Frame::RootChain(v1::RootChain { envelopes }),
             ControlFrame::Hello(bytes) => Frame::Hello(bytes),
             ControlFrame::Open(bytes) => Frame::Open(bytes),
-            ControlFrame::Deliver { command, sealed } => {
+            ControlFrame::Deliver { command, sealed, approvals } => {
                 let value = |value: SealedValue| v1::SealedValue { name: value.name, bytes: value.bytes };
-                Frame::Deliver(v1::Deliver { command, sealed: sealed.into_iter().map(value).collect() })
+                let sealed = sealed.into_iter().map(value).collect();
+                Frame::Deliver(v1::Deliver { command, sealed, approvals })
             }
             ControlFrame::ReportAcknowledged { sequence, sha256 } => {
                 Frame::ReportAcknowledged(v1::ReportAcknowledged { sequence: sequence.0, sha256: sha256.0.to_vec() })

@@ -14,6 +14,8 @@ pub const HELLO_BYTES_MAX: usize = 4 * 1024;
 pub const ACTIONS_MAX: usize = 512;
 /// Most sealed values beside one command.
 pub const SEALED_VALUES_MAX: usize = 1024;
+/// Most approvals beside one command.
+pub const APPROVALS_MAX: usize = envelope::limits::APPROVALS_COUNT_MAX;
 /// Largest sealed value, in bytes.
 pub const SEALED_VALUE_BYTES_MAX: usize = envelope::limits::SECRET_BYTES_MAX + envelope::limits::SEAL_OVERHEAD_BYTES;
 /// Longest name of a sealed value, in bytes.

@@ -281,7 +281,11 @@ impl EvilStream {
 
     /// Delivers the bytes of an order.
     pub fn deliver(&self, command: &[u8]) {
-        self.send(FromControl::Deliver(v1::Deliver { command: command.to_vec(), sealed: Vec::new() }));
+        self.send(FromControl::Deliver(v1::Deliver {
+            command: command.to_vec(),
+            sealed: Vec::new(),
+            approvals: Vec::new(),
+        }));
     }
 
     /// The agent's hello, and the hello answered under the stolen session key.

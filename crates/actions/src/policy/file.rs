@@ -28,6 +28,7 @@ struct File {
     containers: Containers,
     networks: Networks,
     volumes: Volumes,
+    approvals: Approvals,
 }
 
 #[derive(Default, Deserialize)]
@@ -87,6 +88,13 @@ struct Containers {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct Approvals {
+    change: u32,
+    destructive: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct Networks {
     external: Vec<String>,
 }
@@ -112,6 +120,8 @@ pub(super) fn parse(text: &str) -> Result<Policy, PolicyError> {
         registries: file.images.registries,
         publish: file.ports.publish,
         bind_roots: file.binds.roots.into_iter().map(|root| root.0).collect(),
+        approvals_change: file.approvals.change,
+        approvals_destructive: file.approvals.destructive,
         privileged: file.containers.privileged,
         host_network: file.containers.host_network,
         host_pid: file.containers.host_pid,

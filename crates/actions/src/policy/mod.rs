@@ -31,6 +31,8 @@ pub struct Policy {
     pub(crate) registries: Vec<String>,
     pub(crate) publish: Vec<PortPattern>,
     pub(crate) bind_roots: Vec<String>,
+    pub(crate) approvals_change: u32,
+    pub(crate) approvals_destructive: u32,
     pub(crate) privileged: bool,
     pub(crate) host_network: bool,
     pub(crate) host_pid: bool,
@@ -109,6 +111,17 @@ impl Policy {
         };
         let parts: Vec<&str> = whole.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         Some(format!("/{}", parts.join("/")))
+    }
+
+    /// How many people must have approved an action of that class before this host does it, whatever the fleet's
+    /// root metadata says: the larger number counts.
+    #[must_use]
+    pub const fn approvals_min(&self, class: Class) -> u32 {
+        match class {
+            Class::Read => 0,
+            Class::Change => self.approvals_change,
+            Class::Destructive => self.approvals_destructive,
+        }
     }
 
     /// Whether this host does that action at all.

@@ -186,7 +186,7 @@ fn refusals_say_what_and_what_to_do() {
 #[test]
 fn what_cannot_be_understood_is_refused_by_line() {
     let error = |text: &str| Policy::parse(text).unwrap_err().to_string();
-    expect_test::expect!["policy.toml, line 3: unknown field `prots`, expected one of `actions`, `images`, `ports`, `binds`, `containers`, `networks`, `volumes`"].assert_eq(&error("actions = []\n\n[prots]\npublish = []\n"));
+    expect_test::expect!["policy.toml, line 3: unknown field `prots`, expected one of `actions`, `images`, `ports`, `binds`, `containers`, `networks`, `volumes`, `approvals`"].assert_eq(&error("actions = []\n\n[prots]\npublish = []\n"));
     expect_test::expect![[r#"policy.toml, line 2: invalid type: string "yes", expected a boolean"#]]
         .assert_eq(&error("[containers]\nprivileged = \"yes\"\n"));
     expect_test::expect![[r#"policy.toml, line 3: "80" is not a port to publish: write "127.0.0.1:8080", "127.0.0.1:8000-9000", "127.0.0.1:*" or "[::1]:443""#]].assert_eq(&error("actions = []\n[ports]\npublish = [\"80\"]\n"));
@@ -235,4 +235,15 @@ proptest! {
             prop_assert_eq!(again.registry, reference.registry);
         }
     }
+}
+
+#[test]
+fn approvals_are_asked_for_by_class_and_reading_never_needs_any() {
+    let policy = Policy::parse("[approvals]\nchange = 1\ndestructive = 3\n").unwrap();
+    let asked = [Class::Read, Class::Change, Class::Destructive].map(|class| policy.approvals_min(class));
+    assert_eq!(asked, [0, 1, 3]);
+    let default = Policy::parse(Policy::default_text()).unwrap();
+    assert_eq!(default.approvals_min(Class::Destructive), 0, "root metadata decides");
+    assert!(Policy::parse("[approvals]\nread = 1\n").is_err(), "there is no such key");
+    assert!(Policy::parse("[approvals]\nchange = -1\n").is_err());
 }

@@ -1,6 +1,8 @@
 //! Runs commands: opens what was sealed, gives the action its doors, watches its time, and makes a
 //! reportable end of whatever comes of it, a panic included.
 
+mod approved;
+
 use std::{collections::HashMap, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use actions::{
@@ -208,6 +210,38 @@ impl Known {
     }
 }
 
+impl Doors {
+    fn port(
+        &self,
+        order: &Order,
+        request: &Request,
+        masker: &Arc<Masker>,
+        output: &Arc<SharedOutput>,
+        stream: &Arc<Stream>,
+    ) -> HostPort {
+        HostPort {
+            engine: self.tools.engine.clone(),
+            journal: self.tools.journal.clone(),
+            events: self.events.clone(),
+            cancelled: self.cancelled.clone(),
+            masker: masker.clone(),
+            output: output.clone(),
+            known: Known { tools: self.tools.clone(), order: order.clone(), app: request.app().cloned() },
+            stream: stream.clone(),
+            lease: self.lease.clone(),
+            logs: SelectAll::new(),
+        }
+    }
+}
+
+/// Hides what the order brought and what the app's releases know.
+fn masker(context: &ActionContext, request: &Request) -> Arc<Masker> {
+    let known = context.secrets.values().chain(&context.remembered);
+    let masker = Masker::new(known.map(|value| value.as_str()));
+    // The app's name stands in every message, and is no secret whatever a variable says.
+    Arc::new(masker.except_open(request.app().map_or("", AppName::as_str)))
+}
+
 async fn execute(start: StartCommand, doors: Doors, policy: Policy) -> End {
     let (order, tools, events) = (&start.command.order, &doors.tools, &doors.events);
     let request = match Request::decode(&order.action, order.action_version, &order.parameters) {
@@ -228,23 +262,12 @@ async fn execute(start: StartCommand, doors: Doors, policy: Policy) -> End {
         }
     };
     context.remembered = remembered(request.app(), order, tools).await;
-    let known = context.secrets.values().chain(&context.remembered);
-    let masker = Masker::new(known.map(|value| value.as_str()));
-    // The app's name stands in every message, and is no secret whatever a variable says.
-    let masker = Arc::new(masker.except_open(request.app().map_or("", AppName::as_str)));
+    if let Some(end) = approved::check(&start, &request, &mut context, &doors).await {
+        return end;
+    }
+    let masker = masker(&context, &request);
     let (output, stream) = (Arc::new(SharedOutput::default()), Arc::new(Stream::default()));
-    let mut port = HostPort {
-        engine: tools.engine.clone(),
-        journal: tools.journal.clone(),
-        events: events.clone(),
-        cancelled: doors.cancelled.clone(),
-        masker: masker.clone(),
-        output: output.clone(),
-        known: Known { tools: tools.clone(), order: order.clone(), app: request.app().cloned() },
-        stream: stream.clone(),
-        lease: doors.lease.clone(),
-        logs: SelectAll::new(),
-    };
+    let mut port = doors.port(order, &request, &masker, &output, &stream);
     let run = request.run(&context, &mut port);
     let run = watched(run, hard_limit(&request), &output, order.command, events);
     let mut outcome = tokio::select! {

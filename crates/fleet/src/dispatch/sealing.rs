@@ -244,5 +244,5 @@ fn is_in_force(envelope: &[u8], root: &TrustedRoot) -> bool {
 }
 
 fn deliver(command: Vec<u8>, sealed: Vec<SealedValue>) -> ControlFrame {
-    ControlFrame::Deliver { command, sealed }
+    ControlFrame::Deliver { command, sealed, approvals: Vec::new() }
 }

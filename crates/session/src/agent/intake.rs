@@ -12,6 +12,7 @@
 
 use envelope::{
     Verified,
+    approval::Consent,
     guard::{Judgement, Room, Untimely},
     messages::{Command, Order, ReportStatus, SealedValue},
     seal::check_sealed_values,
@@ -45,7 +46,7 @@ impl Refusal {
         Self { status, check, message }
     }
 
-    fn rejected(check: &'static str, message: String) -> Self {
+    pub(super) fn rejected(check: &'static str, message: String) -> Self {
         Self::new(ReportStatus::Rejected, check, message)
     }
 
@@ -58,9 +59,23 @@ impl Refusal {
     }
 }
 
+/// What travels beside a command.
+#[derive(Clone)]
+pub(super) struct Beside {
+    pub(super) sealed: Vec<SealedValue>,
+    pub(super) approvals: Vec<Vec<u8>>,
+}
+
+/// What is known of an order that may run.
+pub(super) struct Granted {
+    pub(super) admitted: Admitted,
+    /// Of those who approved it, if it needs any.
+    pub(super) consent: Option<Consent>,
+}
+
 impl AgentLoop {
     /// Takes a delivered command (or the question how a known one stands).
-    pub(super) fn deliver(&mut self, turn: &Turn<'_, impl Admission>, bytes: &[u8], sealed: Vec<SealedValue>) {
+    pub(super) fn deliver(&mut self, turn: &Turn<'_, impl Admission>, bytes: &[u8], beside: Beside) {
         let command = match verify::<Command>(bytes, self.roots.command_keys()) {
             Ok(command) => command,
             Err(error) => return self.reject("command", words(&error)),
@@ -84,8 +99,8 @@ impl AgentLoop {
                 let id = command.order.command;
                 self.reject("command", format!("conflict: {id} is known with another content"));
             }
-            judgement => match self.examine(turn, &command, &sealed, judgement) {
-                Ok(admitted) => self.accept(command, sealed, admitted),
+            judgement => match self.examine(turn, &command, &beside, judgement) {
+                Ok(granted) => self.accept(turn, command, beside, granted),
                 Err(refusal) => self.refuse(turn, &command, &refusal),
             },
         }
@@ -109,9 +124,9 @@ impl AgentLoop {
         &self,
         turn: &Turn<'_, impl Admission>,
         command: &Command,
-        sealed: &[SealedValue],
+        beside: &Beside,
         judgement: Judgement,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<Granted, Refusal> {
         let (sequence, high) = (command.sequence, self.guard.memory.high());
         match judgement {
             Judgement::Unknown => {
@@ -134,23 +149,29 @@ impl AgentLoop {
             let message = "it was proposed before the control plane was restored; order it again".to_owned();
             return Err(Refusal::new(ReportStatus::Expired, "time", message));
         }
-        check_sealed(&command.order, sealed)?;
-        let admitted = self.admit(turn, &command.order)?;
-        self.check_room(&admitted)?;
-        Ok(admitted)
+        check_sealed(&command.order, &beside.sealed)?;
+        let granted = self.admit(turn, command, &beside.approvals)?;
+        self.check_room(&granted.admitted)?;
+        Ok(granted)
     }
 
     /// Registry, parameters, policy, approvals, age of the root, state of the clock. Asked at
     /// acceptance and again at the start.
-    pub(super) fn admit(&self, turn: &Turn<'_, impl Admission>, order: &Order) -> Result<Admitted, Refusal> {
+    pub(super) fn admit(
+        &self,
+        turn: &Turn<'_, impl Admission>,
+        command: &Command,
+        approvals: &[Vec<u8>],
+    ) -> Result<Granted, Refusal> {
+        let order = &command.order;
         let judged = turn.admission.judge(order);
         let admitted = judged.map_err(|rejection| Refusal::rejected("policy", rejection.message))?;
         let admitted = as_ordered(order, admitted);
         // Stopping something needs no approval, no fresh root and no right clock: it can only put back.
         if matches!(admitted.kind, AdmittedKind::Cancel(_)) {
-            return Ok(admitted);
+            return Ok(Granted { admitted, consent: None });
         }
-        self.check_approvals(admitted.class)?;
+        let consent = self.check_approvals(turn.now, &admitted, command, approvals)?;
         if admitted.class > Class::Read && self.roots.is_expired(turn.now.wall) {
             let message = "the fleet's root metadata has expired, so only read actions run; sign new root metadata";
             return Err(Refusal::rejected("root metadata", message.to_owned()));
@@ -160,24 +181,7 @@ impl AgentLoop {
             let message = "this host's clock is more than 5 minutes wrong, so nothing destructive runs; set it right";
             return Err(Refusal::rejected("clock", message.to_owned()));
         }
-        Ok(admitted)
-    }
-
-    fn check_approvals(&self, class: Class) -> Result<(), Refusal> {
-        let approvals = self.roots.current().map(|root| root.approvals).unwrap_or_default();
-        let needed = match class {
-            Class::Read => 0,
-            Class::Change => approvals.change,
-            Class::Destructive => approvals.destructive,
-        };
-        if needed == 0 {
-            return Ok(());
-        }
-        let message = format!(
-            "{class} actions need {needed} approvals in this fleet, and this version of the agent cannot verify \
-             approvals yet; run it by hand on the host, or lower the threshold in the root metadata"
-        );
-        Err(Refusal::rejected("approvals", message))
+        Ok(Granted { admitted, consent })
     }
 
     /// Places left for reports.
@@ -201,12 +205,20 @@ impl AgentLoop {
         Err(Refusal::rejected("room", message))
     }
 
-    fn accept(&mut self, command: Verified<Command>, sealed: Vec<SealedValue>, admitted: Admitted) {
+    fn accept(
+        &mut self,
+        turn: &Turn<'_, impl Admission>,
+        command: Verified<Command>,
+        beside: Beside,
+        granted: Granted,
+    ) {
         let id = command.order.command;
+        let burn = granted.consent.as_ref().map(|consent| self.burn(turn.now, &command.order, consent));
         let (entry, evict) = self.remember(&command, Stage::Accepted);
         let bytes = command.envelope().to_vec();
-        let write = JournalWrite::Accept { entry, command: bytes, sealed: sealed.clone(), evict };
-        self.jobs.insert(id, Job::new(command, sealed, admitted, JobState::Accepting));
+        let Beside { sealed, approvals } = beside.clone();
+        let write = JournalWrite::Accept { entry, command: bytes, sealed, approvals, burn, evict };
+        self.jobs.insert(id, Job::new(command, beside, granted.admitted, JobState::Accepting));
         self.persist(write, After::Accepted(id));
     }
 
@@ -243,7 +255,7 @@ pub(super) fn as_ordered(order: &Order, admitted: Admitted) -> Admitted {
     if !order.dry_run {
         return admitted;
     }
-    Admitted { class: Class::Read, on_restart: OnRestart::Rerun, kind: AdmittedKind::Free }
+    Admitted { class: Class::Read, on_restart: OnRestart::Rerun, kind: AdmittedKind::Free, approvals_min: 0 }
 }
 
 /// Exactly the sealed values the order names must have come with it.

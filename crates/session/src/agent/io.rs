@@ -4,8 +4,8 @@
 pub use envelope::guard::RingEntry;
 use envelope::{Verified, messages::*};
 use ids::{
-    AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, QuarantineId, ReportSequence, RootVersion,
-    Sequence, Sha256, TlsExporter, UnixMs,
+    ActionName, AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, OperationId, QuarantineId,
+    ReportSequence, RootVersion, Sequence, Sha256, TlsExporter, UnixMs,
 };
 
 use crate::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
@@ -90,13 +90,24 @@ pub struct StartCommand {
     pub backwards_only: bool,
     /// It was asked to stop before this start: it is to stop, and to put things back, from the first moment.
     pub cancelled: bool,
+    /// The plan that was approved: the action must come to it, under its lock and before its first effect, or end
+    /// `rejected`.
+    pub plan: Option<Sha256>,
 }
 
 /// One durable transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalWrite {
-    /// `{high, nonce, ring += ACCEPTED, a place in the outbox}`, with the order's bytes.
-    Accept { entry: RingEntry, command: Vec<u8>, sealed: Vec<SealedValue>, evict: Option<CommandId> },
+    /// `{high, nonce, ring += ACCEPTED, a place in the outbox}`, with the order's bytes and its approvals, which
+    /// are used up by it.
+    Accept {
+        entry: RingEntry,
+        command: Vec<u8>,
+        sealed: Vec<SealedValue>,
+        approvals: Vec<Vec<u8>>,
+        burn: Option<Burn>,
+        evict: Option<CommandId>,
+    },
     /// `{high, nonce, ring += REFUSED, signed report}`.
     Refuse { entry: RingEntry, report: StoredReport, evict: Option<CommandId> },
     /// `{STARTED}`.
@@ -159,6 +170,25 @@ pub struct JournalState {
     pub audit_proved: bool,
     pub quarantine: Option<QuarantineId>,
     pub clock: Option<StoredClock>,
+    /// Approvals that were used up.
+    pub burned: Vec<Burned>,
+}
+
+/// An operation's approvals for one action, and the one command they were used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burned {
+    pub operation: OperationId,
+    pub action: ActionName,
+    pub command: CommandId,
+    /// Kept at least until then.
+    pub until: UnixMs,
+}
+
+/// Approvals are used up; what was kept until before `forget_before` is forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burn {
+    pub burned: Burned,
+    pub forget_before: UnixMs,
 }
 
 /// A command without an end.
@@ -168,6 +198,8 @@ pub struct OpenCommand {
     /// The command's envelope.
     pub command: Vec<u8>,
     pub sealed: Vec<SealedValue>,
+    /// Envelopes of the approvals it came with.
+    pub approvals: Vec<Vec<u8>>,
     /// `Accepted` or `Started`.
     pub stage: Stage,
     /// How often it was run again after the agent's process had ended while it ran.
@@ -196,6 +228,8 @@ pub struct Admitted {
     pub class: Class,
     pub on_restart: OnRestart,
     pub kind: AdmittedKind,
+    /// How many approvals the host's owner asks for at least, whatever root metadata says.
+    pub approvals_min: u32,
 }
 
 /// How an order runs.

@@ -6,6 +6,7 @@
 //! of the disk, so that many writes can share one fsync; what leaves it does not: a frame or a start
 //! that rests on a write is released by that write's acknowledgement.
 
+mod approvals;
 mod audit;
 mod cancel;
 mod end;
@@ -30,8 +31,10 @@ use envelope::{
 use ids::{BootId, BootMs, CommandId, Epoch, FleetId, HostEpoch, HostId, QuarantineId, Sequence, Sha256, UnixMs};
 
 use self::{
+    approvals::Burns,
     audit::AuditSeen,
     handshake::{Connection, Phase},
+    intake::Beside,
     io::*,
     outbox::Outbox,
     roots::Roots,
@@ -103,6 +106,7 @@ pub struct AgentLoop {
     /// Verified newer root metadata on its way to the disk; not used before it is there.
     roots_next: Option<Roots>,
     guard: Guard,
+    burned: Burns,
     jobs: BTreeMap<CommandId, Job>,
     /// Accepted and not started, first come first.
     waiting: VecDeque<CommandId>,
@@ -306,9 +310,9 @@ impl AgentLoop {
             (Phase::AwaitHello { .. } | Phase::Live(_), ControlFrame::RootChain(chain)) => self.root_chain(&chain),
             (Phase::AwaitHello { .. }, ControlFrame::Hello(bytes)) => self.control_hello(&bytes),
             (Phase::AwaitOpen { .. }, ControlFrame::Open(bytes)) => self.session_open(turn.now, &bytes),
-            (Phase::Live(_), ControlFrame::Deliver { command, sealed }) => {
+            (Phase::Live(_), ControlFrame::Deliver { command, sealed, approvals }) => {
                 if self.audit_stands() {
-                    self.deliver(turn, &command, sealed);
+                    self.deliver(turn, &command, Beside { sealed, approvals });
                 }
             }
             (Phase::Live(_), ControlFrame::ReportAcknowledged { sequence, sha256 }) => {

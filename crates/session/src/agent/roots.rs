@@ -91,6 +91,15 @@ impl Roots {
         &self.command_keys_ever
     }
 
+    pub(super) fn approver_keys(&self) -> &[VerifyingKey<role::Approver>] {
+        self.trusted.as_ref().map_or(&[], |root| root.approver_keys())
+    }
+
+    /// It cannot be earlier than this.
+    pub(super) fn issued_floor(&self) -> UnixMs {
+        self.trusted.as_ref().map_or(UnixMs(0), TrustedRoot::issued_floor)
+    }
+
     pub(super) fn audit_keys(&self) -> Vec<VerifyingKey<role::Audit>> {
         self.trusted.iter().map(|root| *root.audit_key()).collect()
     }

@@ -10,10 +10,16 @@ use envelope::{
     Verified,
     messages::{Command, ReportStatus, SealedValue},
 };
-use ids::{AppName, BootMs, CommandId, DurationMs, OnRestart};
+use ids::{AppName, BootMs, CommandId, DurationMs, OnRestart, Sha256};
 use serde_json::Value;
 
-use super::{AgentLoop, QuarantineState, Turn, end::end_message, intake::Refusal, io::*, writes::After};
+use super::{
+    AgentLoop, QuarantineState, Turn,
+    end::end_message,
+    intake::{Beside, Granted, Refusal},
+    io::*,
+    writes::After,
+};
 use crate::limits;
 
 /// Where a command without an end stands in memory.
@@ -33,6 +39,9 @@ pub(super) enum JobState {
 pub(super) struct Job {
     pub(super) command: Verified<Command>,
     pub(super) sealed: Vec<SealedValue>,
+    pub(super) approvals: Vec<Vec<u8>>,
+    /// The plan that was approved.
+    pub(super) plan: Option<Sha256>,
     pub(super) admitted: Admitted,
     pub(super) state: JobState,
     /// It had been started before this process began.
@@ -45,15 +54,12 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(
-        command: Verified<Command>,
-        sealed: Vec<SealedValue>,
-        admitted: Admitted,
-        state: JobState,
-    ) -> Self {
+    pub(super) fn new(command: Verified<Command>, beside: Beside, admitted: Admitted, state: JobState) -> Self {
         Self {
             command,
-            sealed,
+            sealed: beside.sealed,
+            approvals: beside.approvals,
+            plan: None,
             admitted,
             state,
             resumed: false,
@@ -202,14 +208,15 @@ impl AgentLoop {
     /// The full check, and the durable start.
     fn start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, busy: &mut Busy) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let admitted = match self.admit(turn, &job.command.order) {
-            Ok(admitted) => admitted,
+        let Granted { admitted, consent } = match self.admit_start(turn, job) {
+            Ok(granted) => granted,
             Err(refusal) => return self.refuse_start(turn, id, &refusal),
         };
         // What it needs may have changed with the registry since it was accepted.
         let needs_other = admitted.kind != job.admitted.kind;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.admitted = admitted;
+        job.plan = consent.and_then(|consent| consent.plan);
         if needs_other && !busy.has_room(&job.admitted.kind) {
             return self.waiting.push_back(id);
         }
@@ -243,6 +250,7 @@ impl AgentLoop {
             resumed: job.resumed,
             backwards_only: job.backwards_only,
             cancelled: job.cancelled_by.is_some(),
+            plan: job.plan,
         };
         self.out.push(Effect::Start(Box::new(start)));
     }

@@ -14,8 +14,9 @@ use ids::{Class, CommandId, OnRestart};
 
 use super::{
     AgentIdentity, AgentLoop, Guard, QuarantineState, TrustedClock, Turn,
+    approvals::Burns,
     audit::AuditSeen,
-    intake::as_ordered,
+    intake::{Beside, as_ordered},
     io::*,
     outbox::Outbox,
     roots::Roots,
@@ -72,6 +73,7 @@ impl AgentLoop {
                 durable_high: state.high,
                 pending: BTreeSet::new(),
             },
+            burned: Burns::stored(state.burned),
             jobs: BTreeMap::new(),
             waiting: VecDeque::new(),
             outbox: Outbox::new(state.last_report, state.outbox),
@@ -112,18 +114,31 @@ impl AgentLoop {
         }
         let started = open.stage == Stage::Started;
         let declared = turn.admission.declared(&command.order).map(|admitted| as_ordered(&command.order, admitted));
-        let unknown = Admitted { class: Class::Destructive, on_restart: OnRestart::Unknown, kind: AdmittedKind::Free };
+        let unknown = Admitted {
+            class: Class::Destructive,
+            on_restart: OnRestart::Unknown,
+            kind: AdmittedKind::Free,
+            approvals_min: 0,
+        };
         let mut admitted = declared.unwrap_or(unknown);
         if matches!(admitted.kind, AdmittedKind::Cancel(_)) {
             // A cancel is done by this loop, and doing it twice does what doing it once does.
             admitted.on_restart = OnRestart::Rerun;
         }
         let on_restart = admitted.on_restart;
-        let mut job = Job::new(command, open.sealed, admitted, JobState::Waiting);
+        let beside = Beside { sealed: open.sealed, approvals: open.approvals };
+        let mut job = Job::new(command, beside, admitted, JobState::Waiting);
         (job.resumed, job.resumptions) = (started, open.resumptions);
         job.cancelled_by = open.cancelled_by;
-        // Policy is asked as well: what it forbids by now may be put back, never carried on.
-        job.backwards_only = !self.stands(&job.command) || turn.admission.judge(&job.command.order).is_err();
+        // Policy and approvals are asked as well: what they forbid by now may be put back, never carried on.
+        job.backwards_only = !self.stands(&job.command);
+        match turn.admission.judge(&job.command.order) {
+            Ok(judged) => match self.still_approved(&as_ordered(&job.command.order, judged), &job) {
+                Ok(plan) => job.plan = plan,
+                Err(_) => job.backwards_only = true,
+            },
+            Err(_) => job.backwards_only = true,
+        }
         let resume = started && on_restart == OnRestart::Resume && !job.is_worn_out();
         self.jobs.insert(id, job);
         if resume && self.quarantine == QuarantineState::No && !self.state_missing {

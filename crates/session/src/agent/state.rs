@@ -4,18 +4,23 @@
 use envelope::{guard::raise_high, messages::ReportPosition};
 use ids::CommandId;
 
-use super::io::{JournalState, JournalWrite, OpenCommand, RingEntry, StoredReport};
+use super::io::{Burn, JournalState, JournalWrite, OpenCommand, RingEntry, StoredReport};
 use crate::frames::Stage;
 
 impl JournalState {
     /// Applies one transaction.
     pub fn apply(&mut self, write: &JournalWrite) {
         match write {
-            JournalWrite::Accept { entry, command, sealed, evict } => {
+            JournalWrite::Accept { entry, command, sealed, approvals, burn, evict } => {
                 self.remember(entry, *evict);
+                if let Some(Burn { burned, forget_before }) = burn {
+                    self.burned.retain(|old| old.until >= *forget_before);
+                    self.burned.push(burned.clone());
+                }
                 let open = OpenCommand {
                     command: command.clone(),
                     sealed: sealed.clone(),
+                    approvals: approvals.clone(),
                     stage: Stage::Accepted,
                     resumptions: 0,
                     cancelled_by: None,

@@ -22,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) running: BTreeMap<CommandId, bool>,
     /// Every start ever: how often, and how often not resumed.
     pub(crate) starts: BTreeMap<CommandId, (usize, usize)>,
+    /// The plan that was approved, as its last start said.
+    pub(crate) plans: BTreeMap<CommandId, Option<Sha256>>,
     /// Starts of the present process.
     started_now: Vec<CommandId>,
     /// Asked to stop, while it ran or with its start.
@@ -52,6 +54,7 @@ impl Host {
             unsynced: VecDeque::new(),
             running: BTreeMap::new(),
             starts: BTreeMap::new(),
+            plans: BTreeMap::new(),
             started_now: Vec::new(),
             cancelled: Vec::new(),
             events: Vec::new(),
@@ -141,6 +144,7 @@ impl Host {
             assert!(start.resumed, "what was cancelled before it started does not start");
             self.cancelled.push(id);
         }
+        self.plans.insert(id, start.plan);
         self.running.insert(id, start.backwards_only);
     }
 

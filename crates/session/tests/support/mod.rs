@@ -88,6 +88,7 @@ impl Keys {
 #[derive(Clone, Default)]
 pub(crate) struct Registry {
     pub(crate) forbidden: bool,
+    pub(crate) approvals_min: u32,
 }
 
 impl Admission for Registry {
@@ -110,7 +111,7 @@ impl Admission for Registry {
             "command.cancel" => (Class::Change, OnRestart::Rerun, AdmittedKind::Cancel(text.parse().ok()?)),
             _ => return None,
         };
-        Some(Admitted { class, on_restart, kind })
+        Some(Admitted { class, on_restart, kind, approvals_min: self.approvals_min })
     }
 }
 
@@ -252,12 +253,12 @@ impl World {
 
     pub(crate) fn send_order(&mut self, order: &Order) {
         let envelope = self.plane.seal(&self.keys.command, order, self.host.now.wall);
-        self.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new() });
+        self.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new(), approvals: Vec::new() });
     }
 
     /// Hands over bytes as a delivered command and settles.
     pub(crate) fn deliver(&mut self, envelope: Vec<u8>) {
-        self.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new() });
+        self.to_host.push(ControlFrame::Deliver { command: envelope, sealed: Vec::new(), approvals: Vec::new() });
         self.settle();
     }
 

@@ -34,6 +34,7 @@ fn control_frames() -> Vec<ControlFrame> {
         ControlFrame::Deliver {
             command: vec![4],
             sealed: vec![SealedValue { name: "web/environment/A".to_owned(), bytes: vec![5] }],
+            approvals: vec![vec![6], vec![7]],
         },
         ControlFrame::ReportAcknowledged { sequence: ReportSequence(1), sha256: Sha256([1; 32]) },
         ControlFrame::AuditHead(vec![6]),

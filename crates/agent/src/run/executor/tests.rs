@@ -60,7 +60,7 @@ fn start(action: &str, parameters: &str, sealed: Vec<SealedValue>) -> StartComma
         expires: UnixMs(1),
     };
     let command = verify(&key.sign(&command).into_envelope(), &[key.verifying()]).expect("just signed");
-    StartCommand { command, sealed, resumed: false, backwards_only: false, cancelled: false }
+    StartCommand { command, sealed, resumed: false, backwards_only: false, cancelled: false, plan: None }
 }
 
 async fn tools(directory: &tempfile::TempDir) -> Tools {
@@ -262,4 +262,57 @@ async fn a_wait_ends_with_a_cancel_and_one_begun_later_lasts() {
     assert!(port.is_cancelled());
     port.wait(DurationMs(5_000)).await;
     assert_eq!(began.elapsed(), Duration::from_secs(7), "putting things back waits too");
+}
+
+/// What its dry run reports, which is what an approver is shown and what the approval names.
+async fn plan_of(tools: Tools, action: &str, parameters: &str) -> ids::Sha256 {
+    let (mut executor, _pieces) = Executor::new(tools);
+    let mut dry = start(action, parameters, Vec::new());
+    let mut command = dry.command.clone().into_value();
+    command.order.dry_run = true;
+    let key = SigningKey::<role::Command>::from_seed(&[5; 32]);
+    dry.command = verify(&key.sign(&command).into_envelope(), &[key.verifying()]).expect("just signed");
+    executor.start(dry, Policy::refuse_all());
+    let end = end_of(&mut executor).await;
+    assert_eq!(end.status, ReportStatus::Succeeded, "{}", text(&end));
+    sha256(&end.result)
+}
+
+#[tokio::test]
+async fn what_was_approved_is_what_happens_or_nothing_does() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let plan = plan_of(tools(&directory).await, "host.facts", "{}").await;
+    let other = ids::Sha256([9; 32]);
+    let command = CommandId::from_bytes([3; 16]);
+    // Plan approved; resumed; only back; checked before; and whether it runs.
+    let cases = [
+        (Some(plan), false, false, false, true),
+        (Some(other), false, false, false, false),
+        (Some(other), true, false, false, false),
+        (Some(other), true, false, true, true),
+        (Some(other), true, true, false, true),
+        (None, false, false, false, true),
+    ];
+    for (approved, resumed, backwards_only, checked, runs) in cases {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let tools = tools(&directory).await;
+        let (journal, key) = (tools.journal.clone(), journal::plan_key(command));
+        if checked {
+            journal.record_write(&key, Some(vec![1])).await.expect("written");
+        }
+        let (mut executor, _pieces) = Executor::new(tools);
+        let mut start = start("host.facts", "{}", Vec::new());
+        (start.plan, start.resumed, start.backwards_only) = (approved, resumed, backwards_only);
+        executor.start(start, Policy::refuse_all());
+        let end = end_of(&mut executor).await;
+        if runs {
+            assert_eq!(end.status, ReportStatus::Succeeded, "{}", text(&end));
+            assert_ne!(sha256(&end.result), plan, "it ran, and did not only plan");
+        } else {
+            assert_eq!(end.status, ReportStatus::Rejected);
+            assert!(text(&end).contains("approvals: the plan changed since it was approved"), "{}", text(&end));
+        }
+        let kept = journal.record_read(&key).await.expect("read").is_some();
+        assert_eq!(kept, runs && approved.is_some() && !backwards_only, "that it came to the plan outlives a crash");
+    }
 }

@@ -37,7 +37,7 @@ impl Admission for Registry {
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
-        Some(Admitted { class: Class::Change, on_restart: OnRestart::Rerun, kind })
+        Some(Admitted { class: Class::Change, on_restart: OnRestart::Rerun, kind, approvals_min: 0 })
     }
 }
 
