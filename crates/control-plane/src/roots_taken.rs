@@ -100,11 +100,18 @@ pub(crate) async fn exchange(
         agents.stranger_refused();
         return Err(Status::permission_denied("this host is unknown here or was revoked"));
     };
-    if !request.chain.is_empty()
-        && let Err(error) = take(agents, &request.chain, &host.name, false).await
-    {
-        agents.stranger_refused();
-        tracing::debug!(peer = %info.peer, %error, "root metadata of somebody unproved was not taken");
+    if !request.chain.is_empty() {
+        match take(agents, &request.chain, &host.name, false).await {
+            Ok(_) => {}
+            Err(NotTaken::Root(error)) => {
+                agents.stranger_refused();
+                tracing::debug!(peer = %info.peer, %error, "root metadata of somebody unproved was not taken");
+            }
+            // Nobody's fault but the disk's, or that of another host which brought it at the same moment.
+            Err(error @ NotTaken::Store(_)) => {
+                tracing::warn!(host = %host.name, %error, "root metadata that a host brought was not taken");
+            }
+        }
     }
     let root = agents.root();
     let mut chain = root.chain_above(request.root_version);
