@@ -37,6 +37,7 @@ pub mod app_stop;
 pub mod command_cancel;
 pub mod docker_containers;
 pub mod host_facts;
+pub mod host_keys_rotate;
 
 #[cfg(test)]
 mod tests;

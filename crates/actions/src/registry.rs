@@ -314,4 +314,5 @@ registry! {
     CommandCancel in command_cancel,
     DockerContainers in docker_containers,
     HostFacts in host_facts,
+    HostKeysRotate in host_keys_rotate,
 }

@@ -189,6 +189,7 @@ impl HostAdmission {
         let info = request.info();
         let kind = match (request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
+            (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (_, Lock::App(app)) => AdmittedKind::Locked(app),
             (_, Lock::None) => AdmittedKind::Free,
         };

@@ -79,3 +79,5 @@ pub(crate) const HANDED_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const HANDED_BYTES_MAX: u64 = envelope::root::FILE_BYTES_MAX as u64;
 /// Pause after a connection to that socket could not be accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Sealing keys of this host, the newest first, that a sealed value is tried with.
+pub(crate) const SEALING_KEYS_MAX: usize = 64;

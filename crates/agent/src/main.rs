@@ -10,6 +10,7 @@ mod cli;
 mod doctor;
 mod enrol;
 mod failure;
+mod host_keys;
 mod limits;
 mod log;
 mod policy_check;

@@ -92,6 +92,20 @@ impl StateDir {
         self.root.join("sealing.key.pem")
     }
 
+    /// The identity key of one of this host's epochs.
+    pub(crate) fn identity_key_of(&self, epoch: HostEpoch) -> PathBuf {
+        self.key_of(epoch, self.identity_key(), "identity")
+    }
+
+    /// The sealing key of one of this host's epochs.
+    pub(crate) fn sealing_key_of(&self, epoch: HostEpoch) -> PathBuf {
+        self.key_of(epoch, self.sealing_key(), "sealing")
+    }
+
+    fn key_of(&self, epoch: HostEpoch, first: PathBuf, kind: &str) -> PathBuf {
+        if epoch <= HostEpoch(1) { first } else { self.root.join(format!("{kind}.{epoch}.key.pem")) }
+    }
+
     /// By which values are compared without being kept. Never leaves.
     pub(crate) fn fingerprint_key(&self) -> PathBuf {
         self.root.join("fingerprint.key")

@@ -66,6 +66,9 @@ pub struct HostDetail {
     pub sealing_key: String,
     /// The signed enrolment receipt, base64.
     pub receipt: String,
+    /// Signed rotations of its keys since then, base64, ascending: each leads from the keys before it to the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key_changes: Vec<String>,
     pub root_version: u64,
     pub highest_sequence: u64,
     pub acknowledged_sequence: u64,

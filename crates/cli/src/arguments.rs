@@ -6,6 +6,7 @@ mod audit;
 mod choice;
 mod command;
 mod host;
+mod key;
 mod operation;
 mod people;
 mod root;
@@ -22,6 +23,7 @@ pub(crate) use self::{
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
     host::{AgentSource, Host},
+    key::{Key, Rotate, RotateAgent},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
     root::{Propose, Recovery, Root, RootInit, RootSign},
@@ -113,6 +115,9 @@ pub(crate) enum Noun {
         after_help = "Example:\n  serverflow audit export audit.json\n  serverflow audit verify audit.json --root root.pub"
     )]
     Audit(Audit),
+    /// Rotate keys
+    #[command(subcommand, after_help = "Example:\n  serverflow key rotate agent web-1")]
+    Key(Key),
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
     Root(Root),

@@ -75,3 +75,7 @@ pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
 /// Seconds that reading logs waits for a host that is away.
 pub(crate) const LOGS_QUEUE_SECONDS: u64 = 30;
+/// Hosts that get new keys at a time, unless it is said otherwise.
+pub(crate) const ROTATION_WAVE: u32 = 50;
+/// Hosts that may get new keys at a time.
+pub(crate) const ROTATION_WAVE_MAX: i64 = 500;

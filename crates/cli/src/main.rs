@@ -23,6 +23,7 @@ mod follow;
 mod generate;
 mod host;
 mod join;
+mod key;
 mod limits;
 mod list;
 mod logs_follow;
@@ -111,6 +112,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Operation(verb) => operations::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
+        Noun::Key(verb) => key::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Root(verb) => root::run(output, place, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,

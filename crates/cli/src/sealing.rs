@@ -7,6 +7,7 @@ use actions::spec::SecretName;
 use api::{HostDetail, SealedValue};
 use data_encoding::BASE64;
 use envelope::{
+    key_chain::HostKeys,
     limits,
     messages::SealingKeyBytes,
     seal::{SealContext, seal},
@@ -90,16 +91,25 @@ fn sealing_key(host: &HostDetail, roots: &Roots) -> Result<SealingKeyBytes, Fail
     // answers here could have secrets sealed to a key of their own.
     let receipt = BASE64.decode(host.receipt.as_bytes()).map_err(|_| wrong("enrolment receipt"))?;
     let receipt = roots.receipt(&receipt).map_err(|why| wrong(&format!("enrolment receipt ({why})")))?;
-    if receipt.host != host.summary.id || receipt.sealing_key != key {
-        return Err(wrong("sealing key that its enrolment receipt does not name, or a receipt"));
+    let mut keys = HostKeys::enrolled(&receipt);
+    for rotation in &host.key_changes {
+        let rotation = BASE64.decode(rotation.as_bytes()).map_err(|_| wrong("rotation of keys"))?;
+        keys.follow(&rotation).map_err(|why| wrong(&format!("rotation of keys ({why})")))?;
+    }
+    if keys.host != host.summary.id || keys.sealing_key != key {
+        return Err(wrong("sealing key that its enrolment receipt and the rotations since do not name, or a receipt"));
     }
     Ok(key)
 }
 
 #[cfg(test)]
 mod tests {
-    use envelope::seal::SealingSecretKey;
-    use ids::HostId;
+    use envelope::{
+        keys::{SigningKey, role},
+        messages::{KeyOffer, KeyRotation},
+        seal::SealingSecretKey,
+    };
+    use ids::{Challenge, HostEpoch, HostId, TlsExporter};
     use serde_json::json;
 
     use super::*;
@@ -152,6 +162,46 @@ mod tests {
         }
         let of_b = BASE64.decode(sealed[&hosts[1].summary.name][0].sealed.as_bytes()).unwrap();
         assert!(keys[0].open(&context(&hosts[1], "web/environment/A"), &of_b).is_err());
+    }
+
+    #[test]
+    fn a_key_made_by_a_rotation_is_believed_for_both_keys_signatures() {
+        let roots = roots::roots();
+        let [first, second, third] = [1, 2, 3].map(|seed| SealingSecretKey::from_bytes(&[seed; 32]).public());
+        let signers = [5, 6, 7].map(|seed| SigningKey::<role::Agent>::from_seed(&[seed; 32]));
+        let rotation = |old: usize, new: usize, epoch: u64, sealing_key| {
+            let host = sample::id(1).parse().unwrap();
+            let offer = KeyOffer {
+                identity_key: signers[new].public(),
+                fleet: roots::fleet(),
+                host,
+                host_epoch: HostEpoch(epoch),
+                old_identity_key: signers[old].public(),
+                sealing_key,
+                control_nonce: Challenge([1; 32]),
+                exporter: TlsExporter([2; 32]),
+            };
+            let offer = signers[new].sign(&offer).into_envelope();
+            let rotation = KeyRotation { fleet: roots::fleet(), host, offer };
+            BASE64.encode(&signers[old].sign(&rotation).into_envelope())
+        };
+        let shown = |key: &SealingKeyBytes, key_changes: Vec<String>| {
+            let mut host = host("a", 1, &first);
+            host.sealing_key = BASE64.encode(&key.0);
+            HostDetail { key_changes, ..host }
+        };
+        let chain = vec![rotation(0, 1, 2, second), rotation(1, 2, 3, third)];
+        assert_eq!(sealing_key(&shown(&third, chain.clone()), &roots).unwrap(), third);
+        for (key, changes) in [
+            (third, vec![]),
+            (second, chain.clone()),
+            (third, vec![chain[1].clone()]),
+            (third, vec![chain[1].clone(), chain[0].clone()]),
+            (third, vec![rotation(2, 1, 2, third)]),
+            (third, vec![rotation(0, 1, 3, third)]),
+        ] {
+            assert!(sealing_key(&shown(&key, changes), &roots).is_err());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use fleet::{
     model::HostStanding,
     ports::{Notifier as _, StoreError},
 };
-use ids::{Challenge, HostId, UnixMs};
+use ids::{Challenge, HostEpoch, HostId, UnixMs};
 use session::{
     control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
     frames::{AgentFrame, ControlFrame, RefusalCode},
@@ -96,14 +96,18 @@ async fn authenticate(
 ) -> Result<Established, Unauthenticated> {
     let root = agents.root();
     let mut handshake = Handshake::new(agents.fleet, stream.info.exporter);
+    let mut former = Vec::new();
     loop {
         match handshake.receive(stream.receive().await?)? {
             HandshakeStep::LookUp(hello) => {
                 brought.host = Some(hello.host);
                 let host = agents.store.host(hello.host).await?;
+                if host.as_ref().is_some_and(|host| host.host_epoch > HostEpoch(1)) {
+                    former = agents.store.host_former_keys(hello.host).await?;
+                }
                 let allowed = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
                 let answer = Answer {
-                    identity_key: allowed.map(|host| host.identity_key),
+                    identity_key: allowed.map(|host| host.identity_key_of(hello.host_epoch, &former)),
                     root: &root,
                     session_key: &agents.session_key,
                     nonce: Challenge(random::bytes()),
@@ -118,7 +122,7 @@ async fn authenticate(
             HandshakeStep::Authenticated(authenticated) => {
                 let authenticated: Authenticated = *authenticated;
                 let head = head_seen(agents, &root, authenticated.hello.audit_head).await?;
-                return Ok(Established { authenticated, root, head });
+                return Ok(Established { authenticated, root, head, former });
             }
         }
     }
@@ -232,6 +236,10 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Send(frame) => self.stream.send(frame).await?,
+                Effect::SendKeyReceipt(receipt) => {
+                    let envelope = self.agents.session_key.sign(&receipt).into_envelope();
+                    self.stream.send(ControlFrame::KeyReceipt(envelope)).await?;
+                }
                 Effect::SendAuditProof { head, from_size } => {
                     let hashes = self.agents.store.audit_consistency(from_size, head.position.size).await;
                     let hashes = hashes.map_err(StreamError::Proof)?.to_vec();
@@ -302,6 +310,6 @@ fn log(note: &Note) {
         Note::Open => tracing::info!("session open"),
         Note::Quarantined(_) | Note::Alarm(_) => tracing::error!("{note}"),
         Note::StoreFailed { .. } | Note::SignFailed { .. } | Note::AgentRelease(_) => tracing::warn!("{note}"),
-        Note::Dropped(_) | Note::Report(_) => tracing::info!("{note}"),
+        Note::Dropped(_) | Note::Report(_) | Note::KeysRotated(_) => tracing::info!("{note}"),
     }
 }

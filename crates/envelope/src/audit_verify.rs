@@ -135,8 +135,24 @@ pub enum AuditFault {
         #[source]
         source: VerifyError,
     },
-    /// A host's key signed for another host.
-    #[error("the report in entry {index} speaks for host {host}, but another host signed it")]
+    /// A change of keys is not signed by the host's key and by the new one.
+    #[error("the change of a host's keys in entry {index} does not verify")]
+    Keys {
+        index: u64,
+        #[source]
+        source: VerifyError,
+    },
+    /// A change of keys that does not follow from the keys the host had, or brings a key that was used before.
+    #[error("the change of keys in entry {index} does not follow from the keys that host {host} had then")]
+    KeysElsewhere { index: u64, host: HostId },
+    /// What is signed under the new keys cannot be verified.
+    #[error("entry {index} changes a host's keys, but the export lacks its record; export the log again")]
+    KeysMissing { index: u64 },
+    /// A host's key signed for another host, or after it was retired.
+    #[error(
+        "the report in entry {index} speaks for host {host}, but another host signed it, or a key of that host that was \
+         retired before"
+    )]
     ReportSigner { index: u64, host: HostId },
     /// A report answers an order that the log does not hold before it, and no alarm stands beside it.
     #[error("the report in entry {index} answers an order of command {command} that the log does not hold")]

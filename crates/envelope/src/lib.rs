@@ -16,6 +16,7 @@ mod convert;
 mod decode;
 mod envelope;
 pub mod guard;
+pub mod key_chain;
 pub mod keys;
 pub mod limits;
 pub mod merkle;

@@ -5,8 +5,8 @@ mod people;
 
 use envelope::messages::{LogPosition, Order, PublicKeyBytes, ReportPosition, SealedValue, SealingKeyBytes};
 use ids::{
-    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, Role, RootVersion, Sequence,
-    Sha256, TokenId, UnixMs, UserName,
+    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, ReportSequence, Role,
+    RootVersion, Sequence, Sha256, TokenId, UnixMs, UserName,
 };
 use session::frames::ActionRef;
 
@@ -45,6 +45,29 @@ pub struct Host {
     pub last_seen: Option<UnixMs>,
     /// The signed receipt it was given.
     pub receipt: Vec<u8>,
+}
+
+impl Host {
+    /// The identity key by which a hello that names this epoch is judged: one before, if it was in force then, else the
+    /// one on record.
+    #[must_use]
+    pub fn identity_key_of(&self, host_epoch: HostEpoch, former: &[FormerKey]) -> PublicKeyBytes {
+        let before = former.iter().find(|key| key.host_epoch == host_epoch && host_epoch < self.host_epoch);
+        before.map_or(self.identity_key, |key| key.identity_key)
+    }
+}
+
+/// An identity key that a host had before the one on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerKey {
+    /// The epoch of the host in which it was in force.
+    pub host_epoch: HostEpoch,
+    pub identity_key: PublicKeyBytes,
+    /// The last report it may have signed; `None` until the host has used the key after it.
+    pub last_report: Option<ReportSequence>,
+    pub replaced_at: UnixMs,
+    /// Envelope of the rotation by which it was replaced.
+    pub rotation: Vec<u8>,
 }
 
 /// Whether a host may get orders.

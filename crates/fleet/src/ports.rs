@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use envelope::{
     audit::AuditKind,
-    messages::{LogPosition, ReportPosition},
+    messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes},
 };
 use ids::{
-    ApiTokenId, AppName, BootId, CommandId, HostId, HostName, LabelKey, LabelValue, OperationId, RootVersion, Sequence,
-    SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+    ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
+    ReportSequence, RootVersion, Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
@@ -25,6 +25,8 @@ pub trait Store: Send + Sync {
     fn write(&self, write: Write) -> Later<'_, Result<Written, StoreError>>;
 
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>>;
+    /// Identity keys that a host had before the one on record, latest first.
+    fn host_former_keys(&self, id: HostId) -> Later<'_, Result<Vec<FormerKey>, StoreError>>;
     /// A host and its commands that have no end, in order of proposal, whole; both as of one moment.
     fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>>;
     /// A host that is not revoked, by name.
@@ -193,6 +195,15 @@ pub enum Write {
     /// tokens that name the old or the new one and were not used become void, so that no name
     /// brings along what was meant for another machine.
     HostEdit(Box<HostEdit>),
+    /// Other keys, which the host offered. Refused when it is not in the epoch it `was`, when it is revoked, or when any
+    /// host has or had that identity key. The keys before stay readable as [`FormerKey`].
+    HostKeysRotate(Box<HostKeyRotation>),
+    /// The host has used the keys of `host_epoch`: no report above `last_report` is by a key before them.
+    HostKeysRetire {
+        host: HostId,
+        host_epoch: HostEpoch,
+        last_report: ReportSequence,
+    },
     /// Enters quarantine.
     HostQuarantine {
         host: HostId,
@@ -293,6 +304,21 @@ pub struct HostEdit {
     pub audit: Vec<AuditEntry>,
 }
 
+/// New keys of a host, both signatures verified.
+#[derive(Clone, Debug)]
+pub struct HostKeyRotation {
+    pub host: HostId,
+    /// Its epoch before.
+    pub was: HostEpoch,
+    pub host_epoch: HostEpoch,
+    pub identity_key: PublicKeyBytes,
+    pub sealing_key: SealingKeyBytes,
+    /// Its envelope.
+    pub rotation: Vec<u8>,
+    /// The same is the record.
+    pub audit: AuditEntry,
+}
+
 /// A verified report and everything that follows from it, in one transaction.
 #[derive(Clone, Debug)]
 pub struct Settlement {
@@ -361,7 +387,7 @@ pub struct AuditEntry {
 /// What an audit leaf's hash covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditRecord {
-    /// Stored with the entry; UTF-8 JSON.
+    /// Stored with the entry; UTF-8 JSON, or the envelope of what a host signed about itself.
     Inline(Vec<u8>),
     /// A command's or report's envelope, stored with the command; the hash is over its bytes.
     Envelope(Vec<u8>),

@@ -2,7 +2,7 @@
 //! parameters, secrets or output: those stay with the command, where retention may prune them.
 
 use envelope::{audit::AuditKind, messages::Order};
-use ids::{CommandId, HostId, HostName, Sha256, UnixMs};
+use ids::{CommandId, HostEpoch, HostId, HostName, Sha256, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -102,6 +102,13 @@ pub(crate) fn host_event(kind: AuditKind, host: HostId, name: &HostName, why: &s
     let record = json!({ "host": host, "why": why });
     let subject = format!("host {name}");
     AuditEntry { time: now, kind, actor: CONTROL_PLANE.to_owned(), subject, record: inline(&record) }
+}
+
+/// A host has new keys: the leaf covers the rotation as both its keys signed it.
+pub(crate) fn host_keys(name: &HostName, host_epoch: HostEpoch, rotation: Vec<u8>, now: UnixMs) -> AuditEntry {
+    let subject = format!("host {name}, keys of epoch {host_epoch}");
+    let (actor, record) = (host_actor(name), AuditRecord::Inline(rotation));
+    AuditEntry { time: now, kind: AuditKind::HostKeyChange, actor, subject, record }
 }
 
 /// Newer root metadata came from a host.

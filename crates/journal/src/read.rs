@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use envelope::messages::{LogPosition, ReportPosition, SealedValue};
-use ids::{AuditLogId, BootId, BootMs, CommandId, OperationId, QuarantineId, ReportSequence, Sequence, Sha256, UnixMs};
+use ids::{
+    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, Sequence, Sha256,
+    UnixMs,
+};
 use session::{
     agent::io::{Burned, JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
     frames::Stage,
@@ -21,6 +24,8 @@ pub(crate) mod meta {
     pub(crate) const AUDIT_PROVED: &str = "audit_proved";
     pub(crate) const QUARANTINE: &str = "quarantine";
     pub(crate) const CLOCK: &str = "clock";
+    /// The epoch of the host whose keys are in force.
+    pub(crate) const HOST_EPOCH: &str = "host_epoch";
 }
 
 /// Numbers of stages in the tables.
@@ -58,6 +63,8 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.quarantine = reader.quarantine().await?;
     state.clock = reader.clock().await?;
     state.burned = reader.burned().await?;
+    state.host_epoch = reader.host_epoch().await?;
+    state.keys_offered = reader.keys_offered().await?;
     Ok(state)
 }
 
@@ -221,6 +228,17 @@ impl Reader<'_> {
     async fn quarantine(&mut self) -> Result<Option<QuarantineId>, JournalError> {
         let Some(value) = self.meta(meta::QUARANTINE).await? else { return Ok(None) };
         QuarantineId::try_from_slice(&value).map(Some).map_err(|_| self.damaged(meta::QUARANTINE))
+    }
+
+    async fn host_epoch(&mut self) -> Result<Option<HostEpoch>, JournalError> {
+        let Some(value) = self.meta(meta::HOST_EPOCH).await? else { return Ok(None) };
+        let bytes = value.as_slice().try_into().map_err(|_| self.damaged(meta::HOST_EPOCH))?;
+        Ok(Some(HostEpoch(u64::from_be_bytes(bytes))))
+    }
+
+    async fn keys_offered(&mut self) -> Result<Option<HostEpoch>, JournalError> {
+        let rows = self.rows("SELECT host_epoch FROM key_change ORDER BY host_epoch DESC LIMIT 1").await?;
+        rows.first().map(|row| self.counter(row, 0).map(HostEpoch)).transpose()
     }
 
     async fn clock(&mut self) -> Result<Option<StoredClock>, JournalError> {

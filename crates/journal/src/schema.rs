@@ -10,7 +10,7 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS];
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS, KEY_CHANGES];
 
 /// Since 0.2: how often a command was run again.
 const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
@@ -23,6 +23,10 @@ const APPROVALS: &[&str] = &[
     "CREATE TABLE approval (command BLOB NOT NULL, position INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (command, position)) STRICT, WITHOUT ROWID",
     "CREATE TABLE burned (operation BLOB NOT NULL, action TEXT NOT NULL, command BLOB NOT NULL, until INTEGER NOT NULL, PRIMARY KEY (operation, action)) STRICT, WITHOUT ROWID",
 ];
+
+/// Since 0.2: this host's keys after its first ones, by the epoch they count from.
+const KEY_CHANGES: &[&str] =
+    &["CREATE TABLE key_change (host_epoch INTEGER PRIMARY KEY, rotation BLOB NOT NULL, receipt BLOB) STRICT"];
 
 /// 0.1.
 const FOUNDATION: &[&str] = &[

@@ -191,6 +191,21 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             }
         }
         JournalWrite::Quarantine { id } => meta_set(texts, meta::QUARANTINE, id.as_bytes().to_vec()),
+        JournalWrite::KeyOffer { host_epoch, rotation } => {
+            let insert = texts.next("INSERT INTO key_change (host_epoch, rotation) VALUES (");
+            insert.push_bind(integer(host_epoch.0)?).push(", ").push_bind(rotation);
+            insert.push(") ON CONFLICT (host_epoch) DO UPDATE SET rotation = excluded.rotation, receipt = NULL");
+        }
+        JournalWrite::KeyReceipt { host_epoch, receipt } => {
+            let update = texts.next("UPDATE key_change SET receipt = ").push_bind(receipt);
+            update.push(" WHERE host_epoch = ").push_bind(integer(host_epoch.0)?);
+        }
+        JournalWrite::KeysTaken { host_epoch, done: ended } => {
+            meta_set(texts, meta::HOST_EPOCH, host_epoch.0.to_be_bytes().to_vec());
+            for report in ended {
+                done(texts, report.command, report)?;
+            }
+        }
         JournalWrite::Clock { clock } => {
             let (time, at) = (clock.time.0.to_be_bytes(), clock.at.0.to_be_bytes());
             meta_set(texts, meta::CLOCK, [clock.boot.as_bytes().as_slice(), &time, &at].concat());

@@ -101,6 +101,12 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         JournalWrite::AuditHead { position, .. } => {
             vec![vec![b'h'], position.size.to_be_bytes().to_vec(), position.root.0.to_vec()]
         }
+        JournalWrite::KeyOffer { rotation, .. } => vec![vec![b'o'], rotation.clone()],
+        JournalWrite::KeyReceipt { receipt, .. } => vec![vec![b'p'], receipt.clone()],
+        JournalWrite::KeysTaken { host_epoch, done } => {
+            let reports = done.iter().flat_map(|end| report(b'd', end));
+            core::iter::once(vec![b't']).chain([host_epoch.0.to_be_bytes().to_vec()]).chain(reports).collect()
+        }
         JournalWrite::Quarantine { id } => vec![vec![b'q'], id.as_bytes().to_vec()],
         JournalWrite::Clock { clock } => vec![vec![b'c'], clock.time.0.to_be_bytes().to_vec()],
     }

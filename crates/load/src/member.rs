@@ -135,6 +135,7 @@ impl Member {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             actions: world.actions.clone(),
             root_sha256,
+            next: None,
         };
         let state = JournalState { root_chain, ..JournalState::default() };
         let (machine, _) = AgentLoop::new(identity, state, false, now(), &Registered)?;
@@ -215,7 +216,7 @@ impl Running {
                     Effect::Start(start) => {
                         inputs.push_back(Input::Finished { command: start.command.order.command, end: facts() });
                     }
-                    Effect::Cancel(_) | Effect::OutputLease { .. } => {}
+                    Effect::Cancel(_) | Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
                     Effect::WakeAt(at) => self.wake = Some(at),
                     Effect::Event(event) => self.event(&event),
                 }
@@ -236,6 +237,7 @@ impl Running {
             | AgentEvent::AuditContinues { .. } => {}
             AgentEvent::Refused { .. }
             | AgentEvent::Dropped { .. }
+            | AgentEvent::KeysTaken { .. }
             | AgentEvent::Quarantined { .. }
             | AgentEvent::AuditRefused { .. } => {
                 eprintln!("load: agent {}: {event:?}", self.number);

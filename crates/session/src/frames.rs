@@ -31,6 +31,8 @@ pub enum AgentFrame {
     EnrolProof { proof: Vec<u8>, secret: TokenSecret },
     /// A `ReceiptRequest` envelope.
     ReceiptRequest(Vec<u8>),
+    /// A `KeyRotation` envelope. From protocol version 2 on.
+    KeyRotation(Vec<u8>),
 }
 
 /// Control plane → agent.
@@ -56,6 +58,8 @@ pub enum ControlFrame {
     EnrolHello(Vec<u8>),
     /// An `EnrolReceipt` envelope.
     EnrolReceipt(Vec<u8>),
+    /// A `KeyReceipt` envelope. From protocol version 2 on.
+    KeyReceipt(Vec<u8>),
     /// Somebody watches a command's stream: it may be sent up to that offset. `over`: nobody does any more.
     OutputLease { command: CommandId, until: u64, over: bool },
     /// The stream ends, and why.
@@ -98,6 +102,7 @@ impl AgentFrame {
             Self::EnrolStart { .. } => "start of enrolment",
             Self::EnrolProof { .. } => "proof of enrolment",
             Self::ReceiptRequest(_) => "request for a receipt",
+            Self::KeyRotation(_) => "rotation of keys",
         }
     }
 }
@@ -116,6 +121,7 @@ impl ControlFrame {
             Self::AuditConsistency { .. } => "proof of the audit log",
             Self::EnrolHello(_) => "enrolment hello",
             Self::EnrolReceipt(_) => "receipt",
+            Self::KeyReceipt(_) => "receipt of keys",
             Self::OutputLease { .. } => "lease of a stream",
             Self::Refused { .. } => "refusal",
         }

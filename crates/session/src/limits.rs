@@ -8,6 +8,11 @@ pub use envelope::limits::{RESULT_BYTES_MAX, RING_MAX};
 pub const PROTOCOLS: [u32; 2] = [1, 2];
 /// From this version on, heads of the audit log come with proofs, and the first comes before the first order.
 pub const PROTOCOL_AUDIT_PROOFS: u32 = 2;
+/// From this version on, a host's keys can be rotated.
+pub const PROTOCOL_KEY_ROTATION: u32 = 2;
+/// How often in a row a control plane may say that it stored this host's new keys and then refuse them, before the
+/// agent takes them for somebody else's.
+pub const NEXT_KEYS_REFUSED_MAX: u32 = 4;
 
 /// From a connection to the end of its authentication.
 pub const AUTHENTICATION_MAX: DurationMs = DurationMs::from_secs(5);

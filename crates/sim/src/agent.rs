@@ -6,6 +6,7 @@ use actions::Request;
 use envelope::{
     keys::SigningKey,
     messages::{Order, ReportStatus},
+    seal::SealingSecretKey,
 };
 use ids::{
     ActionName, BootId, BootMs, Challenge, CommandId, DurationMs, FleetId, HostEpoch, HostId, QuarantineId, Sha256,
@@ -13,7 +14,7 @@ use ids::{
 };
 use session::{
     agent::{
-        AgentIdentity, AgentLoop,
+        AgentIdentity, AgentLoop, NextKeys,
         io::{
             Admission, Admitted, AdmittedKind, AgentEvent, Clocks, Effect, End, Input, JournalState, JournalWrite,
             Rejection, StartCommand, WriteId,
@@ -31,6 +32,8 @@ pub(crate) struct SimHost {
     pub(crate) identity: [u8; 32],
     pub(crate) root_sha256: Sha256,
     pub(crate) disk: JournalState,
+    /// The last epoch for which there are keys beside the journal: each is on disk before it is used.
+    pub(crate) keys: HostEpoch,
     pub(crate) boot: BootId,
     pub(crate) booted_at: UnixMs,
     /// How far its wall clock is off, in milliseconds.
@@ -87,6 +90,7 @@ impl Admission for SimAdmission {
         }
         let kind = match (&request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
+            (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
@@ -112,15 +116,17 @@ impl SimHost {
 
     /// Starts the agent from what is durable.
     pub(crate) fn start(&mut self, now: UnixMs, ledger: &mut Ledger) {
+        let host_epoch = self.disk.host_epoch.unwrap_or(HostEpoch(1));
         let identity = AgentIdentity {
             fleet: self.fleet,
             host: self.id,
-            host_epoch: HostEpoch(1),
-            identity: SigningKey::from_seed(&self.identity),
+            host_epoch,
+            identity: self.keys_of(host_epoch).identity,
             boot: self.boot,
             agent_version: "0.1.0".to_owned(),
             actions: action_refs(),
             root_sha256: self.root_sha256,
+            next: (self.keys > host_epoch).then(|| self.keys_of(HostEpoch(host_epoch.0 + 1))),
         };
         let admission = SimAdmission { refuses: self.refuses };
         match AgentLoop::new(identity, self.disk.clone(), false, self.clocks(now), &admission) {
@@ -137,6 +143,16 @@ impl SimHost {
             }
             Err(error) => ledger.break_it(format!("host {} cannot start from its own disk: {error}", self.id)),
         }
+    }
+
+    /// Its keys in one of its epochs.
+    fn keys_of(&self, host_epoch: HostEpoch) -> NextKeys {
+        let seed = match host_epoch {
+            HostEpoch(1) => self.identity,
+            HostEpoch(epoch) => sha256(&[self.identity.as_slice(), &epoch.to_be_bytes()].concat()).0,
+        };
+        let sealing = SealingSecretKey::from_bytes(&seed).public();
+        NextKeys { host_epoch, identity: SigningKey::from_seed(&seed), sealing }
     }
 
     /// Kills the agent: everything not durable is gone, and so is what ran. The disk may have kept so many
@@ -186,6 +202,12 @@ impl SimHost {
             if let Effect::Start(start) = &effect {
                 ledger.start(self, start, now);
             }
+            if let Effect::MakeKeys { host_epoch } = effect {
+                self.keys = self.keys.max(host_epoch);
+                let next = Box::new(self.keys_of(host_epoch));
+                said.extend(self.input(Input::KeysMade(next), now, ledger));
+                continue;
+            }
             let Some(process) = &mut self.process else { return said };
             match effect {
                 Effect::Send(frame) => said.push(Said::Frame(frame)),
@@ -197,7 +219,7 @@ impl SimHost {
                 Effect::Start(start) => {
                     process.runs.insert(start.command.order.command, Run::new(&start));
                 }
-                Effect::OutputLease { .. } => {}
+                Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
                 Effect::Cancel(command) => {
                     if let Some(run) = process.runs.get_mut(&command) {
                         run.is_cancelled = true;

@@ -149,9 +149,10 @@ impl Control {
                 }
                 Ok(HandshakeStep::LookUp(hello)) => {
                     let host = self.store.hosts.get(&hello.host);
+                    let former = self.store.former_keys.get(&hello.host).map_or(&[][..], Vec::as_slice);
                     let host = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
                     let answer = Answer {
-                        identity_key: host.map(|host| host.identity_key),
+                        identity_key: host.map(|host| host.identity_key_of(hello.host_epoch, former)),
                         root: &self.root,
                         session_key: &self.session_key,
                         nonce: Challenge(random.bytes()),
@@ -165,7 +166,9 @@ impl Control {
                 Ok(HandshakeStep::Authenticated(authenticated)) => {
                     let chains = core::mem::take(chains);
                     let head = self.head_seen(authenticated.hello.audit_head);
-                    let established = Established { authenticated: *authenticated, root: self.root.clone(), head };
+                    let former = self.store.former_keys.get(&authenticated.host).cloned().unwrap_or_default();
+                    let root = self.root.clone();
+                    let established = Established { authenticated: *authenticated, root, head, former };
                     self.establish(link, established, chains, now, random, ledger)
                 }
                 Err(error) => self.refuse(link, error.frame()),
@@ -269,6 +272,10 @@ impl Control {
                         _ => {}
                     }
                     said.push((link, Said::Frame(frame)));
+                }
+                Effect::SendKeyReceipt(receipt) => {
+                    let envelope = self.session_key.sign(&receipt).into_envelope();
+                    said.push((link, Said::Frame(ControlFrame::KeyReceipt(envelope))));
                 }
                 Effect::SendAuditProof { head, from_size } => {
                     let leaves =

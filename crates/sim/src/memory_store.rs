@@ -11,8 +11,8 @@ use envelope::{
 use fleet::{
     command::CommandEvent,
     dispatch::SignedHead,
-    model::{Command, CommandStatus, Host, HostStanding, NewCommand, Operation},
-    ports::{AuditEntry, AuditRecord, KeptReport, Settlement, StoreError, Write, Written},
+    model::{Command, CommandStatus, FormerKey, Host, HostStanding, NewCommand, Operation},
+    ports::{AuditEntry, AuditRecord, HostKeyRotation, KeptReport, Settlement, StoreError, Write, Written},
 };
 use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sha256};
 
@@ -20,6 +20,7 @@ use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sh
 #[derive(Default)]
 pub(crate) struct MemoryStore {
     pub(crate) hosts: BTreeMap<HostId, Host>,
+    pub(crate) former_keys: BTreeMap<HostId, Vec<FormerKey>>,
     pub(crate) commands: BTreeMap<CommandId, Command>,
     pub(crate) operations: BTreeMap<OperationId, Operation>,
     /// Order of proposal.
@@ -115,6 +116,15 @@ impl MemoryStore {
                 row.standing = HostStanding::Quarantined { why: why.clone() };
                 self.audit.append(audit);
             }
+            Write::HostKeysRotate(rotation) => {
+                self.rotate(rotation)?;
+                self.audit.append(&rotation.audit);
+            }
+            Write::HostKeysRetire { host, last_report, .. } => {
+                for key in self.former_keys.entry(*host).or_default() {
+                    key.last_report.get_or_insert(*last_report);
+                }
+            }
             Write::HostSeen { host, actions, agent_version, boots, root_version } => {
                 let row = self.host_mut(*host)?;
                 row.actions.clone_from(actions);
@@ -157,6 +167,22 @@ impl MemoryStore {
             self.proposed.push(new.order.command);
             self.commands.insert(new.order.command, row);
         }
+    }
+
+    fn rotate(&mut self, rotation: &HostKeyRotation) -> Result<(), StoreError> {
+        let is_used = self.hosts.values().any(|host| host.identity_key == rotation.identity_key)
+            || self.former_keys.values().flatten().any(|key| key.identity_key == rotation.identity_key);
+        let host = self.host_mut(rotation.host)?;
+        if is_used || host.host_epoch != rotation.was || matches!(host.standing, HostStanding::Revoked { .. }) {
+            return conflict("these keys cannot become the host's");
+        }
+        let (host_epoch, identity_key, rotated) = (host.host_epoch, host.identity_key, rotation.rotation.clone());
+        let (last_report, replaced_at) = (None, rotation.audit.time);
+        let former = FormerKey { host_epoch, identity_key, last_report, replaced_at, rotation: rotated };
+        (host.host_epoch, host.identity_key) = (rotation.host_epoch, rotation.identity_key);
+        host.sealing_key = rotation.sealing_key;
+        self.former_keys.entry(rotation.host).or_default().push(former);
+        Ok(())
     }
 
     fn seal(&mut self, write: &Write) -> Result<(), StoreError> {

@@ -81,7 +81,8 @@ impl World {
             }
             Surprise::CopyDisk => {
                 let host = self.random_host();
-                self.copies.insert(self.hosts[host].id, self.hosts[host].disk.clone());
+                let (disk, keys) = (self.hosts[host].disk.clone(), self.hosts[host].keys);
+                self.copies.insert(self.hosts[host].id, (disk, keys));
             }
             Surprise::RestoreDisk => self.restore_disk(),
             Surprise::Pass => self.pass_time(false, true),
@@ -102,9 +103,10 @@ impl World {
         if self.control.unsettled().len() >= OPEN_COMMANDS_MAX {
             return;
         }
-        let (action, parameters) = match self.random.below(4) {
-            0 => ("host.facts", "{}".to_owned()),
-            1 => ("docker.containers", "{}".to_owned()),
+        let (action, parameters) = match self.random.below(16) {
+            0 => ("host.keys.rotate", "{}".to_owned()),
+            1..=4 => ("host.facts", "{}".to_owned()),
+            5..=8 => ("docker.containers", "{}".to_owned()),
             _ => ("app.remove", format!(r#"{{"app":"shop-{}"}}"#, self.random.below(2))),
         };
         let host = self.random_host();
@@ -253,7 +255,7 @@ impl World {
     fn restore_disk(&mut self) {
         let host = self.random_host();
         let id = self.hosts[host].id;
-        let Some(copy) = self.copies.get(&id).cloned() else { return };
+        let Some((copy, keys)) = self.copies.get(&id).cloned() else { return };
         let acknowledged = self.control.store.hosts[&id].acknowledged;
         if self.hosts[host].disk.high > acknowledged || copy.high >= acknowledged {
             return;
@@ -262,7 +264,7 @@ impl World {
         if let Some(link) = self.hosts[host].reboot(0, self.now, &mut self.random) {
             self.cut(link);
         }
-        self.hosts[host].disk = copy;
+        (self.hosts[host].disk, self.hosts[host].keys) = (copy, keys);
         self.ledger.restored(id);
         let now = self.now.0;
         self.ledger.note(|| format!("{now} disk of {id}: an old copy"));

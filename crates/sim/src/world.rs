@@ -69,7 +69,7 @@ pub struct World {
     pub(crate) step: u32,
     pub(crate) summary: Summary,
     /// Copies of disks, for restored machines.
-    pub(crate) copies: BTreeMap<HostId, JournalState>,
+    pub(crate) copies: BTreeMap<HostId, (JournalState, HostEpoch)>,
 }
 
 impl World {
@@ -136,6 +136,7 @@ impl World {
             identity,
             root_sha256,
             disk: JournalState { root_chain: vec![root.to_vec()], ..JournalState::default() },
+            keys: HostEpoch(1),
             boot: BootId::from_bytes(self.random.bytes()),
             booted_at: self.now.minus(DurationMs::from_mins(10)),
             skew: 0,
@@ -163,7 +164,7 @@ impl World {
             self.turn(false)?;
         }
         let open = self.control.unsettled();
-        let what = format!("no rest: commands without an end: {open:?}");
+        let what = format!("no rest: commands without an end: {open:?}, with other keys: {:?}", self.stranded());
         Err(self.violation(what))
     }
 
@@ -239,7 +240,17 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.control.unsettled().is_empty()
+        self.control.unsettled().is_empty() && self.stranded().is_none()
+    }
+
+    /// A host that takes orders, and whose keys in force are not those on record: a rotation that is not through.
+    fn stranded(&self) -> Option<HostId> {
+        let is_stranded = |host: &&SimHost| {
+            let record = &self.control.store.hosts[&host.id];
+            let ours = host.disk.host_epoch.unwrap_or(HostEpoch(1));
+            record.standing == HostStanding::Active && record.host_epoch != ours
+        };
+        self.hosts.iter().find(is_stranded).map(|host| host.id)
     }
 
     fn summed_up(&self) -> Summary {

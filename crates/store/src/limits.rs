@@ -25,6 +25,8 @@ pub const READER_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const AUDIT_ROWS_MAX: u32 = 1_000;
 /// Rows of one page of a list, whatever is asked for.
 pub const LIST_MAX: u32 = fleet::limits::LIST_MAX;
+/// Identity keys of one host, before the one on record, that are read for its reports.
+pub const FORMER_KEYS_MAX: u32 = 256;
 /// Tree heads that the writer published and that may still come back signed.
 pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
 /// Levels of the audit log's tree of which one is stored: a node for each 2^6 leaves, each 2^12, and so on.

@@ -111,6 +111,11 @@ impl<'r> Fields<'r> {
         self.with(u64::try_from(value).ok(), "a number that is not negative")
     }
 
+    pub(crate) fn number_maybe(&mut self) -> Result<Option<u64>, StoreError> {
+        let value: Option<i64> = self.get()?;
+        value.map(|value| self.with(u64::try_from(value).ok(), "a number that is not negative")).transpose()
+    }
+
     pub(crate) fn small(&mut self) -> Result<u32, StoreError> {
         let value = self.number()?;
         self.with(u32::try_from(value).ok(), "a number below 2^32")

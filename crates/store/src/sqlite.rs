@@ -10,7 +10,8 @@ use fleet::{
         UserSort,
     },
     model::{
-        ApiToken, AppInstance, AuditRow, Command, CommandFilter, Host, JoinTokenRecord, Operation, User, UserSession,
+        ApiToken, AppInstance, AuditRow, Command, CommandFilter, FormerKey, Host, JoinTokenRecord, Operation, User,
+        UserSession,
     },
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
 };
@@ -255,6 +256,9 @@ impl Store for SqliteStore {
     }
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>> {
         Box::pin(self.looks.host(id))
+    }
+    fn host_former_keys(&self, id: HostId) -> Later<'_, Result<Vec<FormerKey>, StoreError>> {
+        Box::pin(self.reader.host_former_keys(id))
     }
     fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>> {
         Box::pin(self.looks.host_open(id))

@@ -134,6 +134,7 @@ impl TryFrom<v1::AgentFrame> for AgentFrame {
                 Self::EnrolProof { proof: envelope("enrol_proof.proof", proof.proof)?, secret }
             }
             Frame::ReceiptRequest(bytes) => Self::ReceiptRequest(envelope("receipt_request", bytes)?),
+            Frame::KeyRotation(bytes) => Self::KeyRotation(envelope("key_rotation", bytes)?),
         })
     }
 }
@@ -172,6 +173,7 @@ impl From<AgentFrame> for v1::AgentFrame {
                 Frame::EnrolProof(v1::EnrolProof { proof, secret: secret.0.to_vec() })
             }
             AgentFrame::ReceiptRequest(bytes) => Frame::ReceiptRequest(bytes),
+            AgentFrame::KeyRotation(bytes) => Frame::KeyRotation(bytes),
         };
         Self { frame: Some(frame) }
     }
@@ -251,6 +253,7 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
             },
             Frame::EnrolHello(bytes) => Self::EnrolHello(envelope("enrol_hello", bytes)?),
             Frame::EnrolReceipt(bytes) => Self::EnrolReceipt(envelope("enrol_receipt", bytes)?),
+            Frame::KeyReceipt(bytes) => Self::KeyReceipt(envelope("key_receipt", bytes)?),
             Frame::OutputLease(lease) => Self::OutputLease {
                 command: command_id("output_lease.command", &lease.command)?,
                 until: lease.until,
@@ -286,6 +289,7 @@ impl From<ControlFrame> for v1::ControlFrame {
             }
             ControlFrame::EnrolHello(bytes) => Frame::EnrolHello(bytes),
             ControlFrame::EnrolReceipt(bytes) => Frame::EnrolReceipt(bytes),
+            ControlFrame::KeyReceipt(bytes) => Frame::KeyReceipt(bytes),
             ControlFrame::OutputLease { command, until, over } => {
                 Frame::OutputLease(v1::OutputLease { command: command.as_bytes().to_vec(), until, over })
             }

@@ -1,5 +1,5 @@
 //! The control plane killed before and after every commit of its database and every write of its signer, through a
-//! whole life: sign-in, enrolment, order, report, cancellation, deploy, removal, revocation. Afterwards no command
+//! whole life: sign-in, enrolment, order, report, cancellation, deploy, a rotation of keys, removal, revocation. Afterwards no command
 //! is lost, doubled or without an end, no number was given twice, and the audit log verifies from the root key.
 //! The signer is a process of its own: at its points it alone ends, the control plane starts it anew, and nobody notices.
 
@@ -45,13 +45,14 @@ struct Step {
 
 const CANCEL: &str = "cancel what runs";
 
-static STEPS: [Step; 7] = [
+static STEPS: [Step; 8] = [
     Step { name: "sign in", prepare: |_| {}, act: Life::sign_in, commands_max: 0 },
     Step { name: "enrol and revoke", prepare: |_| {}, act: Life::enrol_and_revoke, commands_max: 0 },
     Step { name: "order", prepare: |_| {}, act: Life::order, commands_max: 1 },
     Step { name: "cancel what waits", prepare: Life::queue_one, act: Life::cancel_open, commands_max: 1 },
     Step { name: CANCEL, prepare: Life::hang, act: Life::cancel_open, commands_max: 1 },
     Step { name: "deploy", prepare: |_| {}, act: Life::deploy, commands_max: 2 },
+    Step { name: "rotate", prepare: |_| {}, act: Life::rotate, commands_max: 1 },
     Step { name: "remove", prepare: Life::keep_up, act: Life::remove, commands_max: 1 },
 ];
 
@@ -160,6 +161,10 @@ impl Life {
 
     fn order(&mut self) {
         self.given(&["action", "run", "host.facts", "--host", "local", "--json"]);
+    }
+
+    fn rotate(&mut self) {
+        self.given(&["action", "run", "host.keys.rotate", "--host", "local", "--json"]);
     }
 
     /// Gives an order. It may fail to be given when the control plane ends; what became of it, [`Self::visit`] sees.

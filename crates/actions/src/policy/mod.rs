@@ -23,6 +23,10 @@ use crate::{registry::Class, spec::AppSpec, spec_read};
 
 /// The action that no policy blocks: an owner who forbids everything can still be asked to stop.
 pub const CANCEL_ACTION: &str = "command.cancel";
+/// The name of the action that gives the host new keys.
+pub const ROTATE_KEYS_ACTION: &str = "host.keys.rotate";
+/// What no policy forbids. New keys are made by the host itself, and a fleet must be able to retire old ones everywhere.
+pub const ALWAYS_ALLOWED: [&str; 2] = [CANCEL_ACTION, ROTATE_KEYS_ACTION];
 
 /// What one host allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +86,7 @@ impl Policy {
         include_str!("default.toml")
     }
 
-    /// Refuses everything but `command.cancel`: what holds without a readable file.
+    /// Refuses everything but `command.cancel` and `host.keys.rotate`: with this, what holds without a readable file is judged.
     #[must_use]
     pub fn refuse_all() -> Self {
         Self::default()
@@ -129,7 +133,7 @@ impl Policy {
     /// # Errors
     /// The refusal, with the line that would allow it.
     pub fn judge_action(&self, action: &ActionName, class: Class) -> Result<(), Refusal> {
-        if action.as_str() == CANCEL_ACTION || self.actions.iter().any(|pattern| pattern.matches(action)) {
+        if ALWAYS_ALLOWED.contains(&action.as_str()) || self.actions.iter().any(|pattern| pattern.matches(action)) {
             return Ok(());
         }
         Err(Refusal {

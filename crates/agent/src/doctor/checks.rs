@@ -8,12 +8,12 @@ use std::{
 
 use host::{Engine, EngineConfig, clock};
 use ids::{BootId, DurationMs, FleetId, HostId};
-use keyfile::KeyKind;
 
 use super::{Enrolled, Finding};
 use crate::{
     admission::{PolicyFileError, read_policy},
     failure::words,
+    host_keys::HostKeys,
     limits,
     policy_check::{allowed_actions, list},
     state_dir::{Enrolment, StateDir},
@@ -49,8 +49,7 @@ pub(super) fn enrolment(state: &StateDir) -> (Enrolled, Finding) {
         }
         Err(error) => return (None, Finding::fail(check, words(&error), REVOKE)),
     };
-    let keys = keyfile::read_seed(&state.identity_key(), KeyKind::Ed25519)
-        .and_then(|_| keyfile::read_seed(&state.sealing_key(), KeyKind::X25519))
+    let keys = HostKeys::read(state, enrolment.host_epoch, None)
         .and_then(|_| keyfile::read_symmetric(&state.fingerprint_key()));
     let finding = match keys {
         Ok(_) => {
@@ -105,7 +104,7 @@ pub(super) fn policy(path: &Path) -> Finding {
     };
     let (allowed, _) = allowed_actions(&policy);
     let shown = path.display();
-    if allowed == [actions::policy::CANCEL_ACTION] {
+    if allowed.iter().all(|name| actions::policy::ALWAYS_ALLOWED.contains(name)) {
         let found = format!("{shown} is valid and allows no action");
         return Finding::warn(check, found, "List what this host may do under `actions`, such as \"app.*\".");
     }

@@ -10,7 +10,7 @@ use actions::{
 };
 use envelope::{
     messages::{Order, ReportStatus, SealedValue},
-    seal::{SealContext, SealError, SealingSecretKey, check_sealed_values},
+    seal::{SealContext, SealError, check_sealed_values},
 };
 use futures_util::stream::SelectAll;
 use host::Engine;
@@ -33,7 +33,7 @@ use super::{
     result,
     stream::{Lease, Piece, Stream},
 };
-use crate::limits;
+use crate::{host_keys::SealingKeys, limits};
 
 /// What comes from running commands.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) enum ExecutorEvent {
 pub(super) struct Tools {
     pub(super) engine: Engine,
     pub(super) journal: Journal,
-    pub(super) sealing: SealingSecretKey,
+    pub(super) sealing: SealingKeys,
     pub(super) fingerprint_key: Zeroizing<[u8; 32]>,
 }
 

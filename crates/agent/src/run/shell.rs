@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
-use ids::{BootId, BootMs, Challenge, QuarantineId, UnixMs};
+use ids::{BootId, BootMs, Challenge, HostEpoch, QuarantineId, UnixMs};
 use journal::{Journal, JournalError};
 use session::{
     agent::{
@@ -29,7 +29,10 @@ use super::{
 };
 use crate::{
     admission::HostAdmission,
+    failure::words,
+    host_keys::{self, SealingKeys},
     limits,
+    state_dir::StateDir,
     status::{ClockStatus, ConnectionStatus},
     trust::Handed,
 };
@@ -63,6 +66,8 @@ pub(super) struct Shell {
     roots: Roots,
     keeper: StatusKeeper,
     boot: BootId,
+    /// Where keys are made, and who opens what is sealed to them.
+    keys: (StateDir, SealingKeys),
     wake: Option<BootMs>,
     /// Of the present connection.
     address: String,
@@ -78,11 +83,25 @@ impl Shell {
         (executor, pieces): (Executor, mpsc::Receiver<Piece>),
         roots: Roots,
         keeper: StatusKeeper,
-        (boot, handed): (BootId, mpsc::Receiver<Handed>),
+        (boot, handed, keys): (BootId, mpsc::Receiver<Handed>, (StateDir, SealingKeys)),
     ) -> Self {
-        let (writes, link, address) = (FuturesOrdered::new(), Link::new(), String::new());
-        let wake = None;
-        Self { agent, admission, journal, writes, executor, pieces, link, roots, keeper, boot, wake, address, handed }
+        let (writes, link, address, wake) = (FuturesOrdered::new(), Link::new(), String::new(), None);
+        Self {
+            agent,
+            admission,
+            journal,
+            writes,
+            executor,
+            pieces,
+            link,
+            roots,
+            keeper,
+            boot,
+            keys,
+            wake,
+            address,
+            handed,
+        }
     }
 
     /// Runs until a signal comes or the journal fails.
@@ -176,11 +195,31 @@ impl Shell {
             }
             Effect::Cancel(command) => self.executor.cancel(command),
             Effect::OutputLease { command, until, over } => self.executor.lease(command, until, over),
+            Effect::MakeKeys { host_epoch } => inputs.push_back(self.make_keys(host_epoch).await),
             Effect::WakeAt(at) => self.wake = Some(at),
             Effect::Event(event) => self.event(event),
         }
         self.keeper.touch();
         Ok(())
+    }
+
+    fn keys_taken(&self, host_epoch: HostEpoch) {
+        tracing::info!(%host_epoch, "this host's new keys are in force, and the identity key before them is retired");
+        if let Err(error) = host_keys::retire(&self.keys.0, host_epoch) {
+            tracing::warn!(
+                error = words(&error),
+                "the retired identity key could not be removed; the next start tries again"
+            );
+        }
+    }
+
+    async fn make_keys(&self, host_epoch: HostEpoch) -> Input {
+        let (state, sealing) = self.keys.clone();
+        match tokio::task::spawn_blocking(move || host_keys::make(&state, host_epoch, &sealing)).await {
+            Ok(Ok(next)) => Input::KeysMade(Box::new(next)),
+            Ok(Err(error)) => Input::KeysFailed { why: words(&error) },
+            Err(error) => Input::KeysFailed { why: words(&error) },
+        }
     }
 
     async fn persist(&mut self, id: WriteId, write: JournalWrite) -> Result<(), RunError> {
@@ -230,6 +269,7 @@ impl Shell {
         let text = why.to_string();
         match why {
             CloseReason::Renewal => tracing::info!("session is renewed"),
+            CloseReason::KeysStored => tracing::info!("the new keys are stored; dialling with them"),
             CloseReason::NotAuthentic { .. } => tracing::error!(why = text, "session ended"),
             _ if retry => tracing::warn!(why = text, "session ended"),
             _ => tracing::error!(
@@ -271,6 +311,7 @@ impl Shell {
                 self.keeper.status.directions = Some(self.roots.directions_status());
                 self.link.dial_now();
             }
+            AgentEvent::KeysTaken { host_epoch } => self.keys_taken(host_epoch),
             AgentEvent::AuditContinues { size } => self.keeper.audit_continues(size),
             AgentEvent::AuditRefused { why } => {
                 tracing::error!(

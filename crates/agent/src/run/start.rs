@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use envelope::{keys::SigningKey, root::RootError, seal::SealingSecretKey};
+use envelope::root::RootError;
 use host::{Engine, EngineConfig, EngineError, clock};
 use ids::{FleetId, HostId};
 use journal::{Journal, JournalError};
-use keyfile::{KeyFileError, KeyKind};
+use keyfile::KeyFileError;
 use session::agent::{AgentIdentity, AgentLoop, LoadError};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     admission::{HostAdmission, PolicyFile, action_refs},
+    host_keys::{self, HostKeys},
     state_dir::{Enrolment, StateDir, StateError},
     status::{AuditStatus, CommandsStatus, ConnectionStatus, PolicyStatus, Status, process_start},
     trust,
@@ -61,8 +62,6 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let enrolment = Enrolment::read(&state)?
         .ok_or_else(|| RunError::NotEnrolled { path: state.enrolment(), option: state.option() })?;
     state.guard()?;
-    let identity = SigningKey::from_seed(&*keyfile::read_seed(&state.identity_key(), KeyKind::Ed25519)?);
-    let sealing = SealingSecretKey::from_bytes(&*keyfile::read_seed(&state.sealing_key(), KeyKind::X25519)?);
     let fingerprint_key = keyfile::read_symmetric(&state.fingerprint_key())?;
     let boot = clock::boot_id().map_err(RunError::Boot)?;
     let engine = Engine::new(EngineConfig { socket: None, fleet: enrolment.fleet, host: enrolment.host })?;
@@ -70,7 +69,7 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let policy = policy.or_else(|| enrolment.policy.clone()).unwrap_or_else(|| state.policy());
     let admission = HostAdmission { policy: PolicyFile::new(policy) };
 
-    let opened = Journal::open(&state.journal()).await.map_err(|error| match error {
+    let mut opened = Journal::open(&state.journal()).await.map_err(|error| match error {
         JournalError::InUse { path } => RunError::InUse { path, option: state.option() },
         error => error.into(),
     })?;
@@ -80,6 +79,15 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     if state_missing {
         tracing::error!(path = %state.journal().display(), "the journal is lost: this host will be quarantined");
     }
+    let known = (!state_missing).then(|| opened.state.host_epoch.unwrap_or(enrolment.host_epoch));
+    let keys = HostKeys::read(&state, enrolment.host_epoch, known)?;
+    if let Some(in_force) = known {
+        // An earlier process may have ended before it did.
+        host_keys::retire(&state, in_force)?;
+    } else {
+        // Whether they were offered is lost with the journal: they are tried.
+        opened.state.keys_offered = keys.next.as_ref().map(|next| next.host_epoch);
+    }
     let roots = Roots::load(&enrolment, &opened.state.root_chain).map_err(RunError::Root)?;
     let reports: Vec<_> = opened.state.outbox.iter().map(|report| report.sequence).collect();
     let seen = opened.state.audit_head.map(|head| head.size);
@@ -88,18 +96,21 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let agent_identity = AgentIdentity {
         fleet: enrolment.fleet,
         host: enrolment.host,
-        host_epoch: enrolment.host_epoch,
-        identity,
+        host_epoch: keys.current.host_epoch,
+        identity: keys.current.identity,
         boot,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         actions: action_refs(),
         root_sha256: enrolment.root_sha256,
+        next: keys.next,
     };
     let (agent, effects) = AgentLoop::new(agent_identity, opened.state, state_missing, now(), &admission)?;
     announce(&enrolment, &admission);
-    let tools = Tools { engine, journal: opened.journal.clone(), sealing, fingerprint_key };
+    let sealing = keys.sealing;
+    let tools = Tools { engine, journal: opened.journal.clone(), sealing: sealing.clone(), fingerprint_key };
     let (door, handed) = trust::door(&state);
-    let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, (boot, handed));
+    let beside = (boot, handed, (state, sealing));
+    let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, beside);
     let ended = shell.run(effects).await;
     door.close();
     ended

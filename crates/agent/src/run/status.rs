@@ -49,6 +49,10 @@ impl StatusKeeper {
             self.reports.push_back(report.sequence);
             self.changed = true;
         }
+        if let JournalWrite::KeysTaken { done, .. } = write {
+            self.reports.extend(done.iter().map(|report| report.sequence));
+            self.changed = true;
+        }
     }
 
     pub(super) fn note_acknowledged(&mut self, sequence: ReportSequence) {

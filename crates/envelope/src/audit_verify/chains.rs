@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use ids::{AuditLogId, CommandId, FleetId, HostId, KeyId, Sequence, Sha256, UnixMs};
+use ids::{AuditLogId, CommandId, FleetId, HostEpoch, HostId, KeyId, Sequence, Sha256, UnixMs};
 
 use super::{AuditFault, Claims, ExportedEntry, Outstanding, Trust};
 use crate::{
     Verified, VerifyError,
     audit::AuditKind,
-    envelope::verify,
-    keys::{VerifyingKey, role},
-    messages::{Command, EnrolReceipt, Report, ReportPosition},
+    envelope::{open_key_offer, verify},
+    keys::{VerifyingKey, key_id, role},
+    messages::{Command, EnrolReceipt, KeyRotation, Report, ReportPosition},
 };
 
 /// What is known of the log up to some entry.
@@ -31,7 +31,12 @@ pub(super) struct Chains<'a> {
 }
 
 struct HostChain {
-    key: KeyId,
+    /// The key it was enrolled with.
+    first: KeyId,
+    /// Its keys by the epoch they count from, ascending.
+    keys: Vec<(HostEpoch, KeyId)>,
+    /// Epoch of its last report: under an older key it signs nothing more.
+    reported: HostEpoch,
     allocated: Sequence,
     last_report: ReportPosition,
 }
@@ -78,8 +83,10 @@ impl<'a> Chains<'a> {
         let identity = receipt.identity_key;
         let key = VerifyingKey::try_from(identity).map_err(|source| refused(VerifyError::Key { source }))?;
         let id = key.key_id();
-        let start = HostChain { key: id, allocated: Sequence(0), last_report: ReportPosition::START };
-        if self.hosts.entry(receipt.host).or_insert(start).key != id {
+        let (keys, reported) = (vec![(receipt.host_epoch, id)], receipt.host_epoch);
+        let (allocated, last_report) = (Sequence(0), ReportPosition::START);
+        let start = HostChain { first: id, keys, reported, allocated, last_report };
+        if self.hosts.entry(receipt.host).or_insert(start).first != id {
             return Err(AuditFault::TwoKeys { host: receipt.host });
         }
         self.host_keys.push(key);
@@ -104,8 +111,32 @@ impl<'a> Chains<'a> {
                 self.reports_pruned = true;
                 Ok(())
             }
+            (AuditKind::HostKeyChange, Some(record)) => self.rotation(entry.index, record),
+            (AuditKind::HostKeyChange, None) => Err(AuditFault::KeysMissing { index: entry.index }),
             _ => Ok(()),
         }
+    }
+
+    /// A host's new keys: signed by its key so far and by the new one, which no host had before.
+    fn rotation(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
+        let refused = |source| AuditFault::Keys { index, source };
+        let rotation = verify::<KeyRotation>(record, &self.host_keys).map_err(refused)?;
+        let offer = open_key_offer(&rotation.offer).map_err(refused)?;
+        let host = rotation.host;
+        let elsewhere = AuditFault::KeysElsewhere { index, host };
+        let Some(chain) = self.hosts.get_mut(&host) else { return Err(elsewhere) };
+        let (epoch, key) = chain.keys.last().copied().unwrap_or((HostEpoch(0), chain.first));
+        let is_next = rotation.key_id() == key
+            && (rotation.fleet, offer.fleet, offer.host) == (self.fleet, self.fleet, host)
+            && key_id(&offer.old_identity_key) == key
+            && Some(offer.host_epoch.0) == epoch.0.checked_add(1);
+        if !is_next || self.host_keys.iter().any(|known| known.key_id() == offer.key_id()) {
+            return Err(elsewhere);
+        }
+        let new = VerifyingKey::try_from(offer.identity_key).map_err(|source| refused(VerifyError::Key { source }))?;
+        chain.keys.push((offer.host_epoch, new.key_id()));
+        self.host_keys.push(new);
+        Ok(())
     }
 
     fn order(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
@@ -149,8 +180,13 @@ impl<'a> Chains<'a> {
         let report =
             verify::<Report>(record, &self.host_keys).map_err(|source| AuditFault::Report { index, source })?;
         let host = report.host;
-        let signer = self.hosts.get(&host).map(|chain| chain.key);
-        if signer != Some(report.key_id()) || report.fleet != self.fleet {
+        let may_sign = self.hosts.get_mut(&host).is_some_and(|chain| {
+            let is_its_own = chain.keys.contains(&(report.host_epoch, report.key_id()));
+            let may_sign = is_its_own && report.host_epoch >= chain.reported;
+            chain.reported = chain.reported.max(report.host_epoch);
+            may_sign
+        });
+        if !may_sign || report.fleet != self.fleet {
             return Err(AuditFault::ReportSigner { index, host });
         }
         self.follows(index, &report, following)?;

@@ -3,8 +3,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use envelope::{Verified, messages::Report, root::TrustedRoot};
-use ids::{CommandId, DurationMs, UnixMs};
-use session::frames::{ActionRef, RefusalCode};
+use ids::{CommandId, DurationMs, ReportSequence, UnixMs};
+use session::{
+    control::OfferedKeys,
+    frames::{ActionRef, RefusalCode},
+};
 
 use super::{Effect, Entropy, HostSession, Note, Phase, WriteId, opening, reports::Settled, slot};
 use crate::{
@@ -34,6 +37,8 @@ pub(super) enum After {
     Quarantined { why: String, close: Option<RefusalCode> },
     Rooted(Option<Arc<TrustedRoot>>),
     Alarmed { why: String, close: RefusalCode },
+    KeysRotated(Box<OfferedKeys>),
+    KeysRetired { last_report: ReportSequence },
 }
 
 impl After {
@@ -47,6 +52,8 @@ impl After {
             Self::Quarantined { .. } => "storing a quarantine",
             Self::Rooted(_) => "storing root metadata",
             Self::Alarmed { .. } => "storing an alarm",
+            Self::KeysRotated(_) => "storing a host's new keys",
+            Self::KeysRetired { .. } => "retiring a host's old key",
         }
     }
 }
@@ -221,6 +228,8 @@ impl HostSession {
                 self.note(Note::Alarm(why.clone()));
                 self.close(close, why);
             }
+            After::KeysRotated(keys) => self.keys_rotated(&keys, now),
+            After::KeysRetired { last_report } => self.keys_retired(last_report),
         }
     }
 
@@ -237,6 +246,10 @@ impl HostSession {
             }
             After::Rooted(_) => {
                 self.close(RefusalCode::Unavailable, "newer root metadata could not be stored; dial again");
+            }
+            // It may have been stored or not: the next session shows which.
+            After::KeysRotated(_) | After::KeysRetired { .. } => {
+                self.close(RefusalCode::Unavailable, "a change of this host's keys could not be stored; dial again");
             }
             After::Sealed { .. }
             | After::Staged { .. }

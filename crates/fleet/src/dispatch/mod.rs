@@ -18,6 +18,7 @@
 mod acknowledge;
 mod expiry;
 mod heads;
+mod keys;
 mod lane;
 mod opening;
 mod reports;
@@ -29,7 +30,6 @@ mod types;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use envelope::{VerifyingKey, keys::role};
 use ids::{CommandId, DurationMs, HostId, Sequence, UnixMs};
 use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 
@@ -39,6 +39,7 @@ pub use self::{
 };
 use self::{
     heads::Heads,
+    keys::HostKeys,
     lane::{Lane, Retry},
     sealing::Sealing,
     slot::Slot,
@@ -70,8 +71,11 @@ pub struct HostSession {
     host: Option<Host>,
     /// Something in this session put the host into quarantine, whether or not that is stored yet.
     quarantined: bool,
-    /// The host's identity key, checked.
-    identity: Option<VerifyingKey<role::Agent>>,
+    keys: HostKeys,
+    /// The host offered new keys in this session: what is sealed now waits for the next one.
+    is_rotating: bool,
+    /// That the keys before are retired is being stored.
+    is_retiring: bool,
     /// Commands without an end, in order of proposal.
     slots: Vec<Slot>,
     /// Frames that came before the host was read.
@@ -103,7 +107,9 @@ impl HostSession {
             phase: Phase::Loading,
             host: None,
             quarantined: false,
-            identity: None,
+            keys: HostKeys::default(),
+            is_rotating: false,
+            is_retiring: false,
             slots: Vec::new(),
             early: VecDeque::new(),
             reports: VecDeque::new(),
@@ -203,12 +209,16 @@ impl HostSession {
     }
 
     fn frame(&mut self, frame: AgentFrame, now: UnixMs) {
+        if self.phase == Phase::Open && !matches!(frame, AgentFrame::RootChain(_)) {
+            self.retire_keys();
+        }
         match frame {
             AgentFrame::Accepted { command, sequence, stage } => self.accepted(command, sequence, stage),
             AgentFrame::Progress { command, text } => self.progress(command, text, now),
             AgentFrame::Output { command, offset, text } => self.output(command, offset, text),
             AgentFrame::Report(envelope) => self.reports.push_back(envelope),
             AgentFrame::RootChain(chain) => self.root_chain(&chain, now),
+            AgentFrame::KeyRotation(envelope) => self.key_rotation(envelope, now),
             AgentFrame::Hello(_)
             | AgentFrame::Proof(_)
             | AgentFrame::Actions(_)
@@ -236,6 +246,7 @@ impl HostSession {
     /// Whether orders may go to this host now.
     fn takes_orders(&self) -> bool {
         !self.quarantined
+            && !self.is_rotating
             && self.phase == Phase::Open
             && self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active)
     }

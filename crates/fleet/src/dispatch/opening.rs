@@ -7,14 +7,14 @@
 //! orders by someone else who holds the command key, and an agent that was shown another audit log
 //! than this one was shown it by someone: alarms, and nothing more is signed for it.
 
-use envelope::{VerifyingKey, audit::AuditKind, messages::AgentHello, signer_port::SignError};
+use envelope::{audit::AuditKind, messages::AgentHello, signer_port::SignError};
 use ids::UnixMs;
 use session::{
     control::{HostRecord, Standing, judge},
     frames::{ControlFrame, RefusalCode},
 };
 
-use super::{Effect, HeadSeen, HostSession, Note, Phase, lane::After};
+use super::{Effect, HeadSeen, HostSession, Note, Phase, keys::HostKeys, lane::After};
 use crate::{
     model::{Host, HostStanding},
     ports::{Event, Write},
@@ -52,8 +52,8 @@ impl HostSession {
     /// The host was read for the first time.
     pub(super) fn begin(&mut self, now: UnixMs) {
         let Some(host) = &self.host else { return };
-        match VerifyingKey::try_from(host.identity_key) {
-            Ok(key) => self.identity = Some(key),
+        match HostKeys::of(host, &self.peer.former) {
+            Ok(keys) => self.keys = keys,
             Err(error) => {
                 self.note(Note::Alarm(format!(
                     "the stored identity key of host {} is not acceptable: {error}",
@@ -61,6 +61,12 @@ impl HostSession {
                 )));
                 return self.close(RefusalCode::Unavailable, "the control plane's record of this host is damaged");
             }
+        }
+        let is_well = host.standing == HostStanding::Active && self.peer.authenticated.hello.quarantine.is_none();
+        if is_well && self.is_before_rotation(host) {
+            // It learns from the session-open that its new keys are stored, and comes back with them.
+            self.quarantined = true;
+            return self.open();
         }
         let hello = &self.peer.authenticated.hello;
         let standing = match (judge(hello, &host_record(host)), &self.peer.head) {

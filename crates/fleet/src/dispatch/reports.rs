@@ -13,7 +13,6 @@ use envelope::{
     Verified,
     audit::AuditKind,
     messages::{Report, ReportPosition, ReportStatus},
-    verify,
 };
 use ids::{CommandId, OperationId, UnixMs};
 use serde::Deserialize;
@@ -90,20 +89,17 @@ impl ReportResult {
 impl HostSession {
     /// Deals with the first report in the queue, as far as it goes without reading.
     pub(super) fn report_next(&mut self, now: UnixMs, entropy: &mut dyn Entropy) {
-        let (Some(envelope), Some(key), Some(host)) = (self.reports.front(), &self.identity, &self.host) else {
+        let (Some(envelope), Some(host)) = (self.reports.front(), &self.host) else {
             return;
         };
-        let report = match verify::<Report>(envelope, core::slice::from_ref(key)) {
+        let report = match self.keys.open(envelope) {
             Ok(report) => report,
             Err(error) => {
                 return self.report_refused(format!("a report of host {} does not verify: {error}", host.name), now);
             }
         };
-        if (report.fleet, report.host, report.host_epoch)
-            != (self.peer.authenticated.hello.fleet, host.id, host.host_epoch)
-        {
-            return self
-                .report_refused(format!("host {} sent a report of another fleet, host or epoch", host.name), now);
+        if let Some(why) = self.report_key_fault(&report) {
+            return self.report_refused(why, now);
         }
         let known = self.slots.iter().find(|slot| slot.id() == report.command);
         match known.map(|slot| slot.command.clone()) {
@@ -205,7 +201,7 @@ impl HostSession {
     /// Position of the report that a command was settled by.
     fn stored_position(&self, command: &Command) -> Option<ReportPosition> {
         let envelope = command.report.as_ref()?;
-        let report = verify::<Report>(envelope, core::slice::from_ref(self.identity.as_ref()?)).ok()?;
+        let report = self.keys.open(envelope).ok()?;
         Some(position_of(&report))
     }
 

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use envelope::{
-    messages::{Command as CommandMessage, LogPosition, SessionOpen},
+    messages::{Command as CommandMessage, KeyReceipt, LogPosition, SessionOpen},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
-use ids::{CommandId, DurationMs, HostId, OperationId, UnixMs};
+use ids::{CommandId, DurationMs, HostEpoch, HostId, OperationId, UnixMs};
 use session::{
     control::Authenticated,
     frames::{AgentFrame, ControlFrame, RefusalCode},
 };
 
 use crate::{
-    model::{Command, Host, Operation},
+    model::{Command, FormerKey, Host, Operation},
     ports::{Event, StoreError, StreamLease, StreamPiece, Write, Written},
 };
 
@@ -27,6 +27,8 @@ pub struct Established {
     pub root: Arc<TrustedRoot>,
     /// What the audit log's own record says of the head in the agent's hello.
     pub head: HeadSeen,
+    /// The host's keys before the one on record.
+    pub former: Vec<FormerKey>,
 }
 
 /// What this control plane's record of signed heads says of the head that a host holds.
@@ -95,6 +97,8 @@ pub enum Effect {
     /// Send this head with the proof that the log's first `from_size` leaves are a beginning of it, before anything else
     /// is sent. When no proof can be had, the stream ends.
     SendAuditProof { head: SignedHead, from_size: u64 },
+    /// Sign this with the session key, and send it.
+    SendKeyReceipt(KeyReceipt),
     /// Read the host and its commands without an end.
     Load(HostId),
     /// Read one command.
@@ -153,6 +157,9 @@ pub enum Note {
         /// The signer's words.
         error: SignError,
     },
+    /// The host's keys are others from here on.
+    #[error("the host's new keys are stored (host epoch {0})")]
+    KeysRotated(HostEpoch),
     /// A frame was thrown away.
     #[error("a frame was dropped: {0}")]
     Dropped(String),

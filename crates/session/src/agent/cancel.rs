@@ -54,6 +54,11 @@ impl AgentLoop {
         }
         match job.state {
             JobState::Ending => ended(),
+            _ if job.has_begun() && job.admitted.kind == AdmittedKind::RotateKeys => Found {
+                is_stopped: false,
+                word: "running",
+                message: format!("{target} gives this host new keys, which cannot be stopped any more: it goes on"),
+            },
             _ if job.has_begun() => Found {
                 is_stopped: true,
                 word: "running",

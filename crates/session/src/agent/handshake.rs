@@ -13,7 +13,7 @@ use envelope::{
 };
 use ids::{BootMs, Challenge, DurationMs, Epoch, KeyId, QuarantineId, RootVersion, Sha256, TlsExporter, sha256};
 
-use super::{AgentLoop, QuarantineState, TrustedClock, io::*, writes::After};
+use super::{AgentLoop, QuarantineState, TrustedClock, io::*, rotation::Offered, writes::After};
 use crate::{
     checks::{first_failed, words},
     frames::{AgentFrame, ControlFrame, RefusalCode},
@@ -22,7 +22,7 @@ use crate::{
 
 /// One connection, from TLS to its end.
 pub(super) struct Connection {
-    exporter: TlsExporter,
+    pub(super) exporter: TlsExporter,
     nonce: Challenge,
     /// Fresh randomness, used only if quarantine is entered here.
     quarantine: QuarantineId,
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) held: VecDeque<ControlFrame>,
     /// Root metadata versions taken before the session was open.
     chain_taken: usize,
+    /// This agent speaks with the key that it offered, not with the one in force.
+    pub(super) with_next: bool,
 }
 
 pub(super) enum Phase {
@@ -40,10 +42,13 @@ pub(super) enum Phase {
     Entering {
         close: bool,
     },
+    /// Reports signed by the old key become durable first: the hello under the new one says where they end.
+    Settling,
     AwaitHello {
         hello_sha256: Sha256,
     },
     AwaitOpen {
+        control_nonce: Challenge,
         proof_sha256: Sha256,
         session_key: KeyId,
         protocol: u32,
@@ -62,6 +67,10 @@ pub(super) struct Live {
     pub(super) protocol: u32,
     /// The audit log was shown to continue what this host has seen of it.
     pub(super) audit_shown: bool,
+    /// The control plane's, which an offer of keys answers.
+    pub(super) control_nonce: Challenge,
+    /// The new keys were offered in this session.
+    pub(super) offered: Option<Offered>,
 }
 
 impl Live {
@@ -92,6 +101,7 @@ impl AgentLoop {
             phase: Phase::Entering { close: false },
             held: VecDeque::new(),
             chain_taken: 0,
+            with_next: self.keys.dials_next(),
         };
         self.connection = Some(connection);
         self.outbox.rewind();
@@ -106,7 +116,12 @@ impl AgentLoop {
 
     /// First words. They tell of durable state only: what a crash could take back is not claimed.
     pub(super) fn say_hello(&mut self) {
+        let host_epoch = self.speaker().1;
         let Some(connection) = &mut self.connection else { return };
+        if connection.with_next && self.outbox.last != self.outbox.durable {
+            connection.phase = Phase::Settling;
+            return;
+        }
         let quarantine = match self.quarantine {
             QuarantineState::In(id) => Some(id),
             QuarantineState::No | QuarantineState::Entering(_) => None,
@@ -115,7 +130,7 @@ impl AgentLoop {
             protocols: limits::PROTOCOLS.to_vec(),
             fleet: self.identity.fleet,
             host: self.identity.host,
-            host_epoch: self.identity.host_epoch,
+            host_epoch,
             nonce: connection.nonce,
             boot: self.identity.boot,
             root_version: self.roots.version(),
@@ -133,6 +148,7 @@ impl AgentLoop {
     }
 
     pub(super) fn refused(&mut self, reason: RefusalCode, message: String) {
+        self.note_refusal(reason);
         // A host that is unknown or revoked stays so until a person acts; everything else may pass.
         let retry = reason != RefusalCode::HostRefused;
         self.close(retry, CloseReason::Refused { reason, message });
@@ -212,7 +228,7 @@ impl AgentLoop {
                     && self.roots.command_keys().iter().any(|key| key.key_id() == live.command_key)
             }
             Some(Phase::AwaitOpen { session_key, .. }) => has_session_key(*session_key),
-            Some(Phase::Entering { .. } | Phase::AwaitHello { .. }) | None => true,
+            Some(Phase::Entering { .. } | Phase::Settling | Phase::AwaitHello { .. }) | None => true,
         };
         if !stands {
             self.close(true, CloseReason::Renewal);
@@ -257,16 +273,17 @@ impl AgentLoop {
             let chain = self.roots.chain_above(hello.root_version, limits::ROOT_CHAIN_FROM_AGENT_MAX);
             self.send(AgentFrame::RootChain(chain));
         }
-        let proof = self.identity.identity.sign(&SessionProof {
+        let proof = self.speaker().0.sign(&SessionProof {
             fleet: self.identity.fleet,
             host: self.identity.host,
             exporter,
             control_nonce: hello.control_nonce,
             hello_sha256: hello.payload_sha256(),
         });
-        let (session_key, protocol) = (hello.key_id(), hello.protocol);
+        let (session_key, protocol, control_nonce) = (hello.key_id(), hello.protocol, hello.control_nonce);
         if let Some(connection) = &mut self.connection {
-            connection.phase = Phase::AwaitOpen { proof_sha256: proof.payload_sha256(), session_key, protocol };
+            let proof_sha256 = proof.payload_sha256();
+            connection.phase = Phase::AwaitOpen { control_nonce, proof_sha256, session_key, protocol };
         }
         self.send(AgentFrame::Proof(proof.into_envelope()));
         self.send(AgentFrame::Actions(self.identity.actions.clone()));
@@ -286,15 +303,16 @@ impl AgentLoop {
     pub(super) fn session_open(&mut self, now: Clocks, bytes: &[u8]) {
         let Some(Connection {
             exporter,
-            phase: Phase::AwaitOpen { proof_sha256, session_key, protocol },
+            phase: Phase::AwaitOpen { control_nonce, proof_sha256, session_key, protocol },
             quarantine,
+            with_next,
             ..
         }) = &self.connection
         else {
             return;
         };
         let (exporter, proof_sha256, session_key, spare) = (*exporter, *proof_sha256, *session_key, *quarantine);
-        let protocol = *protocol;
+        let (protocol, control_nonce, with_next) = (*protocol, *control_nonce, *with_next);
         let open = match verify::<SessionOpen>(bytes, self.roots.command_keys()) {
             Ok(open) => open,
             Err(error) => return self.reject("session-open", words(&error)),
@@ -312,6 +330,9 @@ impl AgentLoop {
         self.clock = Some(TrustedClock { time: open.time, at: now.boot });
         let clock = StoredClock { boot: self.identity.boot, time: open.time, at: now.boot };
         self.persist(JournalWrite::Clock { clock }, After::Nothing);
+        if self.quarantine == QuarantineState::No && self.keys_are_stored(&open) {
+            return;
+        }
         if self.quarantine == QuarantineState::No
             && let Some(why) = self.disagreement(&open)
         {
@@ -321,12 +342,18 @@ impl AgentLoop {
             return self.enter_quarantine(spare, why);
         }
         let (command_key, epoch) = (open.key_id(), open.epoch);
-        let live = Live { opened: now, session_key, command_key, epoch, protocol, audit_shown: false };
+        let (audit_shown, offered) = (false, None);
+        let live = Live { opened: now, session_key, command_key, epoch, protocol, audit_shown, control_nonce, offered };
         if let Some(connection) = &mut self.connection {
             connection.phase = Phase::Live(live);
         }
         if self.quarantine == QuarantineState::No {
             self.cleared = true;
+        }
+        if with_next {
+            self.take_keys(now);
+        } else {
+            self.offer_keys(now);
         }
         let skew_ms = now.wall.0.cast_signed().saturating_sub(open.time.0.cast_signed());
         self.event(AgentEvent::SessionOpen { skew_ms });
@@ -336,8 +363,9 @@ impl AgentLoop {
     fn disagreement(&self, open: &SessionOpen) -> Option<String> {
         let ours = self.outbox.durable;
         let theirs = open.last_report;
-        if open.host_epoch != self.identity.host_epoch {
-            let (theirs, ours) = (open.host_epoch, self.identity.host_epoch);
+        let host_epoch = self.speaker().1;
+        if open.host_epoch != host_epoch {
+            let (theirs, ours) = (open.host_epoch, host_epoch);
             return Some(format!("the control plane knows this host in epoch {theirs}, this agent is in {ours}"));
         }
         if open.acknowledged > self.guard.durable_high {

@@ -83,7 +83,7 @@ impl AgentLoop {
         let failed = first_failed(&[
             (command.order.fleet == self.identity.fleet, "ids: it is for another fleet"),
             (command.order.host == self.identity.host, "ids: it is for another host"),
-            (command.host_epoch == self.identity.host_epoch, "epochs: it is for another epoch of this host"),
+            (command.host_epoch <= self.identity.host_epoch, "epochs: it is for another epoch of this host"),
             (Some(command.epoch) == self.epoch(), "epochs: its epoch is void"),
         ]);
         if let Some(why) = failed {
@@ -93,7 +93,11 @@ impl AgentLoop {
             return self.drop_message(format!("command {}: this host is in quarantine", command.order.command));
         }
         let Some(now) = self.time(turn.now) else { return };
-        match self.guard.memory.judge(&command, now) {
+        let judgement = self.guard.memory.judge(&command, now);
+        if command.host_epoch < self.identity.host_epoch && !is_only_asked_for(&judgement) {
+            return self.reject("command", "epochs: it was sealed before this host's keys were rotated".to_owned());
+        }
+        match judgement {
             Judgement::Known(stage) => self.known_command(command.order.command, stage),
             Judgement::Conflict => {
                 let id = command.order.command;
@@ -248,6 +252,18 @@ impl AgentLoop {
             .memory
             .room(|entry| !self.guard.pending.contains(&entry.command) && !self.outbox.holds(entry.command))
     }
+}
+
+/// Whether a command that was sealed before a rotation is one whose end is asked for: it is known, or its number is used up,
+/// or its time is over. None of these starts anything; one that still could is sealed again.
+const fn is_only_asked_for(judgement: &Judgement) -> bool {
+    matches!(
+        judgement,
+        Judgement::Known(_)
+            | Judgement::Conflict
+            | Judgement::Unknown
+            | Judgement::Untimely(Untimely::Expired { .. } | Untimely::Stale { .. })
+    )
 }
 
 /// A dry run changes nothing: it is judged as reading, waits for no lock, and may be run again.

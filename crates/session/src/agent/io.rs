@@ -4,10 +4,11 @@
 pub use envelope::guard::RingEntry;
 use envelope::{Verified, messages::*};
 use ids::{
-    ActionName, AppName, BootId, BootMs, Challenge, Class, CommandId, OnRestart, OperationId, QuarantineId,
+    ActionName, AppName, BootId, BootMs, Challenge, Class, CommandId, HostEpoch, OnRestart, OperationId, QuarantineId,
     ReportSequence, RootVersion, Sequence, Sha256, TlsExporter, UnixMs,
 };
 
+use super::rotation::NextKeys;
 use crate::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 
 /// The clocks at the moment of an input.
@@ -40,6 +41,10 @@ pub enum Input {
     Output { command: CommandId, offset: u64, text: String },
     /// A running command ended (already masked).
     Finished { command: CommandId, end: End },
+    /// What [`Effect::MakeKeys`] asked for is durable.
+    KeysMade(Box<NextKeys>),
+    /// It could not be made, and why.
+    KeysFailed { why: String },
     /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
     Tick,
 }
@@ -73,6 +78,9 @@ pub enum Effect {
     Cancel(CommandId),
     /// Somebody watches a running command's stream, or (`over`) nobody does any more.
     OutputLease { command: CommandId, until: u64, over: bool },
+    /// Make an identity key and a sealing key for this epoch of the host, or take those that an earlier process made
+    /// for it. They are durable before `KeysMade` is said.
+    MakeKeys { host_epoch: HostEpoch },
     /// Wake the loop with `Tick` at this boot time at the latest.
     WakeAt(BootMs),
     /// Something an operator of this host should see in the log.
@@ -128,6 +136,12 @@ pub enum JournalWrite {
     AuditHead { position: LogPosition, proved: bool },
     /// Quarantine entered.
     Quarantine { id: QuarantineId },
+    /// A signed rotation to the keys of this epoch, before it is sent. Only the last one of an epoch is kept.
+    KeyOffer { host_epoch: HostEpoch, rotation: Vec<u8> },
+    /// The control plane's signed word that it stored that rotation. Kept for life.
+    KeyReceipt { host_epoch: HostEpoch, receipt: Vec<u8> },
+    /// The keys of this epoch are in force, and `{DONE, report}` of the orders that asked for them.
+    KeysTaken { host_epoch: HostEpoch, done: Vec<StoredReport> },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
     Clock { clock: StoredClock },
 }
@@ -172,6 +186,10 @@ pub struct JournalState {
     pub clock: Option<StoredClock>,
     /// Approvals that were used up.
     pub burned: Vec<Burned>,
+    /// The epoch whose keys are in force; `None` before the first rotation.
+    pub host_epoch: Option<HostEpoch>,
+    /// The last epoch whose keys were offered.
+    pub keys_offered: Option<HostEpoch>,
 }
 
 /// An operation's approvals for one action, and the one command they were used for.
@@ -241,6 +259,8 @@ pub enum AdmittedKind {
     Locked(AppName),
     /// Stops another command; waits for no lock; handled by the loop itself.
     Cancel(CommandId),
+    /// New keys for this host; waits for no lock; handled by the loop itself.
+    RotateKeys,
 }
 
 /// Why an order may not run, in words for a person.
@@ -274,6 +294,9 @@ pub enum CloseReason {
     /// Quarantine was entered: the next hello names it.
     #[error("this host's state and the control plane's disagree; entering quarantine: {why}")]
     Quarantined { why: String },
+    /// The host's new keys are on record: the next session uses them.
+    #[error("the control plane has stored this host's new keys; dialling with them")]
+    KeysStored,
     /// More came than is held back here.
     #[error("the control plane sent more than {max} frames that had to wait")]
     TooManyHeld { max: usize },
@@ -296,6 +319,8 @@ pub enum AgentEvent {
     RootAdvanced { version: RootVersion },
     /// Quarantine was entered, and why.
     Quarantined { why: String },
+    /// New keys of this host are in force.
+    KeysTaken { host_epoch: HostEpoch },
     /// The audit log continues what this host has seen of it, and has so many entries.
     AuditContinues { size: u64 },
     /// The audit log that the control plane shows does not continue what this host has seen. The session ended.

@@ -17,6 +17,7 @@ pub mod io;
 mod outbox;
 mod reports;
 mod roots;
+mod rotation;
 mod run;
 mod start_up;
 mod state;
@@ -38,12 +39,14 @@ use self::{
     io::*,
     outbox::Outbox,
     roots::Roots,
+    rotation::KeyChange,
     run::Job,
     writes::After,
 };
 pub use self::{
     end::end_message,
     enrol::{EnrolEffect, EnrolError, EnrolInput, EnrolLoop, Enrolled, PendingEnrolment},
+    rotation::NextKeys,
     start_up::LoadError,
 };
 use crate::{
@@ -65,6 +68,8 @@ pub struct AgentIdentity {
     pub actions: Vec<ActionRef>,
     /// SHA-256 of the root metadata payload pinned at enrolment: what the stored chain must begin with.
     pub root_sha256: Sha256,
+    /// Keys for the epoch after this one that are durable here: a rotation was begun.
+    pub next: Option<NextKeys>,
 }
 
 /// Time as the control plane's signer told it, carried on by the boot-time clock.
@@ -113,9 +118,10 @@ pub struct AgentLoop {
     outbox: Outbox,
     /// Refusals signed and not durable yet: each will need a place.
     refusals_pending: usize,
-    /// Ends that came in quarantine: they get no number.
+    /// Ends that came in quarantine, or while it is open which key signs them: they get no number yet.
     unnumbered: Vec<(CommandId, End)>,
     audit: AuditSeen,
+    keys: KeyChange,
     quarantine: QuarantineState,
     /// Why quarantine is being entered, for the log.
     quarantine_why: String,
@@ -146,13 +152,28 @@ impl AgentLoop {
             Input::Progress { command, text } => self.progress(command, text),
             Input::Output { command, offset, text } => self.output(command, offset, text),
             Input::Finished { command, end } => self.finished(now, command, end),
+            Input::KeysMade(next) => self.keys_made(now, *next),
+            Input::KeysFailed { why } => self.keys_failed(now, &why),
             Input::Tick => {}
         }
+        self.settle(now);
         self.release_held(&turn);
         self.schedule(&turn);
         self.send_reports();
         self.ask_to_wake(now);
         core::mem::take(&mut self.out)
+    }
+
+    /// What waited for a key to be decided on goes on.
+    fn settle(&mut self, now: Clocks) {
+        if matches!(self.connection, Some(Connection { phase: Phase::Settling, .. })) {
+            self.say_hello();
+        }
+        if self.quarantine == QuarantineState::No && !self.is_switching() {
+            for (id, end) in core::mem::take(&mut self.unnumbered) {
+                self.end_job(now, id, end);
+            }
+        }
     }
 
     /// Whether the shell may read the next frame. False while too much waits for the disk or for a
@@ -306,7 +327,7 @@ impl AgentLoop {
         let Some(connection) = &self.connection else { return };
         match (&connection.phase, frame) {
             (_, ControlFrame::Refused { reason, message }) => self.refused(reason, message),
-            (Phase::Entering { .. }, _) => {}
+            (Phase::Entering { .. } | Phase::Settling, _) => {}
             (Phase::AwaitHello { .. } | Phase::Live(_), ControlFrame::RootChain(chain)) => self.root_chain(&chain),
             (Phase::AwaitHello { .. }, ControlFrame::Hello(bytes)) => self.control_hello(&bytes),
             (Phase::AwaitOpen { .. }, ControlFrame::Open(bytes)) => self.session_open(turn.now, &bytes),
@@ -318,6 +339,7 @@ impl AgentLoop {
             (Phase::Live(_), ControlFrame::ReportAcknowledged { sequence, sha256 }) => {
                 self.report_acknowledged(sequence, sha256);
             }
+            (Phase::Live(_), ControlFrame::KeyReceipt(bytes)) => self.key_receipt(&bytes),
             (Phase::Live(_), ControlFrame::OutputLease { command, until, over }) => {
                 self.output_lease(command, until, over);
             }

@@ -42,12 +42,13 @@ impl AgentLoop {
         StoredReport { command: command.order.command, sequence, sha256, envelope: signed.into_envelope() }
     }
 
-    /// A command without an end gets one: signed, numbered and made durable. In quarantine it waits
-    /// without a number.
+    /// A command without an end gets one: signed, numbered and made durable. In quarantine, and while it is
+    /// open by which key, it waits without a number.
     pub(super) fn end_job(&mut self, now: Clocks, id: CommandId, end: End) {
+        let is_switching = self.is_switching();
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.state = JobState::Ending;
-        if self.quarantine != QuarantineState::No {
+        if self.quarantine != QuarantineState::No || is_switching {
             self.unnumbered.push((id, end));
             return;
         }

@@ -98,7 +98,7 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(_) => self.locked += 1,
             AdmittedKind::Free => self.free += 1,
-            AdmittedKind::Cancel(_) => {}
+            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys => {}
         }
     }
 
@@ -107,7 +107,7 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(app) => self.apps.insert(app.clone()) && self.locked < limits::RUNNING_LOCKED_MAX,
             AdmittedKind::Free => self.free < limits::RUNNING_FREE_MAX,
-            AdmittedKind::Cancel(_) => true,
+            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys => true,
         }
     }
 }
@@ -115,7 +115,8 @@ impl Busy {
 impl AgentLoop {
     /// Starts what may start, in the order of acceptance.
     pub(super) fn schedule(&mut self, turn: &Turn<'_, impl Admission>) {
-        if !self.cleared || self.quarantine != QuarantineState::No || self.waiting.is_empty() {
+        let stands_still = self.quarantine != QuarantineState::No || self.is_switching();
+        if !self.cleared || stands_still || self.waiting.is_empty() {
             return;
         }
         let mut busy = Busy { apps: BTreeSet::new(), locked: 0, free: 0 };
@@ -232,6 +233,7 @@ impl AgentLoop {
 
     /// Its start is durable: it runs.
     pub(super) fn run_job(&mut self, now: Clocks, id: CommandId) {
+        let is_switching = self.is_switching();
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if self.quarantine != QuarantineState::No {
             // Entered while the start was being written: it stands as after a restart.
@@ -239,7 +241,15 @@ impl AgentLoop {
             job.resumed = true;
             return self.waiting.push_back(id);
         }
+        // Its end is signed at once, and it is open by which key: it waits, and does the same then.
+        if is_switching && matches!(job.admitted.kind, AdmittedKind::Cancel(_)) {
+            (job.state, job.resumed) = (JobState::Waiting, true);
+            return self.waiting.push_back(id);
+        }
         job.state = JobState::Running;
+        if job.admitted.kind == AdmittedKind::RotateKeys {
+            return self.rotate_keys(now);
+        }
         if let AdmittedKind::Cancel(target) = job.admitted.kind {
             let dry_run = job.command.order.dry_run;
             return self.run_cancel(now, id, target, dry_run);

@@ -20,6 +20,7 @@ use super::{
     io::*,
     outbox::Outbox,
     roots::Roots,
+    rotation::KeyChange,
     run::{Job, JobState},
 };
 use crate::frames::Stage;
@@ -56,7 +57,7 @@ impl AgentLoop {
     /// # Errors
     /// When what the journal holds does not verify. Nothing may run then.
     pub fn new(
-        identity: AgentIdentity,
+        mut identity: AgentIdentity,
         state: JournalState,
         state_missing: bool,
         now: Clocks,
@@ -64,8 +65,10 @@ impl AgentLoop {
     ) -> Result<(Self, Vec<Effect>), LoadError> {
         let roots = Roots::load(identity.root_sha256, &state.root_chain).map_err(LoadError::Root)?;
         let clock = state.clock.filter(|clock| clock.boot == identity.boot && clock.at <= now.boot);
+        let keys = KeyChange::stored(identity.next.take(), state.keys_offered);
         let mut agent = Self {
             identity,
+            keys,
             roots,
             roots_next: None,
             guard: Guard {

@@ -58,6 +58,14 @@ impl JournalState {
             }
             JournalWrite::Quarantine { id } => self.quarantine = Some(*id),
             JournalWrite::Clock { clock } => self.clock = Some(*clock),
+            JournalWrite::KeyOffer { host_epoch, .. } => self.keys_offered = self.keys_offered.max(Some(*host_epoch)),
+            JournalWrite::KeyReceipt { .. } => {}
+            JournalWrite::KeysTaken { host_epoch, done } => {
+                self.host_epoch = Some(*host_epoch);
+                for report in done {
+                    self.end(report.command, report);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! acknowledgement lets frames and starts out.
 
 use envelope::{guard::raise_high, messages::LogPosition};
-use ids::{CommandId, ReportSequence, RootVersion};
+use ids::{CommandId, HostEpoch, ReportSequence, RootVersion, Sha256};
 
 use super::{AgentLoop, Turn, io::*, run::JobState};
 use crate::frames::{AgentFrame, Stage};
@@ -20,6 +20,9 @@ pub(super) enum After {
     Root(RootVersion),
     AuditHead(LogPosition),
     Quarantine,
+    KeyOffer(Sha256),
+    KeyReceipt,
+    KeysTaken { host_epoch: HostEpoch, done: Vec<StoredReport> },
 }
 
 impl AgentLoop {
@@ -55,6 +58,14 @@ impl AgentLoop {
             After::Root(version) => self.root_durable(version),
             After::AuditHead(position) => self.audit_head_durable(position),
             After::Quarantine => self.quarantine_durable(),
+            After::KeyOffer(rotation) => self.key_offer_durable(rotation),
+            After::KeyReceipt => self.key_receipt_durable(),
+            After::KeysTaken { host_epoch, done } => {
+                self.event(AgentEvent::KeysTaken { host_epoch });
+                for report in done {
+                    self.done_durable(report);
+                }
+            }
         }
     }
 

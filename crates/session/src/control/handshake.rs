@@ -139,7 +139,7 @@ pub enum HandshakeStep {
 
 /// What an answer is made of.
 pub struct Answer<'a> {
-    /// The identity key on record, or `None` when the host is unknown or revoked.
+    /// The identity key on record (of the epoch that the hello names, if that was rotated), or `None` when the host is unknown or revoked.
     pub identity_key: Option<PublicKeyBytes>,
     pub root: &'a TrustedRoot,
     /// A session key the root metadata lists.
@@ -158,6 +158,8 @@ pub struct Authenticated {
     pub proof_sha256: Sha256,
     pub exporter: TlsExporter,
     pub protocol: u32,
+    /// The nonce of the control plane's hello.
+    pub control_nonce: Challenge,
     /// Ascending.
     pub actions: Vec<ActionRef>,
 }
@@ -184,7 +186,7 @@ enum Phase {
     AwaitHello,
     AwaitAnswer { hello: Box<AgentHello>, hello_sha256: Sha256 },
     AwaitProof(Box<Expected>),
-    AwaitActions { hello: Box<AgentHello>, protocol: u32, proof_sha256: Sha256 },
+    AwaitActions { hello: Box<AgentHello>, protocol: u32, control_nonce: Challenge, proof_sha256: Sha256 },
     Ended,
 }
 
@@ -231,10 +233,12 @@ impl Handshake {
                 Ok(HandshakeStep::RootChain(chain))
             }
             (Phase::AwaitProof(expected), AgentFrame::Proof(bytes)) => self.proof(expected, &bytes),
-            (Phase::AwaitActions { hello, protocol, proof_sha256 }, AgentFrame::Actions(actions)) => {
+            (Phase::AwaitActions { hello, protocol, control_nonce, proof_sha256 }, AgentFrame::Actions(actions)) => {
                 let (host, exporter) = (hello.host, self.exporter);
                 let actions = checked_actions(host, actions)?;
-                let authenticated = Authenticated { host, hello: *hello, proof_sha256, exporter, protocol, actions };
+                let hello = *hello;
+                let authenticated =
+                    Authenticated { host, hello, proof_sha256, exporter, protocol, control_nonce, actions };
                 Ok(HandshakeStep::Authenticated(Box::new(authenticated)))
             }
             (_, frame) => Err(HandshakeError::Unexpected { frame: frame.name() }),
@@ -304,7 +308,8 @@ impl Handshake {
         if let Some(why) = failed {
             return Err(HandshakeError::Binding { host, why });
         }
-        self.phase = Phase::AwaitActions { hello, protocol, proof_sha256: proof.payload_sha256() };
+        let proof_sha256 = proof.payload_sha256();
+        self.phase = Phase::AwaitActions { hello, protocol, control_nonce: nonce, proof_sha256 };
         Ok(HandshakeStep::Wait)
     }
 }

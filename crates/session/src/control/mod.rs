@@ -5,11 +5,13 @@
 mod enrolment;
 mod handshake;
 mod report_chain;
+mod rotation;
 mod standing;
 
 pub use self::{
     enrolment::{Enrolment, EnrolmentError, EnrolmentStep, ReceiptWanted, Redemption, token_refused},
     handshake::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
     report_chain::{ReportVerdict, judge_report},
+    rotation::{OfferedKeys, RotationError},
     standing::{HostRecord, Standing, acknowledged_after, boots_after, judge},
 };

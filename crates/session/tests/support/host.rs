@@ -116,7 +116,7 @@ impl Host {
                 Effect::Close { retry, why } => self.closed.push((retry, why)),
                 Effect::Persist(id, write) => self.unsynced.push_back((id, write)),
                 Effect::Start(start) => self.begin(&start),
-                Effect::OutputLease { .. } => {}
+                Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
                 Effect::Cancel(command) => {
                     assert!(self.running.contains_key(&command), "only what runs can be stopped");
                     assert!(self.is_marked(command), "that it was asked to stop is durable");
@@ -179,5 +179,6 @@ pub(crate) fn identity(boot: BootId, root_sha256: Sha256) -> AgentIdentity {
         agent_version: "0.1.0".to_owned(),
         actions: Vec::new(),
         root_sha256,
+        next: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use envelope::messages::{PublicKeyBytes, ReportPosition, SealingKeyBytes};
 use fleet::{
-    model::{AppInstance, Host, HostStanding, JoinTokenRecord},
+    model::{AppInstance, FormerKey, Host, HostStanding, JoinTokenRecord},
     ports::StoreError,
 };
 use ids::{AppName, HostEpoch, HostId, HostName, ReportSequence, RootVersion, Sequence, TokenId, UnixMs};
@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use crate::{
     cipher::Place,
-    codes,
+    codes, limits,
     rows::{Fields, pieces},
     sqlite::Reader,
     write::Statement,
@@ -93,6 +93,27 @@ impl Reader {
         let select = sqlx::query(select_hosts!("ORDER BY h.revoked_at IS NOT NULL, h.name, h.number"));
         let rows = self.rows("reading the hosts", select).await?;
         rows.iter().map(|row| host(row).map(|(host, _)| host)).collect()
+    }
+
+    /// Identity keys before the one on record, latest first.
+    pub(crate) async fn host_former_keys(&self, id: HostId) -> Result<Vec<FormerKey>, StoreError> {
+        let select = sqlx::query(
+            "SELECT host_epoch, identity_key, last_report, replaced_at, rotation FROM host_keys \
+             WHERE host = (SELECT number FROM hosts WHERE id = $1) ORDER BY host_epoch DESC LIMIT $2",
+        );
+        let select = select.bind(&id.as_bytes()[..]).bind(limits::FORMER_KEYS_MAX);
+        let rows = self.rows("reading a host's old keys", select).await?;
+        let former = |row: &SqliteRow| {
+            let mut fields = Fields::of(row, "the hosts' old keys");
+            Ok(FormerKey {
+                host_epoch: HostEpoch(fields.number()?),
+                identity_key: PublicKeyBytes(fields.hash()?.0),
+                last_report: fields.number_maybe()?.map(ReportSequence),
+                replaced_at: fields.time()?,
+                rotation: fields.get::<&[u8]>()?.to_vec(),
+            })
+        };
+        rows.iter().map(former).collect()
     }
 
     pub(crate) async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {

@@ -29,6 +29,8 @@ leaves! {
     Write::CommandEnd { .. } => "CommandEnd", [Cancel, CommandSettled];
     Write::HostRevoke { .. } => "HostRevoke", [HostRevoked];
     Write::HostEdit(_) => "HostEdit", [HostRenamed, HostLabelled];
+    Write::HostKeysRotate(_) => "HostKeysRotate", [HostKeyChange];
+    Write::HostKeysRetire { .. } => "HostKeysRetire", [];
     Write::HostQuarantine { .. } => "HostQuarantine", [Quarantine, Alarm, Fork];
     Write::HostSeen { .. } => "HostSeen", [];
     Write::HostLeft { .. } => "HostLeft", [];

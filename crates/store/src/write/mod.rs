@@ -4,6 +4,7 @@
 
 mod accounts;
 mod flush;
+mod host_keys;
 mod hosts;
 pub(crate) mod hot;
 #[cfg(test)]
@@ -200,6 +201,7 @@ fn has_several_statements(write: &Write) -> bool {
             | Write::AuditHead { .. }
             | Write::TokenCreate { .. }
             | Write::HostSeen { .. }
+            | Write::HostKeysRetire { .. }
             | Write::HostLeft { .. }
             | Write::HostQuarantine { .. }
             | Write::RootAdvance { .. }
@@ -259,6 +261,10 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         }
         Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at).await?,
         Write::HostEdit(edit) => hosts::edit(t, edit).await?,
+        Write::HostKeysRotate(rotation) => host_keys::rotate(t, rotation).await?,
+        Write::HostKeysRetire { host, host_epoch, last_report } => {
+            host_keys::retire(t, *host, *host_epoch, *last_report).await?
+        }
         Write::HostQuarantine { host, why, .. } => hosts::quarantine(t, *host, why).await?,
         Write::HostSeen { host, actions, agent_version, boots, root_version } => {
             hosts::seen(t, *host, actions, agent_version, boots, *root_version).await?
@@ -310,7 +316,12 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::ApiTokenRevoke { audit, .. }
         | Write::Audit(audit) => core::slice::from_ref(audit),
         Write::HostEdit(edit) => &edit.audit,
-        Write::HostSeen { .. } | Write::HostLeft { .. } | Write::AuditHead { .. } | Write::ApiTokenUsed { .. } => &[],
+        Write::HostKeysRotate(rotation) => core::slice::from_ref(&rotation.audit),
+        Write::HostKeysRetire { .. }
+        | Write::HostSeen { .. }
+        | Write::HostLeft { .. }
+        | Write::AuditHead { .. }
+        | Write::ApiTokenUsed { .. } => &[],
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }

@@ -1,11 +1,14 @@
 //! Tokens, enrolment, standing.
 
-use envelope::{audit::AuditKind, messages::LogPosition};
-use fleet::{
-    model::{CommandStatus, HostStanding},
-    ports::{Store, StoreError, Write},
+use envelope::{
+    audit::AuditKind,
+    messages::{LogPosition, PublicKeyBytes, SealingKeyBytes},
 };
-use ids::{AuditLogId, BootId, HostId, RootVersion, TokenId, UnixMs, sha256};
+use fleet::{
+    model::{CommandStatus, FormerKey, HostStanding},
+    ports::{HostKeyRotation, Store, StoreError, Write},
+};
+use ids::{AuditLogId, BootId, HostEpoch, HostId, ReportSequence, RootVersion, TokenId, UnixMs, sha256};
 use session::frames::{ActionRef, Stage};
 
 use super::fixtures::*;
@@ -148,4 +151,69 @@ pub(crate) async fn revocation_ends_what_is_open(store: &dyn Store) {
     let quarantine =
         Write::HostQuarantine { host: host.id, why: "x".to_owned(), audit: entry(AuditKind::Quarantine, "x") };
     conflicts(store, quarantine, "was revoked").await;
+}
+
+/// A rotation to keys that no host ever had.
+fn rotation(host: HostId, was: u64) -> HostKeyRotation {
+    let (identity, sealing) = ([fresh(), fresh()].concat(), [fresh(), fresh()].concat());
+    HostKeyRotation {
+        host,
+        was: HostEpoch(was),
+        host_epoch: HostEpoch(was + 1),
+        identity_key: PublicKeyBytes(identity.try_into().unwrap()),
+        sealing_key: SealingKeyBytes(sealing.try_into().unwrap()),
+        rotation: format!("rotation {was}").into_bytes(),
+        audit: entry(AuditKind::HostKeyChange, "web-1"),
+    }
+}
+
+fn rotate(rotation: &HostKeyRotation) -> Write {
+    Write::HostKeysRotate(Box::new(rotation.clone()))
+}
+
+pub(crate) async fn keys_follow_one_another_and_none_comes_twice(store: &dyn Store) {
+    let (host, other) = (enrolled(store, "web-1").await, enrolled(store, "web-2").await);
+    assert_eq!(store.host_former_keys(host.id).await, Ok(vec![]));
+    let retire = |epoch, last| Write::HostKeysRetire {
+        host: host.id,
+        host_epoch: HostEpoch(epoch),
+        last_report: ReportSequence(last),
+    };
+    conflicts(store, retire(1, 0), "not known").await;
+    let (second, third) = (rotation(host.id, 1), rotation(host.id, 2));
+    conflicts(store, rotate(&third), "changed meanwhile").await;
+    done(store, rotate(&second)).await;
+    let now = host_now(store, &host).await;
+    assert_eq!(
+        (now.host_epoch, now.identity_key, now.sealing_key),
+        (HostEpoch(2), second.identity_key, second.sealing_key)
+    );
+    conflicts(store, rotate(&second), "changed meanwhile").await;
+    let stolen = |key| HostKeyRotation { identity_key: key, ..rotation(other.id, 1) };
+    conflicts(store, rotate(&stolen(second.identity_key)), "a host's before").await;
+    conflicts(store, rotate(&stolen(host.identity_key)), "a host's before").await;
+    let first = |last_report: Option<u64>| FormerKey {
+        host_epoch: HostEpoch(1),
+        identity_key: host.identity_key,
+        last_report: last_report.map(ReportSequence),
+        replaced_at: NOW,
+        rotation: b"rotation 1".to_vec(),
+    };
+    assert_eq!(store.host_former_keys(host.id).await, Ok(vec![first(None)]));
+    done(store, retire(2, 7)).await;
+    assert_eq!(store.host_former_keys(host.id).await, Ok(vec![first(Some(7))]));
+    conflicts(store, retire(2, 9), "not known").await;
+
+    done(store, rotate(&third)).await;
+    done(store, retire(3, 9)).await;
+    let before = FormerKey {
+        host_epoch: HostEpoch(2),
+        identity_key: second.identity_key,
+        last_report: Some(ReportSequence(9)),
+        replaced_at: NOW,
+        rotation: b"rotation 2".to_vec(),
+    };
+    assert_eq!(store.host_former_keys(host.id).await, Ok(vec![before, first(Some(7))]), "what is fixed stays");
+    done(store, revoke(host.id)).await;
+    conflicts(store, rotate(&rotation(host.id, 3)), "was revoked").await;
 }

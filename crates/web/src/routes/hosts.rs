@@ -19,7 +19,7 @@ use fleet::{
     ports::{Event, HostChange, HostEdit, StoreError, Write},
     selector::{ROLE_WORD, Selector, SelectorError},
 };
-use ids::{AppName, DurationMs, HostName, Role, sha256};
+use ids::{AppName, DurationMs, HostEpoch, HostName, Role, sha256};
 use serde::Deserialize;
 
 use crate::{
@@ -175,6 +175,10 @@ pub(super) async fn show(
 ) -> Result<Json<HostDetail>, ApiError> {
     let host = find(&shared, &name).await?;
     let apps = shared.store.apps_on(host.id).await?;
+    let former = match host.host_epoch {
+        HostEpoch(1) => Vec::new(),
+        _ => shared.store.host_former_keys(host.id).await?,
+    };
     Ok(Json(HostDetail {
         summary: view::host_summary(&host, &*shared.notifier, shared.now()),
         enrolled_at: host.enrolled_at.into(),
@@ -182,6 +186,7 @@ pub(super) async fn show(
         identity_key: BASE64.encode(&host.identity_key.0),
         sealing_key: BASE64.encode(&host.sealing_key.0),
         receipt: BASE64.encode(&host.receipt),
+        key_changes: former.iter().rev().map(|key| BASE64.encode(&key.rotation)).collect(),
         root_version: host.root_version.0,
         highest_sequence: host.allocated.0,
         acknowledged_sequence: host.acknowledged.0,

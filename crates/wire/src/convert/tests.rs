@@ -18,6 +18,7 @@ fn agent_frames() -> Vec<AgentFrame> {
         AgentFrame::EnrolStart { token: TokenId::from_bytes([5; 16]), nonce: Challenge([6; 32]) },
         AgentFrame::EnrolProof { proof: vec![8], secret: TokenSecret(Zeroizing::new([9; 32])) },
         AgentFrame::ReceiptRequest(vec![10]),
+        AgentFrame::KeyRotation(vec![11]),
     ];
     for stage in [Stage::Accepted, Stage::Started, Stage::Done] {
         frames.push(AgentFrame::Accepted { command, sequence: Sequence(u64::MAX), stage });

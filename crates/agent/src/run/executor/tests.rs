@@ -6,7 +6,7 @@ use actions::outcome::OutcomeStatus;
 use envelope::{
     keys::{SigningKey, role},
     messages::{Command, SealedRef},
-    seal::seal,
+    seal::{SealingSecretKey, seal},
     verify,
 };
 use host::EngineConfig;
@@ -67,7 +67,7 @@ async fn tools(directory: &tempfile::TempDir) -> Tools {
     let opened = Journal::open(&directory.path().join("journal.db")).await.expect("a journal");
     let socket = Some(PathBuf::from("/nonexistent/docker.sock"));
     let engine = Engine::new(EngineConfig { socket, fleet: FLEET, host: HOST }).expect("an absolute path");
-    let sealing = SealingSecretKey::from_bytes(&[7; 32]);
+    let sealing = SealingKeys::new(vec![SealingSecretKey::from_bytes(&[7; 32])]);
     Tools { engine, journal: opened.journal, sealing, fingerprint_key: Zeroizing::new([8; 32]) }
 }
 

@@ -6,11 +6,12 @@ use actions::Request;
 use envelope::{
     keys::SigningKey,
     messages::{Order, ReportStatus},
+    seal::SealingSecretKey,
 };
 use ids::*;
 use serde_json::Value;
 use session::{
-    agent::{AgentIdentity, AgentLoop, end_message, io::*},
+    agent::{AgentIdentity, AgentLoop, NextKeys, end_message, io::*},
     frames::{ActionRef, AgentFrame},
 };
 
@@ -34,6 +35,7 @@ impl Admission for Registry {
         let request = Request::decode(&order.action, order.action_version, &order.parameters).ok()?;
         let kind = match (&request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
+            (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
@@ -60,6 +62,8 @@ pub(crate) struct Agent {
     /// Starts that did not say they were resumed: each command's must stay at one.
     pub(crate) fresh_starts: BTreeMap<CommandId, usize>,
     pub(crate) stopped: Vec<CommandId>,
+    /// The last epoch for which there are keys beside the journal.
+    pub(crate) keys: HostEpoch,
     pub(crate) leases: Vec<(CommandId, u64, bool)>,
     pub(crate) closed: Vec<CloseReason>,
     pub(crate) registry: Registry,
@@ -73,7 +77,7 @@ impl Agent {
         let now = Clocks { boot: BootMs(1_000), wall: START };
         let boot = BootId::from_bytes([0xb0; 16]);
         let registry = Registry::default();
-        let machine = load(boot, root_sha256, &disk, now, &registry).0;
+        let machine = load(boot, root_sha256, &disk, HostEpoch(1), now, &registry).0;
         Self {
             machine,
             disk,
@@ -81,6 +85,7 @@ impl Agent {
             running: Vec::new(),
             fresh_starts: BTreeMap::new(),
             stopped: Vec::new(),
+            keys: HostEpoch(1),
             leases: Vec::new(),
             closed: Vec::new(),
             registry,
@@ -119,7 +124,7 @@ impl Agent {
         self.unsynced.clear();
         self.running.clear();
         self.disk = disk.unwrap_or_else(|| self.disk.clone());
-        let (machine, effects) = load(self.boot, self.root_sha256, &self.disk, self.now, &self.registry);
+        let (machine, effects) = load(self.boot, self.root_sha256, &self.disk, self.keys, self.now, &self.registry);
         self.machine = machine;
         let sent = self.perform(effects);
         assert!(sent.is_empty(), "nobody is connected");
@@ -139,6 +144,10 @@ impl Agent {
                     self.running.push(id);
                 }
                 Effect::Cancel(command) => self.stopped.push(command),
+                Effect::MakeKeys { host_epoch } => {
+                    self.keys = self.keys.max(host_epoch);
+                    sent.extend(self.input(Input::KeysMade(Box::new(keys_of(host_epoch)))));
+                }
                 Effect::OutputLease { command, until, over } => self.leases.push((command, until, over)),
                 Effect::WakeAt(_) | Effect::Event(_) => {}
             }
@@ -151,18 +160,31 @@ fn load(
     boot: BootId,
     root_sha256: Sha256,
     disk: &JournalState,
+    keys: HostEpoch,
     now: Clocks,
     registry: &Registry,
 ) -> (AgentLoop, Vec<Effect>) {
+    let host_epoch = disk.host_epoch.unwrap_or(HostEpoch(1));
     let identity = AgentIdentity {
         fleet: FLEET,
         host: HOST,
-        host_epoch: HostEpoch(1),
-        identity: SigningKey::from_seed(&AGENT_SEED),
+        host_epoch,
+        identity: keys_of(host_epoch).identity,
         boot,
         agent_version: "0.1.0".to_owned(),
         actions: actions_here(),
         root_sha256,
+        next: (keys > host_epoch).then(|| keys_of(HostEpoch(host_epoch.0 + 1))),
     };
     AgentLoop::new(identity, disk.clone(), false, now, registry).expect("its own state loads")
+}
+
+/// The keys of this host in each of its epochs.
+fn keys_of(host_epoch: HostEpoch) -> NextKeys {
+    let seed = match host_epoch {
+        HostEpoch(1) => AGENT_SEED,
+        HostEpoch(epoch) => sha256(&epoch.to_be_bytes()).0,
+    };
+    let sealing = SealingSecretKey::from_bytes(&seed).public();
+    NextKeys { host_epoch, identity: SigningKey::from_seed(&seed), sealing }
 }

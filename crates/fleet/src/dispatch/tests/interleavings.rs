@@ -18,6 +18,7 @@ enum Move {
     Agent,
     Sync,
     Order,
+    Rotate,
     Cancel(usize),
     Finish,
     Cut,
@@ -36,6 +37,7 @@ fn moves() -> impl Strategy<Value = Move> {
         20 => Just(Move::Agent),
         10 => Just(Move::Sync),
         4 => Just(Move::Order),
+        1 => Just(Move::Rotate),
         1 => (0usize..8).prop_map(Move::Cancel),
         4 => Just(Move::Finish),
         1 => Just(Move::Cut),
@@ -55,6 +57,7 @@ fn play(world: &mut World, next: Move) {
         Move::Agent => drop(world.step_agent()),
         Move::Sync => world.sync_agent(),
         Move::Order => drop(world.facts()),
+        Move::Rotate => drop(world.rotate()),
         Move::Cancel(at) => {
             let open = world.store.commands.iter().filter(|command| !command.status.is_end());
             let mut plain = open.filter(|command| command.order.action.as_str() != "command.cancel");
@@ -95,7 +98,11 @@ proptest! {
         world.fates.clear();
         world.signer_down = false;
         world.connect();
-        for _ in 0..60 {
+        for round in 0..60 {
+            if round % 6 == 0 {
+                // After a rotation an agent dials anew.
+                world.connect();
+            }
             world.finish(ReportStatus::Succeeded);
             world.pass(limits::RETRY_MAX);
         }

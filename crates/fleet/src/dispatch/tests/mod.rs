@@ -1,11 +1,13 @@
 //! The session's machine against the real agent loop.
 
 mod agent;
+mod export;
 mod faults;
 pub(crate) mod fixture;
 mod flow;
 mod interleavings;
 mod reporting;
+mod rotation;
 mod store;
 mod streams;
 mod world;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use crate::{
     command::CommandEvent,
     model::*,
-    ports::{AppChange, AuditEntry, AuditRecord, Settlement, StoreError, Write, Written},
+    ports::{AppChange, AuditEntry, AuditRecord, HostKeyRotation, Settlement, StoreError, Write, Written},
 };
 use envelope::audit::AuditKind;
 use ids::{CommandId, HostId, OperationId, Sequence, UnixMs};
 
 pub(crate) struct MemoryStore {
     pub(crate) host: Host,
+    pub(crate) former: Vec<FormerKey>,
     /// In order of proposal.
     pub(crate) commands: Vec<Command>,
     pub(crate) operations: BTreeMap<OperationId, Operation>,
@@ -28,6 +29,7 @@ impl MemoryStore {
     pub(crate) fn new(host: Host) -> Self {
         Self {
             host,
+            former: Vec::new(),
             commands: Vec::new(),
             operations: BTreeMap::new(),
             apps: Vec::new(),
@@ -55,6 +57,21 @@ impl MemoryStore {
 
     fn command_mut(&mut self, id: CommandId) -> Result<&mut Command, StoreError> {
         self.commands.iter_mut().find(|command| command.order.command == id).ok_or_else(|| conflict("no such command"))
+    }
+
+    fn rotate(&mut self, rotation: HostKeyRotation) -> Result<(), StoreError> {
+        let is_used = self.former.iter().any(|key| key.identity_key == rotation.identity_key);
+        if is_used || self.host.host_epoch != rotation.was {
+            return Err(conflict("the keys were changed meanwhile"));
+        }
+        let (host_epoch, identity_key) = (self.host.host_epoch, self.host.identity_key);
+        let (last_report, replaced_at) = (None, rotation.audit.time);
+        let former = FormerKey { host_epoch, identity_key, last_report, replaced_at, rotation: rotation.rotation };
+        self.former.insert(0, former);
+        (self.host.host_epoch, self.host.identity_key) = (rotation.host_epoch, rotation.identity_key);
+        self.host.sealing_key = rotation.sealing_key;
+        self.audit.push(rotation.audit);
+        Ok(())
     }
 
     fn insert(&mut self, new: NewCommand, requested_by: &ids::UserName) {
@@ -176,6 +193,12 @@ impl MemoryStore {
                 }
                 self.host.standing = HostStanding::Quarantined { why };
                 self.audit.push(audit);
+            }
+            Write::HostKeysRotate(rotation) => self.rotate(*rotation)?,
+            Write::HostKeysRetire { last_report, .. } => {
+                for key in &mut self.former {
+                    key.last_report.get_or_insert(last_report);
+                }
             }
             Write::HostSeen { actions, agent_version, boots, root_version, .. } => {
                 (self.host.actions, self.host.agent_version) = (actions, agent_version);

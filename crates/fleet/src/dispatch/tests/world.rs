@@ -5,7 +5,6 @@ use std::{collections::VecDeque, sync::Arc};
 
 use envelope::{
     audit::AuditLeaf,
-    audit_verify::{AuditExport, ExportedEntry},
     keys::{SigningKey, role},
     messages::*,
     root::{TrustedRoot, sign_root},
@@ -15,7 +14,7 @@ use ids::*;
 use serde_json::Value;
 use session::{
     agent::io::{Input as AgentInput, JournalState},
-    control::{Answer, Handshake, HandshakeStep},
+    control::{Answer, Handshake, HandshakeError, HandshakeStep},
     frames::{AgentFrame, ControlFrame, RefusalCode},
 };
 
@@ -47,6 +46,7 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) agent: Agent,
     handshake: Option<Handshake>,
+    exporter: TlsExporter,
     pub(crate) session: Option<HostSession>,
     /// What the session asked for and is not done.
     pub(crate) work: VecDeque<Effect>,
@@ -88,6 +88,7 @@ impl World {
             store: MemoryStore::new(host_record()),
             agent,
             handshake: None,
+            exporter: TlsExporter([0; 32]),
             session: None,
             work: VecDeque::new(),
             to_control: VecDeque::new(),
@@ -164,6 +165,10 @@ impl World {
         self.order("host.facts", "{}")
     }
 
+    pub(crate) fn rotate(&mut self) -> CommandId {
+        self.order("host.keys.rotate", "{}")
+    }
+
     pub(crate) fn remove(&mut self) -> CommandId {
         self.order("app.remove", r#"{"app":"shop"}"#)
     }
@@ -189,6 +194,7 @@ impl World {
         self.cut();
         let n = self.fresh();
         let exporter = TlsExporter([n as u8; 32]);
+        self.exporter = exporter;
         self.handshake = Some(Handshake::new(FLEET, exporter));
         let nonce = Challenge([n as u8; 32]);
         let quarantine = QuarantineId::from_bytes(self.fresh_bytes());
@@ -211,6 +217,11 @@ impl World {
         let sent = self.agent.input(AgentInput::Disconnected);
         assert!(sent.is_empty(), "nobody is connected");
         self.delivered = Sequence(0);
+    }
+
+    /// Of the present connection, as [`Self::dial`] makes it.
+    pub(crate) fn exporter(&self) -> TlsExporter {
+        self.exporter
     }
 
     pub(crate) fn connect(&mut self) {
@@ -237,6 +248,10 @@ impl World {
                 Effect::Send(frame) => {
                     self.check_sent(&frame);
                     self.to_agent.push_back(frame);
+                }
+                Effect::SendKeyReceipt(receipt) => {
+                    let envelope = self.keys.session.sign(&receipt).into_envelope();
+                    self.to_agent.push_back(ControlFrame::KeyReceipt(envelope));
                 }
                 Effect::SendAuditProof { head, from_size } => {
                     let leaves = &self.leaves()[..usize::try_from(head.position.size).expect("small")];
@@ -338,11 +353,22 @@ impl World {
             return true;
         }
         let Some(handshake) = &mut self.handshake else { return true };
-        match handshake.receive(frame).expect("an honest handshake") {
-            HandshakeStep::LookUp(_) => {
-                let identity_key = match self.store.host.standing {
+        let step = match handshake.receive(frame) {
+            Ok(step) => step,
+            // With one of two keys while it is open which of them is on record.
+            Err(error @ HandshakeError::Proof { .. }) => {
+                self.handshake = None;
+                self.to_agent.push_back(error.frame());
+                return true;
+            }
+            Err(error) => panic!("an honest handshake: {error}"),
+        };
+        match step {
+            HandshakeStep::LookUp(hello) => {
+                let host = &self.store.host;
+                let identity_key = match host.standing {
                     HostStanding::Revoked { .. } => None,
-                    _ => Some(self.store.host.identity_key),
+                    _ => Some(host.identity_key_of(hello.host_epoch, &self.store.former)),
                 };
                 let nonce = Challenge([0xcc; 32]);
                 let answer =
@@ -354,7 +380,8 @@ impl World {
             }
             HandshakeStep::Authenticated(authenticated) => {
                 let head = self.head_seen(authenticated.hello.audit_head);
-                let established = Established { authenticated: *authenticated, root: Arc::clone(&self.root), head };
+                let (root, former) = (Arc::clone(&self.root), self.store.former.clone());
+                let established = Established { authenticated: *authenticated, root, head, former };
                 let (session, effects) = HostSession::new(established, self.now);
                 self.session = Some(session);
                 self.take(effects);
@@ -410,7 +437,7 @@ impl World {
         self.settle();
     }
 
-    fn leaves(&self) -> Vec<Sha256> {
+    pub(super) fn leaves(&self) -> Vec<Sha256> {
         let leaf = |entry: &AuditEntry| {
             let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
             AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, sha256(record)).leaf_hash()
@@ -434,44 +461,6 @@ impl World {
         let root = self.root.current();
         let signed = held.and_then(|held| self.heads.iter().find(|head| head.position.size == held.size));
         HeadSeen::judge(held, root.audit_log, root.restored_log, signed.map(|head| head.position))
-    }
-
-    /// The audit log so far, as it is exported.
-    pub(crate) fn export(&self) -> AuditExport {
-        let entry = |(index, entry): (u64, &AuditEntry)| {
-            let (AuditRecord::Inline(record) | AuditRecord::Envelope(record)) = &entry.record;
-            ExportedEntry {
-                index,
-                time: entry.time,
-                kind: entry.kind,
-                actor: entry.actor.clone(),
-                subject: entry.subject.clone(),
-                record_sha256: sha256(record),
-                record: Some(record.clone()),
-            }
-        };
-        let entries: Vec<ExportedEntry> = (0..).zip(&self.store.audit).map(entry).collect();
-        let leaves = self.leaves();
-        let log = self.root.current().audit_log;
-        let position = LogPosition { log, size: leaves.len() as u64, root: envelope::merkle::root(&leaves) };
-        let head = AuditHead { fleet: FLEET, position, time: self.now };
-        let receipt = EnrolReceipt {
-            fleet: FLEET,
-            host: HOST,
-            host_epoch: HostEpoch(1),
-            name: self.store.host.name.clone(),
-            roles: Vec::new(),
-            token: TokenId::from_bytes([8; 16]),
-            identity_key: self.store.host.identity_key,
-            sealing_key: self.store.host.sealing_key,
-            time: START,
-        };
-        AuditExport {
-            root_chain: self.root.chain().to_vec(),
-            heads: vec![SigningKey::<role::Audit>::from_seed(&AUDIT_SEED).sign(&head).into_envelope()],
-            receipts: vec![self.keys.session.sign(&receipt).into_envelope()],
-            entries,
-        }
     }
 
     pub(crate) fn status(&self, command: CommandId) -> CommandStatus {

@@ -1,0 +1,234 @@
+//! This host's keys on disk: a pair of files for each of its epochs, beside one another. Those of the
+//! first come with the enrolment. A pair is whole and durable before anything is said of it; an identity key
+//! for the epoch after the one in force is the mark of a rotation that was begun. Identity keys that were
+//! replaced are removed, sealing keys stay.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, RwLock},
+};
+
+use envelope::{
+    keys::SigningKey,
+    messages::SealingKeyBytes,
+    seal::{SealContext, SealError, SealingSecretKey},
+};
+use ids::HostEpoch;
+use keyfile::{KeyFileError, KeyKind};
+use session::agent::NextKeys;
+use zeroize::Zeroizing;
+
+use crate::{limits, state_dir::StateDir};
+
+/// Every sealing key of this host, the newest first: what was sealed to one of them before a rotation is
+/// opened after it.
+#[derive(Clone)]
+pub(crate) struct SealingKeys(Arc<RwLock<Vec<SealingSecretKey>>>);
+
+impl SealingKeys {
+    pub(crate) fn new(keys: Vec<SealingSecretKey>) -> Self {
+        Self(Arc::new(RwLock::new(keys)))
+    }
+
+    fn add(&self, key: SealingSecretKey) {
+        let mut keys = self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !keys.iter().any(|known| known.public() == key.public()) {
+            keys.insert(0, key);
+        }
+    }
+
+    /// Opens a value with the key that fits.
+    ///
+    /// # Errors
+    /// When none does: the words of the newest.
+    pub(crate) fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let keys = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut answers = keys.iter().take(limits::SEALING_KEYS_MAX).map(|key| key.open(context, sealed));
+        let newest = answers.next().unwrap_or_else(|| Err(SealError::Open { name: context.name.to_owned() }));
+        if newest.is_ok() { newest } else { answers.find(Result::is_ok).unwrap_or(newest) }
+    }
+}
+
+/// The keys of this host at the start of the agent.
+pub(crate) struct HostKeys {
+    /// In force.
+    pub(crate) current: NextKeys,
+    /// Of a rotation that was begun.
+    pub(crate) next: Option<NextKeys>,
+    pub(crate) sealing: SealingKeys,
+}
+
+impl HostKeys {
+    /// Reads the keys in force in `host_epoch`, and what lies beside them. Without a journal nobody knows which
+    /// epoch is in force (`None`): of two identity keys either may be, and both are tried.
+    ///
+    /// # Errors
+    /// When a key cannot be read, or an identity key that was replaced cannot be removed.
+    pub(crate) fn read(
+        state: &StateDir,
+        enrolled: HostEpoch,
+        host_epoch: Option<HostEpoch>,
+    ) -> Result<Self, KeyFileError> {
+        let mut last = host_epoch.unwrap_or(enrolled);
+        while state.sealing_key_of(after(last)).exists() {
+            last = after(last);
+        }
+        let has_identity = |epoch| state.identity_key_of(epoch).exists();
+        let current = host_epoch.unwrap_or_else(|| {
+            let before = HostEpoch(last.0.saturating_sub(1)).max(enrolled);
+            if has_identity(before) { before } else { last }
+        });
+        let next = after(current);
+        let mut sealing = Vec::new();
+        for epoch in (enrolled.0..=last.0).rev() {
+            sealing.push(sealing_key(state, HostEpoch(epoch))?);
+        }
+        Ok(Self {
+            current: keys(state, current)?,
+            // Its identity key was made last.
+            next: has_identity(next).then(|| keys(state, next)).transpose()?,
+            sealing: SealingKeys::new(sealing),
+        })
+    }
+}
+
+const fn after(epoch: HostEpoch) -> HostEpoch {
+    HostEpoch(epoch.0 + 1)
+}
+
+/// Removes the identity keys that were replaced by those of `host_epoch`, so that nobody finds them here. Their sealing
+/// keys stay.
+///
+/// # Errors
+/// When one cannot be removed.
+pub(crate) fn retire(state: &StateDir, host_epoch: HostEpoch) -> Result<(), KeyFileError> {
+    for epoch in (1..host_epoch.0).rev() {
+        let path = state.identity_key_of(HostEpoch(epoch));
+        match fs::remove_file(&path) {
+            Ok(()) => sync_directory(&path)?,
+            // Those before it went when it came.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
+            Err(source) => return Err(KeyFileError::Io { what: "remove", path, source }),
+        }
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> Result<(), KeyFileError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| KeyFileError::Io {
+        what: "write the directory of",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn sealing_key(state: &StateDir, epoch: HostEpoch) -> Result<SealingSecretKey, KeyFileError> {
+    let seed = keyfile::read_seed(&state.sealing_key_of(epoch), KeyKind::X25519)?;
+    Ok(SealingSecretKey::from_bytes(&seed))
+}
+
+fn keys(state: &StateDir, epoch: HostEpoch) -> Result<NextKeys, KeyFileError> {
+    let identity = keyfile::read_seed(&state.identity_key_of(epoch), KeyKind::Ed25519)?;
+    let sealing: SealingKeyBytes = sealing_key(state, epoch)?.public();
+    Ok(NextKeys { host_epoch: epoch, identity: SigningKey::from_seed(&identity), sealing })
+}
+
+/// Makes the keys of an epoch, or takes those an earlier process made. They are durable when this returns.
+///
+/// # Errors
+/// When a file cannot be written or read.
+pub(crate) fn make(state: &StateDir, epoch: HostEpoch, sealing: &SealingKeys) -> Result<NextKeys, KeyFileError> {
+    write(&state.sealing_key_of(epoch), KeyKind::X25519)?;
+    write(&state.identity_key_of(epoch), KeyKind::Ed25519)?;
+    sealing.add(sealing_key(state, epoch)?);
+    keys(state, epoch)
+}
+
+/// A new key under this name, whole or not at all; one that is there stays.
+fn write(path: &Path, kind: KeyKind) -> Result<(), KeyFileError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let fail = |what: &'static str| move |source| KeyFileError::Io { what, path: path.to_owned(), source };
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail("replace")(error)),
+        _ => {}
+    }
+    #[cfg(feature = "crash-points")]
+    let point = {
+        let what = if kind == KeyKind::Ed25519 { "identity" } else { "sealing" };
+        crash_points::Point::before("file", what, crash_points::Passage::Aside)
+    };
+    let seed = keyfile::random::<32>()?;
+    keyfile::write_seed(&new, kind, &seed)?;
+    fs::rename(&new, path).map_err(fail("rename"))?;
+    sync_directory(path)?;
+    #[cfg(feature = "crash-points")]
+    point.after();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enrolled() -> (tempfile::TempDir, StateDir) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let state = StateDir::new(directory.path().to_owned());
+        make(&state, HostEpoch(1), &SealingKeys::new(Vec::new())).expect("made");
+        (directory, state)
+    }
+
+    #[test]
+    fn keys_that_were_made_are_found_and_never_made_again() {
+        let (_directory, state) = enrolled();
+        let keys = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1))).expect("readable");
+        assert!(keys.next.is_none());
+        // An earlier process died while it wrote.
+        fs::write(state.identity_key_of(HostEpoch(2)).with_extension("new"), "half").expect("written");
+        let made = make(&state, HostEpoch(2), &keys.sealing).expect("made");
+        let again = make(&state, HostEpoch(2), &keys.sealing).expect("taken");
+        assert_eq!(made.identity.public(), again.identity.public());
+        let begun = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1))).expect("readable");
+        assert_eq!(begun.current.identity.public(), keys.current.identity.public());
+        assert_eq!(begun.next.expect("begun").identity.public(), made.identity.public());
+        let taken = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2))).expect("readable");
+        assert_eq!(taken.current.identity.public(), made.identity.public());
+        assert!(taken.next.is_none());
+        let lost = HostKeys::read(&state, HostEpoch(1), None).expect("readable");
+        assert_eq!((lost.current.host_epoch, lost.next.expect("tried").host_epoch), (HostEpoch(1), HostEpoch(2)));
+        for _ in 0..2 {
+            retire(&state, HostEpoch(2)).expect("removed");
+            assert!(!state.identity_key().exists() && state.sealing_key().exists());
+        }
+        for known in [None, Some(HostEpoch(2))] {
+            let only = HostKeys::read(&state, HostEpoch(1), known).expect("readable");
+            assert_eq!((only.current.host_epoch, only.next.is_none()), (HostEpoch(2), true));
+        }
+    }
+
+    #[test]
+    fn a_value_opens_with_the_key_it_was_sealed_to() {
+        let (_directory, state) = enrolled();
+        let keys = HostKeys::read(&state, HostEpoch(1), None).expect("readable");
+        let context = SealContext {
+            fleet: ids::FleetId::from_bytes([1; 16]),
+            host: ids::HostId::from_bytes([2; 16]),
+            app: "shop",
+            name: "web/PASSWORD",
+            version: ids::OperationId::from_bytes([3; 16]),
+        };
+        let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
+        let old = envelope::seal::seal(&keys.current.sealing, &context, b"old", &mut random).expect("sealed");
+        let next = make(&state, HostEpoch(2), &keys.sealing).expect("made");
+        let new = envelope::seal::seal(&next.sealing, &context, b"new", &mut random).expect("sealed");
+        for sealing in [keys.sealing, HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2))).expect("read").sealing] {
+            assert_eq!(sealing.open(&context, &old).expect("opened").as_slice(), b"old");
+            assert_eq!(sealing.open(&context, &new).expect("opened").as_slice(), b"new");
+            assert!(sealing.open(&SealContext { app: "blog", ..context }, &old).is_err());
+        }
+    }
+}
