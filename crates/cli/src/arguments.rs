@@ -10,6 +10,7 @@ mod key;
 mod operation;
 mod people;
 mod root;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, AppFiles, Deploy, Lifecycle, Logs, Rise},
+    app::{App, AppFiles, Deploy, Lifecycle, Logs, Move, Rise},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
@@ -27,6 +28,7 @@ pub(crate) use self::{
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
     root::{Propose, Recovery, Root, RootInit, RootSign},
+    secret::{OwnerKey, Rewrap, Secret},
 };
 
 const EXIT_CODES: &str = "\
@@ -121,6 +123,9 @@ pub(crate) enum Noun {
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
     Root(Root),
+    /// Make the owner's recovery key, and seal stored secrets to the keys of today
+    #[command(subcommand, after_help = "Example:\n  serverflow secret recovery-key --out owner.key.pem")]
+    Secret(Secret),
     /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
     #[command(after_help = "Example:\n  serverflow doctor")]
     Doctor,

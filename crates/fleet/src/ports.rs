@@ -1,11 +1,14 @@
 //! The doors through which the control plane's shells reach the world on behalf of these decisions.
 //! Only shells call ports; decisions are functions and machines that return what to write.
 
+mod notifier;
+
 use std::sync::Arc;
 
 use envelope::{
     audit::AuditKind,
     messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes},
+    recovery::{RecoveryCopy, WrappedKey},
 };
 use ids::{
     ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
@@ -13,6 +16,7 @@ use ids::{
 };
 use session::frames::{ActionRef, Stage};
 
+pub use self::notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece};
 use crate::{list::*, model::*};
 
 /// The signer's door stands beside the messages it signs, because its room depends on nothing else.
@@ -65,6 +69,8 @@ pub trait Store: Send + Sync {
         page: ListPage,
     ) -> Later<'_, Result<Listed<OperationLine>, StoreError>>;
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>>;
+    /// The values of an operation that were sealed to the owner, if any were.
+    fn recovery_copy(&self, id: OperationId) -> Later<'_, Result<Option<RecoveryCopy>, StoreError>>;
     /// Instances of one app, or of all.
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>>;
     /// A page of apps by name, each with its instances; of one host only, or of all.
@@ -150,6 +156,14 @@ pub enum Write {
     OperationPropose {
         operation: Operation,
         commands: Vec<NewCommand>,
+        /// Its values, sealed to the owner.
+        recovery: Option<RecoveryCopy>,
+        audit: AuditEntry,
+    },
+    /// A recovery copy is sealed to these keys from now on. A conflict when the operation has none.
+    RecoveryRewrap {
+        operation: OperationId,
+        keys: Vec<WrappedKey>,
         audit: AuditEntry,
     },
     /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must
@@ -423,73 +437,4 @@ pub enum StoreError {
     /// What is stored does not decode or does not match its checks.
     #[error("the database holds something that does not verify: {0}")]
     Corrupt(String),
-}
-
-/// Tells whoever watches, in this process, that something changed. Lossy; state is in the store.
-pub trait Notifier: Send + Sync {
-    /// A host has something new in its queue (or was revoked): its session, if any, should look.
-    fn host_changed(&self, host: HostId, change: HostChange);
-    /// Something to show to people who watch.
-    fn publish(&self, event: Event);
-
-    /// Whoever watches a stream of that host says so. Lost when the host is away.
-    fn stream_lease(&self, host: HostId, lease: StreamLease);
-    /// Whether a session of this host is open now, and since when.
-    fn connected(&self, host: HostId) -> Option<UnixMs>;
-}
-
-/// Why a session should look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostChange {
-    /// New or cancelled commands.
-    Queue,
-    /// Close now.
-    Revoked,
-    /// Another name: begin anew, so that what is recorded from now on has it.
-    Renamed,
-}
-
-/// A piece of a command's stream, as its host sent it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamPiece {
-    pub host: HostId,
-    pub command: CommandId,
-    /// Bytes of the stream before it.
-    pub offset: u64,
-    pub text: String,
-}
-
-/// Somebody watches a command's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLease {
-    pub command: CommandId,
-    /// The stream may be sent up to this offset.
-    pub until: u64,
-    /// Nobody watches any more.
-    pub over: bool,
-}
-
-/// Something that happened, for server-sent events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    Command {
-        command: CommandId,
-        operation: OperationId,
-        host: HostId,
-        status: CommandStatus,
-        message: String,
-    },
-    Progress {
-        command: CommandId,
-        operation: OperationId,
-        host: HostId,
-        text: String,
-    },
-    Host {
-        host: HostId,
-    },
-    /// Credentials of an account ended, or its rights changed: whoever is let in by them is asked again.
-    Account {
-        user: UserId,
-    },
 }

@@ -7,6 +7,7 @@ mod keyset;
 mod lists;
 mod log;
 mod people;
+mod recovery;
 pub(crate) mod standing;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ pub(crate) mod hot;
 mod leaves;
 mod operations;
 mod people;
+mod recovery;
 
 use core::fmt::Display;
 
@@ -255,7 +256,10 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::Enrol { token, secret_sha256, now, host, .. } => {
             hosts::enrol(t, *token, *secret_sha256, *now, host).await?
         }
-        Write::OperationPropose { operation, commands, .. } => operations::propose(t, operation, commands).await?,
+        Write::OperationPropose { operation, commands, recovery, .. } => {
+            operations::propose(t, operation, commands, recovery.as_ref()).await?
+        }
+        Write::RecoveryRewrap { operation, keys, .. } => recovery::rewrap(t, *operation, keys).await?,
         Write::CommandEnd { command, from, status, message, at, .. } => {
             operations::command_end(t, *command, from, *status, message, *at).await?
         }
@@ -303,6 +307,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         Write::TokenCreate { audit, .. }
         | Write::Enrol { audit, .. }
         | Write::OperationPropose { audit, .. }
+        | Write::RecoveryRewrap { audit, .. }
         | Write::CommandEnd { audit, .. }
         | Write::HostRevoke { audit, .. }
         | Write::HostQuarantine { audit, .. }

@@ -16,6 +16,7 @@ mod hosts;
 mod openapi;
 mod operations;
 mod page;
+mod recovery;
 mod session;
 mod sessions;
 mod table;

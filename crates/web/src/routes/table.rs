@@ -16,8 +16,8 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, session, sessions, tokens,
-    users,
+    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery, session,
+    sessions, tokens, users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -126,6 +126,8 @@ fn work() -> Vec<Route> {
         route(GET, "/api/v1/operations/{id}", VIEWER, NO_LEAF, operations::show),
         route(GET, "/api/v1/operations/{id}/events", VIEWER, NO_LEAF, operations::watch),
         route(GET, "/api/v1/operations/{id}/output", VIEWER, NO_LEAF, operations::output),
+        route(GET, "/api/v1/operations/{id}/release", ADMIN, NO_LEAF, recovery::release),
+        route(PUT, "/api/v1/operations/{id}/recovery", OWNER, Some(AuditKind::SecretsRewrapped), recovery::rewrap),
         route(GET, "/api/v1/commands", VIEWER, NO_LEAF, commands::list),
         route(GET, "/api/v1/commands/{id}", VIEWER, NO_LEAF, commands::show),
         route(GET, "/api/v1/commands/{id}/events", VIEWER, NO_LEAF, commands::watch),

@@ -12,6 +12,7 @@ mod openapi;
 mod output;
 mod people;
 mod problems;
+mod recovery;
 mod root;
 mod scenes;
 mod served;
