@@ -10,7 +10,6 @@ mod lifecycle;
 mod plans;
 mod reads;
 mod removal;
-mod rewrap;
 mod scene;
 mod schema;
 mod version2;

@@ -17,6 +17,7 @@ mod list;
 mod operation;
 mod people;
 mod problem;
+mod recovery;
 mod session;
 mod time;
 
@@ -31,13 +32,14 @@ pub use host::{
 pub use list::Page;
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, BundleBytes, BundleFile, DeployBundleRequest, DeployRequest,
-    Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, RecoveryCopy,
-    RecoveryRewrapRequest, ReleaseDetail, SealedValue, SingleRequest, WrappedKey,
+    Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, SealedValue,
+    SingleRequest,
 };
 pub use people::{
     SessionSummary, TokenRequest, TokenResponse, TokenStatus, TokenSummary, UserCreateRequest, UserPasswordRequest,
     UserRoleRequest, UserStatus, UserSummary,
 };
 pub use problem::{FieldError, FileProblem, Problem};
+pub use recovery::{LogPosition, RecoveryConfirmRequest, RecoveryHost, RecoveryStatus, RevokedHost};
 pub use session::{FleetInfo, FleetRoot, FleetRootRequest, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

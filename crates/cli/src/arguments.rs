@@ -9,8 +9,8 @@ mod host;
 mod key;
 mod operation;
 mod people;
+mod recovery;
 mod root;
-mod secret;
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, AppFiles, Deploy, Lifecycle, Logs, Move, Rise},
+    app::{App, AppFiles, Deploy, Lifecycle, Logs, Rise},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
@@ -27,8 +27,8 @@ pub(crate) use self::{
     key::{Key, Rotate, RotateAgent},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
-    root::{Propose, Recovery, Root, RootInit, RootSign},
-    secret::{OwnerKey, Rewrap, Secret},
+    recovery::{Confirm, Recovery},
+    root::{Propose, Recovery as RootRecovery, Root, RootInit, RootSign},
 };
 
 const EXIT_CODES: &str = "\
@@ -123,9 +123,9 @@ pub(crate) enum Noun {
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
     Root(Root),
-    /// Make the owner's recovery key, and seal stored secrets to the keys of today
-    #[command(subcommand, after_help = "Example:\n  serverflow secret recovery-key --out owner.key.pem")]
-    Secret(Secret),
+    /// Bring a control plane that was restored from a backup to where it orders again
+    #[command(subcommand, after_help = "Example:\n  serverflow recovery status")]
+    Recovery(Recovery),
     /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
     #[command(after_help = "Example:\n  serverflow doctor")]
     Doctor,

@@ -8,7 +8,6 @@
 mod action;
 mod app;
 mod app_files;
-mod app_move;
 mod arguments;
 mod audit;
 mod check;
@@ -31,16 +30,15 @@ mod logs_follow;
 mod operation;
 mod operations;
 mod output;
-mod owner;
 mod parameters;
 mod password;
 mod prompt;
+mod recovery;
 mod root;
 mod roots;
 #[cfg(test)]
 mod sample;
 mod sealing;
-mod secret;
 mod session;
 mod session_file;
 mod sign_in;
@@ -117,7 +115,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Audit(verb) => audit::run(output, place, verb).await,
         Noun::Key(verb) => key::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Root(verb) => root::run(output, place, verb).await,
-        Noun::Secret(verb) => secret::run(output, place, verb).await,
+        Noun::Recovery(verb) => recovery::run(output, &Client::signed_in(place)?, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Token(verb) => token::run(output, &Client::signed_in(place)?, verb).await,

@@ -10,7 +10,10 @@ use envelope::{
     root::TrustedRoot,
     signer_port::Signer,
 };
-use fleet::ports::Store;
+use fleet::{
+    ports::Store,
+    recovery::{Recovery, RecoveryStage},
+};
 use ids::{FleetId, UnixMs};
 use session::frames::{AgentFrame, ControlFrame};
 use tokio::{
@@ -31,6 +34,8 @@ pub(crate) struct Agents {
     pub(crate) session_key: SigningKey<role::Session>,
     pub(crate) hub: Arc<Hub>,
     root: watch::Sender<Arc<TrustedRoot>>,
+    /// The last restore from a backup, if there ever was one.
+    recovery: watch::Sender<Option<Recovery>>,
     strangers: AtomicU64,
 }
 
@@ -43,7 +48,24 @@ impl Agents {
         hub: Arc<Hub>,
     ) -> Self {
         let fleet = root.current().fleet;
-        Self { fleet, store, signer, session_key, hub, root: watch::Sender::new(root), strangers: AtomicU64::new(0) }
+        let (root, recovery) = (watch::Sender::new(root), watch::Sender::new(None));
+        Self { fleet, store, signer, session_key, hub, root, recovery, strangers: AtomicU64::new(0) }
+    }
+
+    /// The last restore is this one, or stands like this by now. Sessions begin anew, to be judged by it.
+    pub(crate) fn recovery_set(&self, recovery: Option<Recovery>) {
+        self.recovery.send_replace(recovery);
+        self.hub.begin_anew();
+    }
+
+    /// Whether this control plane was ever restored from a backup.
+    pub(crate) fn was_restored(&self) -> bool {
+        self.recovery.borrow().is_some()
+    }
+
+    /// How far it is since its last restore, by that root metadata.
+    pub(crate) fn stage(&self, root: &TrustedRoot) -> RecoveryStage {
+        self.recovery.borrow().as_ref().map_or(RecoveryStage::Over, |recovery| recovery.stage(root))
     }
 
     /// Root metadata in force.

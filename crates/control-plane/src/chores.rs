@@ -11,11 +11,12 @@ use envelope::{
     verify,
 };
 use fleet::{
-    dispatch::{SignedHead, expire_queued},
+    dispatch::{SignedHead, cancel_void, expire_queued},
     model::{Command, HostStanding},
     ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
+    recovery::RecoveryStage,
 };
-use ids::RootVersion;
+use ids::{RootVersion, UnixMs};
 use signer::{RemoteSigner, Standing};
 use store::SqliteStore;
 use tokio::{
@@ -31,13 +32,14 @@ pub(crate) fn start(
     store: &Arc<SqliteStore>,
     signer: &Arc<RemoteSigner>,
     audit: SigningKey<role::Audit>,
-) -> [JoinHandle<()>; 5] {
+) -> [JoinHandle<()>; 6] {
     [
         tokio::spawn(audit_heads(agents.clone(), store.clone(), audit)),
         tokio::spawn(expiry(agents.clone())),
         tokio::spawn(strangers(agents.clone())),
         tokio::spawn(mend(store.clone())),
         tokio::spawn(signer_root(agents.clone(), signer.clone())),
+        tokio::spawn(void_orders(agents.clone())),
     ]
 }
 
@@ -55,8 +57,15 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
             return;
         }
         let next = Instant::now() + limits::HEAD_INTERVAL;
+        let root = agents.root();
+        if agents.stage(&root) == RecoveryStage::Gathering {
+            // The log went on elsewhere since the backup: to sign it on from there would fork it.
+            positions.mark_changed();
+            sleep_until(next).await;
+            continue;
+        }
         let position = *positions.borrow_and_update();
-        let log = agents.root().current().audit_log;
+        let log = root.current().audit_log;
         let position = LogPosition { log, size: position.size, root: position.root };
         let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
         let envelope = key.sign(&head).into_envelope();
@@ -123,7 +132,11 @@ async fn expire_once(agents: &Agents) -> Result<(), StoreError> {
 }
 
 async fn expire_page(agents: &Agents, queued: &[Command]) -> Result<(), StoreError> {
-    for write in expire_queued(agents.now(), queued) {
+    end_page(agents, queued, expire_queued(agents.now(), queued)).await
+}
+
+async fn end_page(agents: &Agents, queued: &[Command], writes: Vec<Write>) -> Result<(), StoreError> {
+    for write in writes {
         let Write::CommandEnd { command, status, message, .. } = &write else { continue };
         let (command, status, message) = (*command, *status, message.clone());
         let Some(ended) = queued.iter().find(|queued| queued.order.command == command) else { continue };
@@ -204,6 +217,38 @@ async fn signer_root(agents: Arc<Agents>, signer: Arc<RemoteSigner>) {
         if changed.is_err() {
             return;
         }
+    }
+}
+
+/// Cancels what was queued before a restore from a backup, once root metadata says when that was. A session does the same
+/// for its host; nothing of it is ever sealed, whoever comes first.
+async fn void_orders(agents: Arc<Agents>) {
+    let mut roots = agents.roots();
+    loop {
+        let root = roots.borrow_and_update().clone();
+        let restored_at = root.restored_at().filter(|_| agents.stage(&root) != RecoveryStage::Gathering);
+        if let Some(restored_at) = restored_at.filter(|_| agents.was_restored())
+            && let Err(error) = void_once(&agents, restored_at).await
+        {
+            tracing::warn!(%error, "orders of before the restore could not be cancelled; trying again");
+            sleep(limits::MEND_INTERVAL).await;
+            continue;
+        }
+        if roots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn void_once(agents: &Agents, restored_at: UnixMs) -> Result<(), StoreError> {
+    loop {
+        // Whatever waits has a deadline, and nothing new waits before the restore is confirmed.
+        let queued = agents.store.commands_overdue(UnixMs(i64::MAX as u64), fleet::limits::LIST_MAX).await?;
+        let writes = cancel_void(restored_at, agents.now(), &queued);
+        if writes.is_empty() {
+            return Ok(());
+        }
+        end_page(agents, &queued, writes).await?;
     }
 }
 

@@ -80,6 +80,16 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
 }
 
+impl Config {
+    /// What would be the same on another machine, as a configuration file would have it.
+    pub(crate) fn anywhere(&self) -> String {
+        let all = self.to_string();
+        let keys = ["host_names", "log_level", "log_format"];
+        let lines = all.lines().filter(|line| keys.iter().any(|key| line.starts_with(key)));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+}
+
 impl std::fmt::Display for Config {
     /// As a configuration file would have it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -170,6 +170,11 @@ impl Hub {
         self.tell_all(|news| news.root_changed = true);
     }
 
+    /// Every session should end and be dialled anew: something that all of them rest on has changed.
+    pub(crate) fn begin_anew(&self) {
+        self.tell_all(|news| news.root_changed = true);
+    }
+
     /// Every session, and every one that still comes, should end.
     pub(crate) fn shut_down(&self) {
         lock(&self.sessions).shutting_down = true;

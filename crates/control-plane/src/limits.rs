@@ -60,6 +60,12 @@ pub(crate) const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const ADMIN_LINE_BYTES_MAX: u64 = 16 * 1024;
 /// Bytes of such an answer.
 pub(crate) const ADMIN_ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a file with a passphrase or a public key.
+pub(crate) const PASSPHRASE_FILE_BYTES_MAX: u64 = 4 * 1024;
+/// Bytes of a key, a certificate or a manifest in a backup.
+pub(crate) const BACKUP_KEY_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of any other piece of a backup that is held in memory: the signer's record and root metadata.
+pub(crate) const BACKUP_PIECE_BYTES_MAX: u64 = signer::limits::STATE_BYTES_MAX;
 /// Time given to sessions and requests to end at shutdown.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a certificate file or a key file.

@@ -7,6 +7,7 @@ mod admin;
 mod admin_socket;
 mod agent_programs;
 mod agents;
+mod backup;
 mod certificate;
 mod chores;
 mod clock;
@@ -24,6 +25,7 @@ mod next;
 mod patience;
 mod people_tls;
 mod random;
+mod recovering;
 mod root_keeper;
 mod roots_taken;
 mod serve;
@@ -146,6 +148,14 @@ enum Command {
     ///
     /// Example: serverflow-control-plane certificate --name fleet.example.org --name 192.0.2.7
     Certificate(certificate::CertificateArgs),
+    /// Write all that this control plane is into one encrypted file, also while it runs
+    ///
+    /// Example: serverflow-control-plane backup /mnt/backups/fleet-2026-03-01.sfb --passphrase-file /etc/serverflow/backup.passphrase
+    Backup(backup::BackupArgs),
+    /// Make a control plane of a backup, on this machine or another; it orders nothing before `serverflow recovery confirm`
+    ///
+    /// Example: serverflow-control-plane restore fleet-2026-03-01.sfb --root root.pub --passphrase-file /etc/serverflow/backup.passphrase
+    Restore(backup::RestoreArgs),
     /// Look after accounts on this machine, also while the control plane runs
     Admin {
         #[command(subcommand)]
@@ -193,6 +203,8 @@ fn main() -> ExitCode {
         Command::Health => run(health::run(config)),
         Command::Doctor(args) => examine(&config, args),
         Command::Admin { command } => run(admin::run(config.data_dir, command, &next)),
+        Command::Backup(args) => run(backup::make(config, args)),
+        Command::Restore(args) => run(backup::restore(config, args, &next)),
         Command::Init(args) => run(init::run(config, args, &next)),
         Command::Serve => serve(&config, serve::serve(config.clone())),
         Command::Signer(args) => serve(&config, signer_process::run(config.clone(), args)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use envelope::{keys::key_id, messages::RootMetadata, root::TrustedRoot};
 
+use fleet::recovery::Recovery;
 use signer::Standing;
 use tokio::sync::watch;
 
@@ -45,6 +46,11 @@ impl web::RootKeeper for RootKeeper {
     fn in_force(&self, root: Arc<TrustedRoot>) {
         tracing::info!(version = %root.version(), "new root metadata is in force; sessions begin anew");
         self.agents.root_advance(root);
+    }
+
+    fn recovered(&self, recovery: Recovery) {
+        tracing::info!("which hosts are revoked was confirmed: orders go out again");
+        self.agents.recovery_set(Some(recovery));
     }
 }
 

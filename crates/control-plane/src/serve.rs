@@ -7,7 +7,10 @@ use std::{
 };
 
 use envelope::root::{RootError, TrustedRoot};
-use fleet::ports::{Store as _, StoreError};
+use fleet::{
+    ports::{Store as _, StoreError},
+    recovery::RecoveryStage,
+};
 use prometheus_client::registry::Registry;
 use signer::{RemoteSigner, Standing};
 use store::{SqliteStore, StoreConfig};
@@ -101,6 +104,8 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let signer = Arc::new(RemoteSigner::dial(&signer_process::socket(&config)));
     let hub = Hub::new();
     let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer.clone(), keys.session, hub.clone()));
+    agents.recovery_set(store.recovery().await?);
+    warn_of_recovery(&agents);
     let hosts = chores::host_count(&agents).await?;
     tracing::info!(
         fleet = %root.current().fleet, hosts, agents = %config.agent_listen, people = %config.http_listen,
@@ -203,6 +208,18 @@ pub(crate) fn check_keys(files: &Files, root: &TrustedRoot, keys: &keys::Keys) -
         Some((what, path, _)) => Err(ServeError::WrongKey { what, path }),
         None => Ok(()),
     }
+}
+
+fn warn_of_recovery(agents: &Agents) {
+    let missing = match agents.stage(&agents.root()) {
+        RecoveryStage::Over => return,
+        RecoveryStage::Gathering => "root metadata of after the restore",
+        RecoveryStage::Confirming => "which hosts are revoked",
+    };
+    tracing::warn!(
+        missing,
+        "this control plane was restored from a backup and orders nothing yet; `serverflow recovery status` says what to do"
+    );
 }
 
 fn warn_of_expiry(root: &TrustedRoot) {

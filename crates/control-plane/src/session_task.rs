@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use envelope::{messages::LogPosition, root::TrustedRoot};
 use fleet::{
-    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Note},
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Note, Recovering},
     model::HostStanding,
     ports::{Notifier as _, StoreError},
 };
@@ -20,7 +20,7 @@ use crate::{
     agents::{Agents, Stream, StreamError},
     clock::Moment,
     hub::{News, Registration},
-    limits, random, roots_taken,
+    limits, random, recovering, roots_taken,
 };
 
 /// An answer the machine waits for.
@@ -56,6 +56,11 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     match authenticated {
         Ok(Ok(established)) => {
             let host = established.authenticated.host;
+            if let Some(message) = recovering::turned_away(&agents, &established).await {
+                tracing::info!(%host, %peer, message, "a host was heard and sent away");
+                let _ = stream.send(ControlFrame::Refused { reason: RefusalCode::Unavailable, message }).await;
+                return;
+            }
             let span = tracing::info_span!("session", %host, %peer);
             let _proved = stream.info.proved.session();
             serve(agents, stream, established, chains).instrument(span).await;
@@ -122,7 +127,7 @@ async fn authenticate(
             HandshakeStep::Authenticated(authenticated) => {
                 let authenticated: Authenticated = *authenticated;
                 let head = head_seen(agents, &root, authenticated.hello.audit_head).await?;
-                return Ok(Established { authenticated, root, head, former });
+                return Ok(Established { authenticated, root, head, former, recovery: Recovering::default() });
             }
         }
     }
@@ -138,9 +143,14 @@ async fn head_seen(agents: &Agents, root: &TrustedRoot, held: Option<LogPosition
     Ok(HeadSeen::judge(held, log, before, signed))
 }
 
-async fn serve(agents: Arc<Agents>, stream: Stream, established: Established, chains: Vec<Vec<Vec<u8>>>) {
+async fn serve(agents: Arc<Agents>, stream: Stream, mut established: Established, chains: Vec<Vec<Vec<u8>>>) {
     let host = established.authenticated.host;
     let registration = agents.hub.register(host, established.root.version(), agents.now());
+    // After the registration: what changes from now on, this session is told.
+    match recovering::of(&agents, &established).await {
+        Ok(recovery) => established.recovery = recovery,
+        Err(error) => return tracing::warn!(%error, "a host could not be looked up"),
+    }
     let (machine, effects) = HostSession::new(established, agents.now());
     let (begun, wake) = (Moment::now(), Box::pin(sleep_until(far_future())));
     let mut driver = Driver { agents, stream, machine, begun, registration, store: None, sign: None, wake };

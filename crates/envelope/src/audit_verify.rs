@@ -11,7 +11,7 @@ mod export;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ids::{AuditLogId, CommandId, FleetId, HostId, ReportSequence, RootVersion, Sequence, Sha256, UnixMs};
 
@@ -167,6 +167,11 @@ pub enum AuditFault {
         "reports of host {host} are missing before report {sequence} in entry {index}, and the log does not say so"
     )]
     ReportGap { index: u64, host: HostId, sequence: ReportSequence },
+    /// A host was shown more of the log before a restore than root metadata says there was.
+    #[error(
+        "the report in entry {index} names {size} entries of the audit log before the restore, and root metadata says it had {named}"
+    )]
+    BeyondRestore { index: u64, size: u64, named: u64 },
     /// A host was shown a head of a log that nobody knows.
     #[error("the report in entry {index} names a head of the unknown audit log {log}")]
     UnknownLog { index: u64, log: AuditLogId },
@@ -178,8 +183,8 @@ struct Trust {
     session: Vec<VerifyingKey<role::Session>>,
     command: Vec<VerifyingKey<role::Command>>,
     audit: Vec<VerifyingKey<role::Audit>>,
-    /// Logs before a restore.
-    earlier_logs: BTreeSet<AuditLogId>,
+    /// Logs before a restore, and where root metadata says each stood.
+    earlier_logs: BTreeMap<AuditLogId, LogPosition>,
 }
 
 impl Trust {
@@ -187,7 +192,7 @@ impl Trust {
         let (first, rest) = chain.split_first().ok_or(AuditFault::NoRoot)?;
         let root = TrustedRoot::pin_key(first, root_key).map_err(AuditFault::Root)?;
         let mut trust =
-            Self { root, session: Vec::new(), command: Vec::new(), audit: Vec::new(), earlier_logs: BTreeSet::new() };
+            Self { root, session: Vec::new(), command: Vec::new(), audit: Vec::new(), earlier_logs: BTreeMap::new() };
         trust.collect();
         for envelope in rest {
             trust.root.advance(envelope).map_err(AuditFault::Root)?;
@@ -207,7 +212,7 @@ impl Trust {
         add(&mut self.session, self.root.session_keys());
         add(&mut self.command, self.root.command_keys());
         add(&mut self.audit, core::slice::from_ref(self.root.audit_key()));
-        self.earlier_logs.extend(self.root.current().restored_log.map(|position| position.log));
+        self.earlier_logs.extend(self.root.current().restored_log.map(|position| (position.log, position)));
     }
 }
 
@@ -265,7 +270,9 @@ pub fn verify_export(export: &AuditExport, root_key: PublicKeyBytes) -> Result<A
     let without_record = check_records(&export.entries)?;
     let mut claims = Claims::default();
     let newest = check_heads(export, &trust, &mut claims)?;
-    let mut chains = Chains::new(fleet, log, &trust, &export.receipts)?;
+    let restored = export.entries.iter().find(|entry| entry.kind == AuditKind::FleetRestored);
+    let common = restored.map_or(u64::MAX, |entry| entry.index);
+    let mut chains = Chains::new(fleet, (log, common), &trust, &export.receipts)?;
     for (at, entry) in export.entries.iter().enumerate() {
         chains.entry(entry, &export.entries[at + 1..], &mut claims)?;
     }
@@ -311,7 +318,9 @@ fn check_heads(export: &AuditExport, trust: &Trust, claims: &mut Claims) -> Resu
     let mut newest: Option<AuditHead> = None;
     for (number, envelope) in export.heads.iter().enumerate() {
         let head = verify::<AuditHead>(envelope, &trust.audit).map_err(|source| AuditFault::Head { number, source })?;
-        if head.fleet != fleet || head.position.log != log {
+        // A log goes on from what the backup had of the one before it, so that one's heads are of its beginnings.
+        let is_known = head.position.log == log || trust.earlier_logs.contains_key(&head.position.log);
+        if head.fleet != fleet || !is_known {
             return Err(AuditFault::HeadElsewhere { number });
         }
         claims.add(format!("signed head number {number}"), head.position);

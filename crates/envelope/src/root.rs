@@ -8,6 +8,7 @@
 mod changes;
 mod draft;
 mod file;
+mod in_force;
 mod proposal;
 
 use std::collections::BTreeSet;
@@ -202,6 +203,7 @@ pub struct TrustedRoot {
     /// Their payload hashes.
     payloads: Vec<Sha256>,
     issued_floor: UnixMs,
+    restored_at: Option<UnixMs>,
 }
 
 /// An envelope of root metadata whose signatures were not counted yet.
@@ -262,7 +264,9 @@ impl Unverified {
 impl TrustedRoot {
     fn begin(first: Candidate) -> Self {
         let payloads = vec![first.payload_sha256];
-        Self { chain: vec![first.envelope.clone()], payloads, issued_floor: first.metadata.issued, last: first }
+        let restored_at = first.metadata.restored_log.map(|_| first.metadata.issued);
+        let issued_floor = first.metadata.issued;
+        Self { chain: vec![first.envelope.clone()], payloads, issued_floor, restored_at, last: first }
     }
 
     /// Begins with the version whose payload has the hash a join token names.
@@ -394,6 +398,9 @@ impl TrustedRoot {
         self.chain.push(candidate.envelope.clone());
         self.payloads.push(candidate.payload_sha256);
         self.issued_floor = self.issued_floor.max(candidate.metadata.issued);
+        if candidate.metadata.restored_log != self.current().restored_log {
+            self.restored_at = candidate.metadata.restored_log.map(|_| candidate.metadata.issued);
+        }
         self.last = candidate;
         Ok(self.current().version)
     }
@@ -459,33 +466,9 @@ impl TrustedRoot {
         self.issued_floor
     }
 
-    /// Session keys in force.
+    /// When the version was issued that last named another log before it: the control plane was restored then.
     #[must_use]
-    pub fn session_keys(&self) -> &[VerifyingKey<role::Session>] {
-        &self.last.keys.session
-    }
-
-    /// Command keys in force.
-    #[must_use]
-    pub fn command_keys(&self) -> &[VerifyingKey<role::Command>] {
-        &self.last.keys.command
-    }
-
-    /// Approver keys in force.
-    #[must_use]
-    pub fn approver_keys(&self) -> &[VerifyingKey<role::Approver>] {
-        &self.last.keys.approver
-    }
-
-    /// Root keys in force.
-    #[must_use]
-    pub fn root_keys(&self) -> &[VerifyingKey<role::Root>] {
-        &self.last.keys.root
-    }
-
-    /// The audit key in force.
-    #[must_use]
-    pub const fn audit_key(&self) -> &VerifyingKey<role::Audit> {
-        &self.last.keys.audit
+    pub const fn restored_at(&self) -> Option<UnixMs> {
+        self.restored_at
     }
 }

@@ -11,5 +11,6 @@ pub mod operation;
 pub mod people;
 pub mod ports;
 mod record;
+pub mod recovery;
 pub mod releases;
 pub mod selector;

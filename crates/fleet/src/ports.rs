@@ -8,7 +8,6 @@ use std::sync::Arc;
 use envelope::{
     audit::AuditKind,
     messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes},
-    recovery::{RecoveryCopy, WrappedKey},
 };
 use ids::{
     ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
@@ -17,7 +16,11 @@ use ids::{
 use session::frames::{ActionRef, Stage};
 
 pub use self::notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece};
-use crate::{list::*, model::*};
+use crate::{
+    list::*,
+    model::*,
+    recovery::{Recovery, RecoveryHost, RecoveryWrite},
+};
 
 /// The signer's door stands beside the messages it signs, because its room depends on nothing else.
 pub use envelope::signer_port::{Later, SignError, SignedCommand, Signer};
@@ -69,8 +72,6 @@ pub trait Store: Send + Sync {
         page: ListPage,
     ) -> Later<'_, Result<Listed<OperationLine>, StoreError>>;
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>>;
-    /// The values of an operation that were sealed to the owner, if any were.
-    fn recovery_copy(&self, id: OperationId) -> Later<'_, Result<Option<RecoveryCopy>, StoreError>>;
     /// Instances of one app, or of all.
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>>;
     /// A page of apps by name, each with its instances; of one host only, or of all.
@@ -125,6 +126,14 @@ pub trait Store: Send + Sync {
     fn audit_consistency(&self, old: u64, new: u64) -> Later<'_, Result<Arc<[Sha256]>, StoreError>>;
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
+    /// The last restore from a backup, if there ever was one.
+    fn recovery(&self) -> Later<'_, Result<Option<Recovery>, StoreError>> {
+        Box::pin(core::future::ready(Ok(None)))
+    }
+    /// Hosts in that recovery by name, or that one alone.
+    fn recovery_hosts(&self, _: Option<HostId>) -> Later<'_, Result<Vec<RecoveryHost>, StoreError>> {
+        Box::pin(core::future::ready(Ok(Vec::new())))
+    }
 }
 
 /// A host and its commands that have no end, in order of proposal.
@@ -156,14 +165,6 @@ pub enum Write {
     OperationPropose {
         operation: Operation,
         commands: Vec<NewCommand>,
-        /// Its values, sealed to the owner.
-        recovery: Option<RecoveryCopy>,
-        audit: AuditEntry,
-    },
-    /// A recovery copy is sealed to these keys from now on. A conflict when the operation has none.
-    RecoveryRewrap {
-        operation: OperationId,
-        keys: Vec<WrappedKey>,
         audit: AuditEntry,
     },
     /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must
@@ -295,6 +296,8 @@ pub enum Write {
         at: UnixMs,
         write: Box<Write>,
     },
+    /// A change of the recovery after a restore.
+    Recovery(Box<RecoveryWrite>),
     /// Something that only the audit log records.
     Audit(AuditEntry),
     /// A signed head of the audit log.
@@ -431,6 +434,11 @@ pub enum StoreError {
         "the role of whoever asked was lowered while the request was under way; nothing was changed. Send it again if the new role is enough for it"
     )]
     RoleLowered,
+    /// Restored from a backup, and not confirmed yet; nothing was written.
+    #[error(
+        "this control plane was restored from a backup and orders nothing yet; `serverflow recovery status` says what is missing"
+    )]
+    Recovering,
     /// The database cannot be used now.
     #[error("the database cannot be used: {0}")]
     Unavailable(String),

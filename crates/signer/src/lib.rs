@@ -28,7 +28,7 @@ mod trust;
 
 pub use client::{RemoteSigner, Standing};
 pub use judge::IsRead;
-pub use place::{Place, PlaceError};
+pub use place::{Place, PlaceError, examine_sequences};
 pub use server::serve;
 pub use signer::{Clock, LocalSigner, SignerConfig};
 pub use socket::{Peers, listen};

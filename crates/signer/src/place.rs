@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ids::KeyId;
+use ids::{FleetId, KeyId};
 use keyfile::KeyFileError;
 
-use crate::state_file::StateError;
+use crate::state_file::{StateError, StateFile};
 
 /// Why a signer's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +118,14 @@ impl Place {
             Err(TryLockError::Error(error)) => Err(io("locking")(error)),
         }
     }
+}
+
+/// Reads the record of sequences of a signer that does not run: for how many hosts it signed. A torn end is cut off.
+///
+/// # Errors
+/// When it is missing, damaged, of another fleet, or in use.
+pub fn examine_sequences(place: &Place, fleet: FleetId) -> Result<usize, PlaceError> {
+    Ok(StateFile::open(&place.sequences(), fleet)?.hosts())
 }
 
 /// Puts a whole file in place of another, durably: the old one or the new one is there, never half of one.

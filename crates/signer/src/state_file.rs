@@ -113,6 +113,11 @@ impl StateFile {
         Ok(Self { path: path.to_owned(), fleet, file, length, high, doubtful: false, _lock: lock })
     }
 
+    /// Hosts that have one.
+    pub(crate) fn hosts(&self) -> usize {
+        self.high.len()
+    }
+
     /// Highest sequence signed for this host; 0 before the first.
     pub(crate) fn high(&self, host: HostId) -> Sequence {
         self.high.get(&host).copied().unwrap_or_default()

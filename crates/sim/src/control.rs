@@ -10,7 +10,7 @@ use envelope::{
     signer_port::{SignError, SignedCommand},
 };
 use fleet::{
-    dispatch::{Effect, Established, HeadSeen, HostSession, Input, SignedHead},
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Recovering, SignedHead},
     model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
@@ -167,8 +167,8 @@ impl Control {
                     let chains = core::mem::take(chains);
                     let head = self.head_seen(authenticated.hello.audit_head);
                     let former = self.store.former_keys.get(&authenticated.host).cloned().unwrap_or_default();
-                    let root = self.root.clone();
-                    let established = Established { authenticated: *authenticated, root, head, former };
+                    let (root, recovery) = (self.root.clone(), Recovering::default());
+                    let established = Established { authenticated: *authenticated, root, head, former, recovery };
                     self.establish(link, established, chains, now, random, ledger)
                 }
                 Err(error) => self.refuse(link, error.frame()),

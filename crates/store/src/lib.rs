@@ -25,4 +25,4 @@ mod writer;
 
 pub use audit::{AuditPosition, whole::AuditExamined};
 pub use lock::is_in_use;
-pub use sqlite::{Examined, SqliteStore, StoreConfig, examine};
+pub use sqlite::{Examined, SqliteStore, StoreConfig, examine, snapshot};

@@ -1,8 +1,11 @@
 //! Opening and closing the SQLite store, and its side of the port.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use envelope::{messages::LogPosition, recovery::RecoveryCopy};
+use envelope::messages::LogPosition;
 use fleet::{
     list::{
         AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, CredentialSort, HeadLine,
@@ -14,12 +17,13 @@ use fleet::{
         UserSession,
     },
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
+    recovery::{Recovery, RecoveryHost},
 };
 use ids::{
     ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserName,
 };
 use sqlx::{
-    ConnectOptions as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::watch;
@@ -32,7 +36,7 @@ use crate::{
         whole::{self, AuditExamined},
     },
     cipher::{Cipher, Place},
-    fault::Location,
+    fault::{self, Location},
     limits, lock,
     read::standing::Looks,
     readers::Readers,
@@ -213,6 +217,8 @@ pub struct Examined {
     pub root_chain: Vec<Vec<u8>>,
     /// The audit log, leaf by leaf.
     pub audit: AuditExamined,
+    /// Hosts that are not revoked.
+    pub hosts: u64,
 }
 
 /// Looks at a database, also while a control plane writes it: every page, the data key, every leaf of the
@@ -235,6 +241,36 @@ pub async fn examine(config: StoreConfig) -> Result<Examined, StoreError> {
     examined
 }
 
+/// Writes all of a database as of one moment into a new file, 0600, also while a control plane writes it.
+///
+/// # Errors
+/// When the database cannot be read, or `to` exists or cannot be written. Nothing is left at `to` then but what was there.
+pub async fn snapshot(database: &Path, to: &Path) -> Result<(), StoreError> {
+    let (location, target) = (Location(database.to_owned()), Location(to.to_owned()));
+    if std::fs::exists(to).map_err(|error| fault::file_error("looking at", to, &error))? {
+        return Err(StoreError::Conflict(format!("{} exists already", to.display())));
+    }
+    lock::create_private(to)?;
+    let is_at_rest = !wal(&location).exists();
+    let copied = async {
+        let mut connection = options(&location).read_only(true).immutable(is_at_rest).connect().await?;
+        // One statement is one moment: what is written meanwhile is not in it.
+        let path = to.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&mut connection).await?;
+        connection.close().await
+    };
+    let copied: Result<(), sqlx::Error> = copied.await;
+    let synced = copied.map_err(|error| target.error("copying the database into", &error)).and_then(|()| {
+        let file = std::fs::File::open(to).and_then(|file| file.sync_all());
+        file.map_err(|error| fault::file_error("writing", to, &error))
+    });
+    if synced.is_err() {
+        // Half of a database is worth nothing; whoever asked hears of the error.
+        let _ = std::fs::remove_file(to);
+    }
+    synced
+}
+
 fn wal(location: &Location) -> PathBuf {
     let mut name = location.0.clone().into_os_string();
     name.push("-wal");
@@ -246,8 +282,13 @@ async fn examined(reader: &Reader) -> Result<Examined, StoreError> {
     whole_check(&mut reading.connection, &reader.location).await?;
     key_is_right(&mut reading.connection, &reader.location, &reader.cipher).await?;
     let audit = whole::examine(&mut reading.connection, &reader.location).await?;
+    let hosts = "SELECT count(*) FROM hosts WHERE revoked_at IS NULL";
+    let hosts: i64 = sqlx::query_scalar(hosts)
+        .fetch_one(&mut reading.connection)
+        .await
+        .map_err(|error| reader.location.error("counting hosts", &error))?;
     reading.done();
-    Ok(Examined { root_chain: reader.root_chain().await?, audit })
+    Ok(Examined { root_chain: reader.root_chain().await?, audit, hosts: u64::try_from(hosts).unwrap_or(0) })
 }
 
 impl Store for SqliteStore {
@@ -314,9 +355,6 @@ impl Store for SqliteStore {
     }
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>> {
         Box::pin(self.reader.operation(id))
-    }
-    fn recovery_copy(&self, id: OperationId) -> Later<'_, Result<Option<RecoveryCopy>, StoreError>> {
-        Box::pin(self.reader.recovery_copy(id))
     }
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>> {
         Box::pin(self.reader.apps(app))
@@ -391,6 +429,12 @@ impl Store for SqliteStore {
     }
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.root_chain())
+    }
+    fn recovery(&self) -> Later<'_, Result<Option<Recovery>, StoreError>> {
+        Box::pin(self.reader.recovery())
+    }
+    fn recovery_hosts(&self, host: Option<HostId>) -> Later<'_, Result<Vec<RecoveryHost>, StoreError>> {
+        Box::pin(self.reader.recovery_hosts(host))
     }
 }
 

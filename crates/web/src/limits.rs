@@ -141,3 +141,5 @@ pub const BUNDLE_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const CANCEL_TRIES_MAX: usize = 4;
 /// Time for the store to answer a health check.
 pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
+/// Hosts that the confirmation of a restore may revoke at once.
+pub const RECOVERY_REVOKE_MAX: usize = 500;

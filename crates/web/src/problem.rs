@@ -73,6 +73,7 @@ kinds! {
     CommandEnded CONFLICT "command-ended" "The command has ended";
     RootNotNext CONFLICT "root-not-next" "Not the next version of root metadata";
     RootKeyInUse CONFLICT "root-key-in-use" "Root metadata drops a key in use";
+    Recovering CONFLICT "recovering" "Restored from a backup, and not confirmed";
     Changed CONFLICT "changed-meanwhile" "Something changed meanwhile";
     TooLarge PAYLOAD_TOO_LARGE "too-large" "The request is too large";
     NotJson UNSUPPORTED_MEDIA_TYPE "not-json" "The body is not JSON";
@@ -173,6 +174,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Conflict(why) => Self::new(Kind::Changed, format!("{why}; look at it again and repeat")),
             StoreError::TokenRefused => Self::new(Kind::Changed, StoreError::TokenRefused.to_string()),
+            StoreError::Recovering => Self::new(Kind::Recovering, StoreError::Recovering.to_string()),
             StoreError::LastOwner => Self::new(Kind::LastOwner, StoreError::LastOwner.to_string()),
             StoreError::CredentialEnded => Self::new(Kind::NotSignedIn, StoreError::CredentialEnded.to_string()),
             StoreError::RoleLowered => Self::new(Kind::NotAllowed, StoreError::RoleLowered.to_string()),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use envelope::{messages::RootMetadata, root::TrustedRoot};
-use fleet::ports::{Event, Notifier, Store};
+use fleet::{
+    ports::{Event, Notifier, Store},
+    recovery::Recovery,
+};
 use ids::{Sha256, UnixMs, UserId};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, broadcast, watch};
@@ -70,6 +73,8 @@ pub trait RootKeeper: Send + Sync {
     fn hindered_by(&self, next: &RootMetadata) -> Option<String>;
     /// It is stored: from now on everything is judged by it.
     fn in_force(&self, root: Arc<TrustedRoot>);
+    /// The recovery after a restore stands like this by now.
+    fn recovered(&self, recovery: Recovery);
 }
 
 /// What every handler shares.

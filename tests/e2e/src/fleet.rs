@@ -243,6 +243,11 @@ impl Fleet {
         &self.token
     }
 
+    /// From now on the CLI has this bearer token.
+    pub fn use_token(&mut self, token: String) {
+        self.token = token;
+    }
+
     /// Writes a Compose file; its path.
     ///
     /// # Panics

@@ -131,6 +131,10 @@ pub(crate) struct Propose {
 /// Changes of what the control plane holds; day by day it proposes these itself.
 #[derive(Debug, Args)]
 pub(crate) struct Recovery {
+    /// After a restore from a backup: void everything that was signed before, begin another audit log, and name where the old
+    /// one stood by the word of all hosts
+    #[arg(long, help_heading = RECOVERY, conflicts_with_all = ["from", "raise_epoch"])]
+    pub(crate) restored: bool,
     /// Void everything that was signed before
     #[arg(long, help_heading = RECOVERY)]
     pub(crate) raise_epoch: bool,

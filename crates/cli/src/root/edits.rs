@@ -4,7 +4,7 @@ use envelope::root::{Edit, FILE_BYTES_MAX, RootKeys};
 
 use super::files::unusable;
 use crate::{
-    arguments::{Propose, Recovery},
+    arguments::{Propose, RootRecovery},
     exit::Failure,
     files,
 };
@@ -29,7 +29,7 @@ pub(super) fn of(asked: &Propose) -> Result<Vec<Edit>, Failure> {
     Ok(edits)
 }
 
-fn recovery(asked: &Recovery, edits: &mut Vec<Edit>) {
+fn recovery(asked: &RootRecovery, edits: &mut Vec<Edit>) {
     edits.extend(asked.add_command_key.iter().copied().map(Edit::AddCommandKey));
     edits.extend(asked.drop_command_key.iter().copied().map(Edit::DropCommandKey));
     edits.extend(asked.add_session_key.iter().copied().map(Edit::AddSessionKey));

@@ -7,8 +7,6 @@ mod files;
 mod init;
 mod sign;
 
-pub(crate) use self::files::with_sources;
-
 use std::path::Path;
 
 use api::{FleetRoot, FleetRootRequest};
@@ -22,7 +20,7 @@ use crate::{
     clock,
     exit::{Ended, Failure, Kind},
     output::Output,
-    prompt, roots,
+    prompt, recovery, roots,
     session_file::Place,
 };
 
@@ -62,8 +60,9 @@ async fn export(output: &Output, client: &Client, file: &Path) -> Result<Ended, 
 }
 
 async fn propose(output: &Output, place: Place<'_>, asked: &Propose) -> Result<Ended, Failure> {
-    let edits = edits::of(asked)?;
-    if edits.is_empty() && !asked.renew {
+    let mut edits = edits::of(asked)?;
+    let restored = asked.recovery.restored;
+    if edits.is_empty() && !asked.renew && !restored {
         return Err(Failure::invalid("nothing would change")
             .hint("say what shall be different (see `serverflow root propose --help`), or --renew to last longer"));
     }
@@ -73,7 +72,13 @@ async fn propose(output: &Output, place: Place<'_>, asked: &Propose) -> Result<E
         (None, Some(file)) => files::newest(file)?,
         (None, None) => return Err(Failure::invalid("there is nothing to begin with")),
     };
-    let next = next_version(current.current(), &edits, clock::now())
+    let mut issued = clock::now();
+    if let (true, Some(client)) = (restored, &client) {
+        let (more, earliest) = recovery::edits(output, client, current.current(), asked.yes).await?;
+        edits.extend(more);
+        issued = issued.max(earliest);
+    }
+    let next = next_version(current.current(), &edits, issued)
         .map_err(|error| Failure::invalid(files::with_sources(&error)))?;
     let proposed = envelope::root::Proposal::new(&next).map_err(|error| files::broken(&error))?;
     let mut made = RootFile { chain: Some(current), proposed };

@@ -22,9 +22,14 @@ fn next() -> Next {
 
 /// A new fleet below a directory: its data directory.
 pub(crate) async fn made(directory: &Path) -> PathBuf {
-    let data_dir = directory.join("fleet");
-    init_and_show(&config(&data_dir), &args(), &next(), &mut Vec::new()).await.expect("made");
-    data_dir
+    made_and_shown(directory).await.0
+}
+
+/// The same, and the document that `init` printed.
+pub(crate) async fn made_and_shown(directory: &Path) -> (PathBuf, serde_json::Value) {
+    let (data_dir, mut shown) = (directory.join("fleet"), Vec::new());
+    init_and_show(&config(&data_dir), &args(), &next(), &mut shown).await.expect("made");
+    (data_dir, serde_json::from_slice(&shown).expect("one document"))
 }
 
 struct Full;

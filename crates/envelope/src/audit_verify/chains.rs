@@ -11,13 +11,15 @@ use crate::{
     audit::AuditKind,
     envelope::{open_key_offer, verify},
     keys::{VerifyingKey, key_id, role},
-    messages::{Command, EnrolReceipt, KeyRotation, Report, ReportPosition},
+    messages::{Command, EnrolReceipt, KeyRotation, LogPosition, Report, ReportPosition},
 };
 
 /// What is known of the log up to some entry.
 pub(super) struct Chains<'a> {
     fleet: FleetId,
     log: AuditLogId,
+    /// Entries that this log has in common with every one before it: those up to the first restore.
+    common: u64,
     trust: &'a Trust,
     host_keys: Vec<VerifyingKey<role::Agent>>,
     hosts: BTreeMap<HostId, HostChain>,
@@ -54,13 +56,14 @@ struct OrderState {
 impl<'a> Chains<'a> {
     pub(super) fn new(
         fleet: FleetId,
-        log: AuditLogId,
+        (log, common): (AuditLogId, u64),
         trust: &'a Trust,
         receipts: &[Vec<u8>],
     ) -> Result<Self, AuditFault> {
         let mut chains = Self {
             fleet,
             log,
+            common,
             trust,
             host_keys: Vec::new(),
             hosts: BTreeMap::new(),
@@ -199,11 +202,25 @@ impl<'a> Chains<'a> {
                     return Err(AuditFault::Truncated { what, size: head.size, entries: index });
                 }
                 claims.add(format!("the head named by the report in entry {index}"), head);
-            } else if !self.trust.earlier_logs.contains(&head.log) {
-                return Err(AuditFault::UnknownLog { index, log: head.log });
+            } else {
+                self.seen_before_restore(index, head, claims)?;
             }
         }
         self.report_count += 1;
+        Ok(())
+    }
+
+    /// A head of a log before a restore: what the backup had of that log is here, and the rest is lost up to where root metadata
+    /// says it stood.
+    fn seen_before_restore(&self, index: u64, head: LogPosition, claims: &mut Claims) -> Result<(), AuditFault> {
+        let named = self.trust.earlier_logs.get(&head.log);
+        let named = named.ok_or(AuditFault::UnknownLog { index, log: head.log })?.size;
+        if head.size > named {
+            return Err(AuditFault::BeyondRestore { index, size: head.size, named });
+        }
+        if head.size <= self.common {
+            claims.add(format!("the head of before the restore named by the report in entry {index}"), head);
+        }
         Ok(())
     }
 

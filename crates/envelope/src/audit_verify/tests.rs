@@ -1,5 +1,7 @@
 //! A small log, honest; then each lie in turn, and the words that find it.
 
+mod restored;
+
 use ids::*;
 
 use super::*;
@@ -25,6 +27,8 @@ struct Book {
     keys: Keys,
     export: AuditExport,
     last_report: ReportPosition,
+    /// The log that heads are signed for.
+    log: AuditLogId,
 }
 
 fn metadata(keys: &Keys) -> RootMetadata {
@@ -94,7 +98,7 @@ impl Book {
         let receipts = receipts.iter().map(|receipt| keys.session.sign(receipt).into_envelope()).collect();
         let root_chain = vec![sign_root(&[&keys.root], &metadata(&keys))];
         let export = AuditExport { root_chain, heads: Vec::new(), receipts, entries: Vec::new() };
-        let mut book = Self { keys, export, last_report: ReportPosition::START };
+        let mut book = Self { keys, export, last_report: ReportPosition::START, log: LOG };
         book.append(AuditKind::FleetCreated, b"{}".to_vec());
         book
     }
@@ -117,7 +121,7 @@ impl Book {
             AuditLeaf::new(entry.time, entry.kind, &entry.actor, &entry.subject, entry.record_sha256).leaf_hash()
         };
         let leaves: Vec<Sha256> = self.export.entries.iter().map(leaf).collect();
-        LogPosition { log: LOG, size: leaves.len() as u64, root: merkle::root(&leaves) }
+        LogPosition { log: self.log, size: leaves.len() as u64, root: merkle::root(&leaves) }
     }
 
     fn head(&mut self) -> LogPosition {

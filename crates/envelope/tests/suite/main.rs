@@ -6,7 +6,6 @@ mod golden;
 mod guard;
 mod merkle;
 mod properties;
-mod recovery;
 mod root;
 mod root_change;
 mod samples;

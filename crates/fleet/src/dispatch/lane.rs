@@ -122,7 +122,11 @@ impl HostSession {
                 self.write(write, after);
             } else if !self.reports.is_empty() {
                 self.report_next(now, entropy);
-            } else if !self.seal_next(now) && !self.refuse_next(now) && !self.stage_next(now) && !self.expire_next(now)
+            } else if !self.seal_next(now)
+                && !self.void_next(now)
+                && !self.refuse_next(now)
+                && !self.stage_next(now)
+                && !self.expire_next(now)
             {
                 break;
             }

@@ -21,6 +21,7 @@ mod heads;
 mod keys;
 mod lane;
 mod opening;
+mod recovering;
 mod reports;
 mod sealing;
 mod slot;
@@ -35,7 +36,8 @@ use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 
 pub use self::{
     expiry::expire_queued,
-    types::{Effect, Entropy, Established, HeadSeen, Input, Note, SignedHead, WriteId},
+    recovering::cancel_void,
+    types::{Effect, Entropy, Established, HeadSeen, Input, Note, Recovering, SignedHead, WriteId},
 };
 use self::{
     heads::Heads,
@@ -247,6 +249,7 @@ impl HostSession {
     fn takes_orders(&self) -> bool {
         !self.quarantined
             && !self.is_rotating
+            && !self.peer.recovery.is_held
             && self.phase == Phase::Open
             && self.host.as_ref().is_some_and(|host| host.standing == HostStanding::Active)
     }

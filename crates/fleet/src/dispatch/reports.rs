@@ -157,6 +157,10 @@ impl HostSession {
             }
             // Nothing depends on it any more, and the chain has gone on.
             (ReportVerdict::Late, _) => self.report_again(&report),
+            // Its seal was lost with the control plane, so nobody can say that it answers the command that ended.
+            (_, Some(command)) if self.is_lost(&report) && command.order.host == self.host_id() => {
+                self.report_lost(&report, now);
+            }
             (_, Some(command)) if command.order.host == self.host_id() => {
                 let why = format!("command {id} had ended as {} before its host reported on it", command.status);
                 self.report_keep(&report, Note::Report(why), None, now);
@@ -165,6 +169,7 @@ impl HostSession {
                 let why = format!("it reported on command {id}, which is another host's");
                 self.report_keep(&report, Note::Alarm(why.clone()), Some(why), now);
             }
+            (_, None) if self.is_lost(&report) => self.report_lost(&report, now),
             (_, None) => {
                 let why = format!("it reported on command {id}, which is unknown here");
                 self.report_keep(&report, Note::Alarm(why), None, now);
@@ -186,7 +191,7 @@ impl HostSession {
         self.send(ControlFrame::ReportAcknowledged { sequence: position.sequence, sha256: position.sha256 });
     }
 
-    fn report_again(&mut self, report: &Verified<Report>) {
+    pub(super) fn report_again(&mut self, report: &Verified<Report>) {
         self.note(Note::Report(format!("report {} came again", report.sequence)));
         self.acknowledge(position_of(report));
     }
@@ -219,6 +224,9 @@ impl HostSession {
             if read == Read::Before {
                 // Before an alarm is raised, what is stored now is asked.
                 return self.read_command(report);
+            }
+            if self.is_lost(&report) {
+                return self.report_lost(&report, now);
             }
             let why =
                 format!("it reported on command {}, but on other signed bytes than were made here", report.command);
@@ -268,7 +276,8 @@ impl HostSession {
         let ReportResult { mut message, result } = ReportResult::read(report);
         let mut audit = self.report_leaves(report, now);
         let mut follow_up = Vec::new();
-        if let Some(operation) = operation {
+        // What was asked for before a restore is not carried on: nobody knows whether it was called off since.
+        if let Some(operation) = operation.filter(|_| !self.is_void(&command.order)) {
             let mut ids = || {
                 let mut random = [0; 10];
                 entropy.fill(&mut random);
@@ -282,7 +291,7 @@ impl HostSession {
                 }
             }
             if !follow_up.is_empty() {
-                audit.push(record::proposal(operation, &follow_up, None, 2, record::CONTROL_PLANE.to_owned(), now));
+                audit.push(record::proposal(operation, &follow_up, 2, record::CONTROL_PLANE.to_owned(), now));
             }
         }
         let position = self.position_with(report, host);
@@ -336,12 +345,31 @@ impl HostSession {
     }
 
     /// A report that ends nothing moves the chain on, and stays in the audit log.
-    fn report_keep(&mut self, report: &Verified<Report>, note: Note, quarantine: Option<String>, now: UnixMs) {
-        let mut audit = self.report_leaves(report, now);
+    pub(super) fn report_keep(
+        &mut self,
+        report: &Verified<Report>,
+        note: Note,
+        quarantine: Option<String>,
+        now: UnixMs,
+    ) {
         let Some(host) = &self.host else { return };
-        if let Note::Alarm(why) = &note {
-            audit.push(record::host_event(AuditKind::Alarm, host.id, &host.name, why, now));
-        }
+        let why = if let Note::Alarm(why) = &note { Some(why.as_str()) } else { None };
+        let remark = why.map(|why| record::host_event(AuditKind::Alarm, host.id, &host.name, why, now));
+        self.report_keep_as(report, note, remark, quarantine, now);
+    }
+
+    /// The same, with an entry of one's own that says what is wrong with it.
+    pub(super) fn report_keep_as(
+        &mut self,
+        report: &Verified<Report>,
+        note: Note,
+        remark: Option<AuditEntry>,
+        quarantine: Option<String>,
+        now: UnixMs,
+    ) {
+        let mut audit = self.report_leaves(report, now);
+        audit.extend(remark);
+        let Some(host) = &self.host else { return };
         let position = self.position_with(report, host);
         // Nothing was signed above what was allocated: a number beyond it is not believed.
         let sequence = report.command_sequence.min(host.allocated);

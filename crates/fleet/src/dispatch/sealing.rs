@@ -142,7 +142,11 @@ impl HostSession {
     fn next_to_seal(&self, now: UnixMs) -> Option<CommandId> {
         let high = self.high();
         let is_due = |slot: &&Slot| {
-            slot.is_unsent(high) && !slot.sealing && slot.refused.is_none() && now <= slot.command.order.deliver_by
+            slot.is_unsent(high)
+                && !slot.sealing
+                && slot.refused.is_none()
+                && !self.is_void(&slot.command.order)
+                && now <= slot.command.order.deliver_by
         };
         if self.room() > 0 {
             return self.slots.iter().find(is_due).map(Slot::id);

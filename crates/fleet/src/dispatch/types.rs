@@ -16,6 +16,7 @@ use session::{
 use crate::{
     model::{Command, FormerKey, Host, Operation},
     ports::{Event, StoreError, StreamLease, StreamPiece, Write, Written},
+    recovery::RecoveryHost,
 };
 
 /// What a session starts from.
@@ -29,6 +30,17 @@ pub struct Established {
     pub head: HeadSeen,
     /// The host's keys before the one on record.
     pub former: Vec<FormerKey>,
+    /// What the last restore from a backup means for this host; nothing when there never was one.
+    pub recovery: Recovering,
+}
+
+/// What the last restore from a backup means for one host's session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovering {
+    /// No order goes out before somebody has confirmed which hosts are revoked.
+    pub is_held: bool,
+    /// The host, if the backup knew it.
+    pub host: Option<RecoveryHost>,
 }
 
 /// What this control plane's record of signed heads says of the head that a host holds.

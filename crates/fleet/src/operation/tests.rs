@@ -30,7 +30,6 @@ fn action(name: &str, parameters: &str) -> OperationRequest {
         queue_for: None,
         dry_run: false,
         selector: None,
-        recovery: None,
     }
 }
 

@@ -53,10 +53,7 @@ impl DeployTiming {
     }
 
     /// The timing and the specification in a stored detail.
-    ///
-    /// # Errors
-    /// When it is not JSON.
-    pub fn of_detail(detail: &[u8]) -> Result<(Self, &RawValue), serde_json::Error> {
+    pub(super) fn of_detail(detail: &[u8]) -> Result<(Self, &RawValue), serde_json::Error> {
         #[derive(Deserialize)]
         struct Timed<'a> {
             timing: DeployTiming,

@@ -22,7 +22,6 @@ leaves! {
     Write::TokenCreate { .. } => "TokenCreate", [TokenIssued];
     Write::Enrol { .. } => "Enrol", [Enrolment];
     Write::OperationPropose { .. } => "OperationPropose", [Proposal];
-    Write::RecoveryRewrap { .. } => "RecoveryRewrap", [SecretsRewrapped];
     Write::CommandSeal { .. } => "CommandSeal", [Command];
     Write::CommandStage { .. } => "CommandStage", [];
     Write::CommandSettle(_) => "CommandSettle", [Report, ReportGap, Alarm, Proposal];
@@ -45,6 +44,7 @@ leaves! {
     Write::ApiTokenRevoke { .. } => "ApiTokenRevoke", [AccountChange];
     Write::ApiTokenUsed { .. } => "ApiTokenUsed", [];
     Write::AuditHead { .. } => "AuditHead", [];
+    Write::Recovery(_) => "Recovery", [FleetRestored];
     Write::By { .. } => "By", [];
     Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, RefusalCount, SignInRefused, AuditExport];
 }

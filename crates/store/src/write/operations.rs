@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use envelope::recovery::RecoveryCopy;
 use fleet::{
     command::CommandEvent,
     limits::OPEN_PER_HOST_MAX,
     model::{CommandStatus, NewCommand, Operation},
-    ports::Written,
+    ports::{StoreError, Written},
 };
 use ids::{CommandId, HostId, UnixMs};
 
-use super::{Transaction, recovery, take, unknown};
+use super::{Transaction, take, unknown};
 use crate::{
     cipher::Place,
     codes::operation_kind_word,
@@ -23,10 +22,16 @@ pub(super) async fn propose(
     t: &mut Transaction<'_>,
     operation: &Operation,
     commands: &[NewCommand],
-    recovery: Option<&RecoveryCopy>,
 ) -> Result<Written, Failure> {
-    let same = sqlx::query("SELECT request_sha256 FROM operations WHERE id = $1").bind(&operation.id.as_bytes()[..]);
-    if let Some(row) = t.row("looking for an operation", same).await? {
+    // What is there already is no new order; and one question is cheaper than two.
+    let same = sqlx::query(
+        "SELECT request_sha256 FROM operations WHERE id = $1 \
+         UNION ALL SELECT NULL FROM recoveries WHERE confirmed_at IS NULL LIMIT 1",
+    );
+    if let Some(row) = t.row("looking for an operation", same.bind(&operation.id.as_bytes()[..])).await? {
+        if Fields::of(&row, "the operations").get::<Option<Vec<u8>>>()?.is_none() {
+            return Err(Failure::Refused(StoreError::Recovering));
+        }
         if Fields::of(&row, "the operations").hash()? == operation.request_sha256 {
             return Ok(Written::AlreadyProposed);
         }
@@ -50,9 +55,6 @@ pub(super) async fn propose(
         values.push_bind(operation.selector.clone());
     });
 
-    if let Some(copy) = recovery {
-        recovery::insert(t, number, copy);
-    }
     if let Some(stray) = commands.iter().find(|command| command.order.operation != operation.id) {
         return Err(Failure::conflict(format!(
             "command {} belongs to operation {}, not to {}",

@@ -6,7 +6,10 @@ use api::{FleetInfo, FleetRoot, FleetRootRequest};
 use axum::{Json, extract::State};
 use data_encoding::BASE64;
 use envelope::root::{RootError, TrustedRoot};
-use fleet::ports::{StoreError, Write};
+use fleet::{
+    ports::{StoreError, Write},
+    recovery,
+};
 
 use crate::{
     access::{self, Actor},
@@ -58,6 +61,12 @@ pub(super) async fn root_advance(
     }
     if let Some(why) = shared.root_keeper.hindered_by(next.current()) {
         return Err(ApiError::new(Kind::RootKeyInUse, why));
+    }
+    if let Some(recovery) = shared.store.recovery().await? {
+        let hosts = shared.store.recovery_hosts(None).await?;
+        if let Some(why) = recovery::hindered_by(&recovery, &current, next.current(), &hosts, now) {
+            return Err(ApiError::new(Kind::Recovering, why));
+        }
     }
     let (version, next) = (next.version(), Arc::new(next));
     let audit = records::root_changed(&actor, &current, &next, now);

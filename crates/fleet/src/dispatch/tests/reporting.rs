@@ -35,7 +35,6 @@ fn deploy_timed(world: &mut World, dry_run: bool, timing: DeployTiming) -> Comma
         queue_for: None,
         dry_run,
         selector: None,
-        recovery: None,
     })
 }
 

@@ -19,7 +19,7 @@ use session::{
 };
 
 use super::{
-    super::{Effect, Established, HeadSeen, HostSession, Input, Note, SignedHead},
+    super::{Effect, Established, HeadSeen, HostSession, Input, Note, Recovering, SignedHead},
     agent::Agent,
     store::MemoryStore,
 };
@@ -43,6 +43,7 @@ pub(crate) enum Fate {
 pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) root: Arc<TrustedRoot>,
+    pub(crate) recovery: Recovering,
     pub(crate) store: MemoryStore,
     pub(crate) agent: Agent,
     handshake: Option<Handshake>,
@@ -85,6 +86,7 @@ impl World {
         Self {
             keys,
             root: Arc::new(root),
+            recovery: Recovering::default(),
             store: MemoryStore::new(host_record()),
             agent,
             handshake: None,
@@ -143,7 +145,6 @@ impl World {
             queue_for: None,
             dry_run: false,
             selector: None,
-            recovery: None,
         }
     }
 
@@ -382,7 +383,8 @@ impl World {
             HandshakeStep::Authenticated(authenticated) => {
                 let head = self.head_seen(authenticated.hello.audit_head);
                 let (root, former) = (Arc::clone(&self.root), self.store.former.clone());
-                let established = Established { authenticated: *authenticated, root, head, former };
+                let recovery = self.recovery.clone();
+                let established = Established { authenticated: *authenticated, root, head, former, recovery };
                 let (session, effects) = HostSession::new(established, self.now);
                 self.session = Some(session);
                 self.take(effects);

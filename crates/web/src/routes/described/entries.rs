@@ -4,7 +4,7 @@ use api::{
     ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
     CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
-    OperationSummary, Page, RecoveryRewrapRequest, ReleaseDetail, SessionSummary, SignInRequest, SignInResponse,
+    OperationSummary, Page, RecoveryConfirmRequest, RecoveryStatus, SessionSummary, SignInRequest, SignInResponse,
     TokenRequest, TokenResponse, TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary,
     WhoAmI,
 };
@@ -18,8 +18,8 @@ use crate::{
     problem::Kind::{
         ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, Busy, Changed, CommandEnded, CommandNotFound,
         HostExists, HostNotActive, HostNotFound, Invalid, LastOwner, LimitReached, OperationConflict,
-        OperationNotFound, OwnAccount, RootKeyInUse, RootNotNext, RootRefused, SessionNotFound, SignInRefused,
-        TokenNotFound, TooManyDownloads, TooManySignIns, UserExists, UserNotFound,
+        OperationNotFound, OwnAccount, Recovering, RootKeyInUse, RootNotNext, RootRefused, SessionNotFound,
+        SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns, UserExists, UserNotFound,
     },
     routes::{apps, audit, commands, hosts, operations, sessions, tokens, users},
 };
@@ -137,13 +137,18 @@ fn hosts() -> Vec<Operation> {
         put("/api/v1/fleet/root", "fleet_root_advance", "Put the next root metadata in force")
             .takes::<FleetRootRequest>()
             .json::<FleetRoot>(200)
-            .may_be(&[RootRefused, RootNotNext, RootKeyInUse]),
+            .may_be(&[RootRefused, RootNotNext, RootKeyInUse, Recovering]),
+        get("/api/v1/recovery", "recovery_show", "How far a restore from a backup is").json::<RecoveryStatus>(200),
+        post("/api/v1/recovery/confirm", "recovery_confirm", "Confirm which hosts are revoked, after a restore")
+            .takes::<RecoveryConfirmRequest>()
+            .json::<RecoveryStatus>(200)
+            .may_be(&[HostNotFound, Recovering, Changed]),
         get("/api/v1/agents", "agent_list", "Agent programs that are served").json::<Vec<AgentProgram>>(200),
         get("/api/v1/hosts", "host_list", "Hosts").page::<hosts::Filter, Page<HostSummary>>(&hosts::LIST),
         post("/api/v1/hosts", "host_join_token_create", "Make a join token for a new host")
             .takes::<JoinTokenRequest>()
             .json::<JoinTokenResponse>(201)
-            .may_be(&[HostExists, Changed]),
+            .may_be(&[HostExists, Recovering, Changed]),
         get("/api/v1/hosts/{name}", "host_show", "One host")
             .at::<HostName>()
             .json::<HostDetail>(200)
@@ -179,7 +184,7 @@ fn operations_and_apps() -> Vec<Operation> {
             .json::<OperationResponse>(202)
             .json::<OperationResponse>(200)
             .may_be(&proposed)
-            .may_be(&[Changed, Busy]),
+            .may_be(&[Changed, Recovering, Busy]),
         get("/api/v1/operations/{id}", "operation_show", "An operation as it stands")
             .at::<OperationId>()
             .json::<OperationResponse>(200)
@@ -192,19 +197,6 @@ fn operations_and_apps() -> Vec<Operation> {
             .at::<OperationId>()
             .answer(200, Content::Events(super::schema_of::<Event>()))
             .may_be(&[OperationNotFound, Invalid, OperationConflict, Busy]),
-        get("/api/v1/operations/{id}/release", "release_show", "What a deploy was made of, with its recovery copy")
-            .at::<OperationId>()
-            .json::<ReleaseDetail>(200)
-            .may_be(&[OperationNotFound]),
-        put(
-            "/api/v1/operations/{id}/recovery",
-            "recovery_rewrap",
-            "Seal a deploy's secrets to the recovery keys of today",
-        )
-        .at::<OperationId>()
-        .takes::<RecoveryRewrapRequest>()
-        .json::<ReleaseDetail>(200)
-        .may_be(&[OperationNotFound, Invalid, Changed]),
         get("/api/v1/apps", "app_list", "Apps and where they are")
             .page::<apps::Filter, Page<AppSummary>>(&apps::LIST)
             .may_be(&[HostNotFound]),
@@ -235,7 +227,7 @@ fn commands() -> Vec<Operation> {
             .json::<CancelResponse>(200)
             .json::<CancelResponse>(202)
             .may_be(&cancelled)
-            .may_be(&[Changed, Invalid]),
+            .may_be(&[Changed, Recovering, Invalid]),
     ]
 }
 

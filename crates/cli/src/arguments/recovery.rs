@@ -1,0 +1,28 @@
+//! `recovery …`
+
+use clap::{Args, Subcommand};
+use ids::HostName;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Recovery {
+    /// Say how far the recovery is, which hosts were heard, which are revoked, and what to do next
+    #[command(after_help = "Example:\n  serverflow recovery status")]
+    Status,
+    /// Confirm which hosts are revoked; from then on orders go out again
+    #[command(after_help = "Example:\n  serverflow recovery confirm --none\n  \
+        serverflow recovery confirm --revoked web-3 --revoked db-1   # revoked after the backup was made")]
+    Confirm(Confirm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Confirm {
+    /// Host that was revoked after the backup was made, and is revoked now; may be given more than once
+    #[arg(long, value_name = "NAME", required_unless_present = "none", conflicts_with = "none")]
+    pub(crate) revoked: Vec<HostName>,
+    /// No host was revoked after the backup was made
+    #[arg(long)]
+    pub(crate) none: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
