@@ -5,7 +5,7 @@
 //! short while, because nothing depends on it. Once it is in the middle of a change it keeps trying
 //! until its own deadline, because the host waits for it.
 
-use ids::{AppName, BootMs, DurationMs, UnixMs};
+use ids::{AppName, BootMs, DurationMs, OperationId, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     limits,
     outcome::Outcome,
     port::ActionPort,
+    spec::SecretName,
     stop::Stop,
 };
 
@@ -105,6 +106,17 @@ impl<'p, P: ActionPort> Engine<'p, P> {
 
     pub(crate) async fn record_write(&mut self, key: &str, record: Option<Vec<u8>>) -> Result<(), EffectError> {
         self.port.record_write(key, record).await
+    }
+
+    /// The value sealed to the host's newest key; `None` when it is so already.
+    pub(crate) fn reseal(
+        &mut self,
+        app: &AppName,
+        version: OperationId,
+        name: &SecretName,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, EffectError> {
+        self.port.reseal(app, version, name, sealed)
     }
 
     /// Performs an effect, and again while Docker does not answer. Effects are idempotent by name

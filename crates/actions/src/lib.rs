@@ -32,6 +32,7 @@ pub mod app_logs_follow;
 pub mod app_plan;
 pub mod app_remove;
 pub mod app_restart;
+pub mod app_secrets_rewrap;
 pub mod app_start;
 pub mod app_stop;
 pub mod command_cancel;

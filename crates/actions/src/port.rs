@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ids::{BootMs, CommandId, DurationMs, FleetId, HostId, OperationId, UnixMs};
+use ids::{AppName, BootMs, CommandId, DurationMs, FleetId, HostId, OperationId, UnixMs};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -48,6 +48,19 @@ pub trait ActionPort: Send {
 
     /// Reads the durable record under `key`.
     fn record_read(&mut self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, EffectError>> + Send;
+
+    /// Seals a stored value to the host's newest sealing key, bound to the same app, name and operation; `None` when it
+    /// is sealed to that one already. Nothing is stored by this.
+    ///
+    /// # Errors
+    /// When no key of this host opens it.
+    fn reseal(
+        &mut self,
+        app: &AppName,
+        version: OperationId,
+        name: &SecretName,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, EffectError>;
 
     /// Tells whoever watches. Masked before it leaves; may be lost; never waited for.
     fn progress(&mut self, text: String);

@@ -309,6 +309,7 @@ registry! {
     AppPlan in app_plan,
     AppRemove in app_remove,
     AppRestart in app_restart,
+    AppSecretsRewrap in app_secrets_rewrap,
     AppStart in app_start,
     AppStop in app_stop,
     CommandCancel in command_cancel,

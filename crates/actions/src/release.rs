@@ -47,15 +47,21 @@ pub fn release_of(operation: OperationId) -> ReleaseId {
 /// whatever the app writes. A record that does not read has none.
 #[must_use]
 pub fn live_releases(app_record: &[u8]) -> Vec<ReleaseId> {
-    let Ok(record) = serde_json::from_slice::<AppRecord>(app_record) else { return Vec::new() };
-    let mut live: Vec<ReleaseId> = record.current.into_iter().collect();
-    if let Some(Pending::Deploy(pending)) = &record.pending {
-        live.extend(pending.from);
-        live.push(pending.to);
+    serde_json::from_slice::<AppRecord>(app_record).map(|record| record.live()).unwrap_or_default()
+}
+
+impl AppRecord {
+    /// As [`live_releases`].
+    pub(crate) fn live(&self) -> Vec<ReleaseId> {
+        let mut live: Vec<ReleaseId> = self.current.into_iter().collect();
+        if let Some(Pending::Deploy(pending)) = &self.pending {
+            live.extend(pending.from);
+            live.push(pending.to);
+        }
+        live.sort_unstable();
+        live.dedup();
+        live
     }
-    live.sort_unstable();
-    live.dedup();
-    live
 }
 
 /// Whether an app's record has a change that is half-way. A record that does not read has none.

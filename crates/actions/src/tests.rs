@@ -10,6 +10,7 @@ mod lifecycle;
 mod plans;
 mod reads;
 mod removal;
+mod rewrap;
 mod scene;
 mod schema;
 mod version2;

@@ -16,6 +16,7 @@ use envelope::{
 };
 use ids::HostEpoch;
 use keyfile::{KeyFileError, KeyKind};
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use session::agent::NextKeys;
 use zeroize::Zeroizing;
 
@@ -47,6 +48,25 @@ impl SealingKeys {
         let mut answers = keys.iter().take(limits::SEALING_KEYS_MAX).map(|key| key.open(context, sealed));
         let newest = answers.next().unwrap_or_else(|| Err(SealError::Open { name: context.name.to_owned() }));
         if newest.is_ok() { newest } else { answers.find(Result::is_ok).unwrap_or(newest) }
+    }
+
+    /// The value sealed to the newest key, in the same context; `None` when it is so already.
+    ///
+    /// # Errors
+    /// When no key opens it, or there is no randomness.
+    pub(crate) fn reseal(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        let newest = {
+            let keys = self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let newest: &SealingSecretKey =
+                keys.first().ok_or_else(|| SealError::Open { name: context.name.to_owned() })?;
+            if newest.open(context, sealed).is_ok() {
+                return Ok(None);
+            }
+            newest.public()
+        };
+        let value = self.open(context, sealed)?;
+        // Without randomness nothing may be sealed, and `UnwrapErr` then ends this command.
+        envelope::seal::seal(&newest, context, &value, &mut UnwrapErr(SysRng)).map(Some)
     }
 }
 
@@ -224,11 +244,17 @@ mod tests {
         let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
         let old = envelope::seal::seal(&keys.current.sealing, &context, b"old", &mut random).expect("sealed");
         let next = make(&state, HostEpoch(2), &keys.sealing).expect("made");
+        let next_alone = sealing_key(&state, HostEpoch(2)).expect("readable");
         let new = envelope::seal::seal(&next.sealing, &context, b"new", &mut random).expect("sealed");
         for sealing in [keys.sealing, HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2))).expect("read").sealing] {
             assert_eq!(sealing.open(&context, &old).expect("opened").as_slice(), b"old");
             assert_eq!(sealing.open(&context, &new).expect("opened").as_slice(), b"new");
             assert!(sealing.open(&SealContext { app: "blog", ..context }, &old).is_err());
+            assert_eq!(sealing.reseal(&context, &new), Ok(None));
+            let anew = sealing.reseal(&context, &old).expect("opened").expect("sealed to the newest");
+            assert_eq!(next_alone.open(&context, &anew).expect("by the newest alone").as_slice(), b"old");
+            assert!(next_alone.open(&context, &old).is_err());
+            assert!(sealing.reseal(&SealContext { app: "blog", ..context }, &old).is_err());
         }
     }
 }

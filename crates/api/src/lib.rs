@@ -32,8 +32,8 @@ pub use host::{
 pub use list::Page;
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, BundleBytes, BundleFile, DeployBundleRequest, DeployRequest,
-    Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, SealedValue,
-    SingleRequest,
+    Event, OperationCommand, OperationRequest, OperationResponse, OperationState, OperationSummary, RecoveryCopy,
+    RecoveryRewrapRequest, ReleaseDetail, SealedValue, SingleRequest, WrappedKey,
 };
 pub use people::{
     SessionSummary, TokenRequest, TokenResponse, TokenStatus, TokenSummary, UserCreateRequest, UserPasswordRequest,

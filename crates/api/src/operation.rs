@@ -64,6 +64,10 @@ pub struct DeployRequest {
     /// Values sealed to each host.
     #[serde(default)]
     pub sealed: BTreeMap<HostName, Vec<SealedValue>>,
+    /// The same values sealed to every owner recovery key in force, so that the app can be brought to another host
+    /// when this one is gone. Not with `dry_run`. Absent: the secrets cannot be recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryCopy>,
     #[serde(default)]
     pub dry_run: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +173,53 @@ pub struct SealedValue {
     pub name: String,
     /// HPKE encapsulated key and ciphertext, base64.
     pub sealed: String,
+}
+
+/// The secrets of a deploy, sealed to a key of their own, which is sealed to each owner recovery key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryCopy {
+    pub keys: Vec<WrappedKey>,
+    /// In the order of their names.
+    pub values: Vec<SealedValue>,
+}
+
+/// The key of a recovery copy, sealed to one owner recovery key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WrappedKey {
+    /// Its public half, in hexadecimal.
+    pub recovery_key: String,
+    /// HPKE encapsulated key and ciphertext, base64.
+    pub sealed: String,
+}
+
+/// `GET /api/v1/operations/{id}/release`: what a deploy was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReleaseDetail {
+    pub operation_id: OperationId,
+    pub app: AppName,
+    /// An `actions::spec::AppSpec`.
+    pub spec: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy_within_seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_healthy_seconds: Option<u64>,
+    /// Absent when nothing was sealed, or not to the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryCopy>,
+}
+
+/// `PUT /api/v1/operations/{id}/recovery`: the recovery keys that open a deploy's secrets from now on. All that root
+/// metadata lists, and no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryRewrapRequest {
+    pub keys: Vec<WrappedKey>,
 }
 
 /// Answer to a proposal, and `GET /api/v1/operations/{id}`.

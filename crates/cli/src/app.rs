@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    app_move,
     arguments::{App, Lifecycle, Logs, Rise, SomeHosts},
     check,
     client::Client,
@@ -53,6 +54,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: App) -> Result<E
         }
         App::Start(order) => lifecycle(output, client, ("app.start", "starting"), order).await,
         App::Restart(order) => lifecycle(output, client, ("app.restart", "restarting"), order).await,
+        App::Move(asked) => app_move::run(output, client, asked).await,
         App::Remove { app, hosts, detach } => remove(output, client, &app, hosts, detach).await,
     }
 }

@@ -11,6 +11,7 @@ mod operation;
 mod people;
 mod recovery;
 mod root;
+mod secret;
 
 use std::path::PathBuf;
 
@@ -19,7 +20,7 @@ use ids::UserName;
 
 pub(crate) use self::{
     action::{Action, Run},
-    app::{App, AppFiles, Deploy, Lifecycle, Logs, Rise},
+    app::{App, AppFiles, Deploy, Lifecycle, Logs, Move, Rise},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
@@ -29,6 +30,7 @@ pub(crate) use self::{
     people::{NewPassword, Session, Token, User},
     recovery::{Confirm, Recovery},
     root::{Propose, Recovery as RootRecovery, Root, RootInit, RootSign},
+    secret::{OwnerKey, Rewrap, Secret},
 };
 
 const EXIT_CODES: &str = "\
@@ -123,6 +125,9 @@ pub(crate) enum Noun {
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
     Root(Root),
+    /// Make the owner's recovery key, and seal stored secrets to the keys of today
+    #[command(subcommand, after_help = "Example:\n  serverflow secret recovery-key --out owner.key.pem")]
+    Secret(Secret),
     /// Bring a control plane that was restored from a backup to where it orders again
     #[command(subcommand, after_help = "Example:\n  serverflow recovery status")]
     Recovery(Recovery),

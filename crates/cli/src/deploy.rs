@@ -2,7 +2,6 @@
 //! plane as one operation, and is followed to its end.
 
 use api::{CommandStatus, DeployRequest, HostDetail, HostStatus, HostSummary, OperationRequest, OperationResponse};
-use compose::Composed;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use ids::{CommandId, HostName, OperationId};
 use serde::Serialize;
@@ -39,6 +38,7 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     let request = DeployRequest {
         operation_id,
         sealed: sealing.to_hosts(&details)?,
+        recovery: if deploy.dry_run { None } else { sealing.to_owner()? },
         // The control plane selects once more; were it others by now, their values would be missing, and nothing begins.
         hosts: if deploy.hosts.selector.is_some() { Vec::new() } else { hosts },
         selector: deploy.hosts.selector,
@@ -61,7 +61,11 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
         (false, false) => Wait::ToEndWithPlans,
     };
     let ended = operation::finish(client, output, sent, wait).await?;
-    if deploy.dry_run { show_plan(output, &ended, &composed) } else { operation::show(output, &ended, &composed.notes) }
+    if deploy.dry_run {
+        show_plan(output, &ended, &composed.notes)
+    } else {
+        operation::show(output, &ended, &composed.notes)
+    }
 }
 
 /// Which hosts it has to wait for.
@@ -99,7 +103,7 @@ fn distinct(hosts: &[HostName]) -> Vec<HostName> {
     once
 }
 
-async fn hosts_of(client: &Client, names: &[HostName]) -> Result<Vec<HostDetail>, Failure> {
+pub(crate) async fn hosts_of(client: &Client, names: &[HostName]) -> Result<Vec<HostDetail>, Failure> {
     stream::iter(names)
         .map(|name| async move { client.get::<HostDetail>(&["hosts", name.as_str()]).await })
         .buffered(limits::HOSTS_AT_ONCE)
@@ -127,7 +131,11 @@ struct PlanCommand<'a> {
     plan: Option<&'a Value>,
 }
 
-fn show_plan(output: &Output, operation: &OperationResponse, composed: &Composed) -> Result<Ended, Failure> {
+pub(crate) fn show_plan(
+    output: &Output,
+    operation: &OperationResponse,
+    notes: &[compose::Problem],
+) -> Result<Ended, Failure> {
     let commands: Vec<PlanCommand<'_>> = operation::last_by_host(operation)
         .into_iter()
         .map(|command| PlanCommand {
@@ -138,7 +146,7 @@ fn show_plan(output: &Output, operation: &OperationResponse, composed: &Composed
             plan: command.result.as_ref().filter(|_| command.status == CommandStatus::Succeeded),
         })
         .collect();
-    let document = PlanDocument { operation_id: operation.operation_id, commands, notes: &composed.notes };
+    let document = PlanDocument { operation_id: operation.operation_id, commands, notes };
     output.result(&document, plan_words)?;
     Ok(Ended::well_if(operation.state == api::OperationState::Succeeded))
 }

@@ -8,6 +8,7 @@
 mod action;
 mod app;
 mod app_files;
+mod app_move;
 mod arguments;
 mod audit;
 mod check;
@@ -30,6 +31,7 @@ mod logs_follow;
 mod operation;
 mod operations;
 mod output;
+mod owner;
 mod parameters;
 mod password;
 mod prompt;
@@ -39,6 +41,7 @@ mod roots;
 #[cfg(test)]
 mod sample;
 mod sealing;
+mod secret;
 mod session;
 mod session_file;
 mod sign_in;
@@ -115,6 +118,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Audit(verb) => audit::run(output, place, verb).await,
         Noun::Key(verb) => key::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Root(verb) => root::run(output, place, verb).await,
+        Noun::Secret(verb) => secret::run(output, place, verb).await,
         Noun::Recovery(verb) => recovery::run(output, &Client::signed_in(place)?, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,

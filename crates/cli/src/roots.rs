@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use envelope::{
     VerifyingKey,
     keys::role,
-    messages::{EnrolReceipt, PublicKeyBytes},
+    messages::{EnrolReceipt, PublicKeyBytes, RootMetadata, SealingKeyBytes},
     root::TrustedRoot,
     verify,
 };
@@ -27,6 +27,8 @@ pub(crate) struct Roots {
     pub(crate) fleet: FleetId,
     /// Every session key that was ever in force: a receipt stays what it was when keys change.
     session_keys: Vec<VerifyingKey<role::Session>>,
+    /// The owner recovery keys in force: every secret is sealed to them as well.
+    pub(crate) recovery_keys: Vec<SealingKeyBytes>,
 }
 
 /// The chain as the control plane gives it, not verified yet.
@@ -90,7 +92,8 @@ pub(crate) fn first_key(chain: &[Vec<u8>]) -> Result<PublicKeyBytes, Failure> {
 pub(crate) fn verified(chain: &[Vec<u8>], key: PublicKeyBytes) -> Result<Roots, Failure> {
     let mut session_keys = Vec::new();
     let root = followed(chain, key, |root| session_keys.extend_from_slice(root.session_keys()))?;
-    Ok(Roots { fleet: root.current().fleet, session_keys })
+    let RootMetadata { fleet, recovery_keys, .. } = root.current();
+    Ok(Roots { fleet: *fleet, session_keys, recovery_keys: recovery_keys.clone() })
 }
 
 /// The same, showing each version.

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use actions::spec::SecretName;
-use api::{HostDetail, SealedValue};
+use api::{HostDetail, RecoveryCopy, SealedValue};
 use data_encoding::BASE64;
 use envelope::{
     key_chain::HostKeys,
     limits,
     messages::SealingKeyBytes,
+    recovery::{RecoveryContext, recovery_copy},
     seal::{SealContext, seal},
 };
 use ids::{AppName, HostName, OperationId};
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     exit::{Failure, Kind},
+    owner,
     roots::Roots,
 };
 
@@ -37,6 +39,20 @@ impl Sealing<'_> {
         }
         self.check_sizes()?;
         hosts.iter().map(|host| Ok((host.summary.name.clone(), self.to_host(host)?))).collect()
+    }
+
+    /// Every secret sealed to the owner, if the fleet has a recovery key.
+    pub(crate) fn to_owner(&self) -> Result<Option<RecoveryCopy>, Failure> {
+        if self.secrets.is_empty() || self.roots.recovery_keys.is_empty() {
+            return Ok(None);
+        }
+        let context = RecoveryContext { fleet: self.roots.fleet, app: self.app.as_str(), version: self.operation };
+        let secrets = self.secrets.iter().map(|(name, text)| (name.0.as_str(), text.as_bytes()));
+        let seed = keyfile::random().map_err(|_| Failure::randomness())?;
+        // Without randomness nothing may be sealed, and `UnwrapErr` then ends the program.
+        let copy = recovery_copy(&self.roots.recovery_keys, &context, secrets, &seed, &mut UnwrapErr(SysRng));
+        let copy = copy.map_err(|error| Failure::invalid(format!("for the fleet's owner: {error}")))?;
+        Ok(Some(owner::shown(&copy)))
     }
 
     /// They must fit into one order; the host would refuse them later.

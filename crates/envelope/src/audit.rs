@@ -122,6 +122,8 @@ kinds! {
     Fork = 27, "fork";
     /// Someone refused an operation that needs approvals.
     ApprovalDenied = 28, "approval-denied";
+    /// The secrets of a deploy were sealed to other owner recovery keys.
+    SecretsRewrapped = 29, "secrets-rewrapped";
     /// A host went into quarantine.
     Quarantine = 30, "quarantine";
     /// A host was led out of quarantine.

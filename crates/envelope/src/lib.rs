@@ -4,7 +4,7 @@
 //! payload type per message and direction, and a [`Verified`] value as the only thing later rooms
 //! accept. The protobuf types behind the payloads are private to this room.
 //!
-//! Around that: the chain of root metadata ([`root`]), sealed values ([`seal`]), the join token
+//! Around that: the chain of root metadata ([`root`]), sealed values ([`seal`], [`recovery`]), the join token
 //! ([`token`]), the replay guard's judgement ([`guard`]), and the audit log's tree and leaves
 //! ([`merkle`], [`audit`]). No clock, no randomness, no IO: time and random bytes are arguments.
 
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod merkle;
 pub mod messages;
 mod proto;
+pub mod recovery;
 pub mod root;
 pub mod seal;
 pub mod signer_port;

@@ -53,6 +53,8 @@ pub const SEALED_NAME_BYTES_MAX: usize = 256;
 pub const SECRET_BYTES_MAX: usize = 128 * 1024;
 /// What sealing adds: the encapsulated key (32) and the tag (16).
 pub const SEAL_OVERHEAD_BYTES: usize = 48;
+/// The private key of a recovery copy, sealed: 32 bytes and what sealing adds.
+pub const RECOVERY_WRAPPED_BYTES: usize = 32 + SEAL_OVERHEAD_BYTES;
 /// All sealed values of one order together.
 pub const SEALED_TOTAL_BYTES_MAX: usize = 1024 * 1024;
 /// The app's name in a sealed value's context.

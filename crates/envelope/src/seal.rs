@@ -67,18 +67,22 @@ impl SealContext<'_> {
         bytes.extend_from_slice(self.fleet.as_bytes());
         bytes.extend_from_slice(self.host.as_bytes());
         bytes.extend_from_slice(self.version.as_bytes());
-        let texts = [("app", self.app, limits::SEAL_APP_BYTES_MAX), ("name", self.name, limits::SEALED_NAME_BYTES_MAX)];
-        for (what, text, max) in texts {
-            let length = text.len();
-            let wrong = SealError::Name { what, length, max };
-            if length == 0 || length > max {
-                return Err(wrong);
-            }
-            bytes.extend_from_slice(&u16::try_from(length).map_err(|_| wrong)?.to_be_bytes());
-            bytes.extend_from_slice(text.as_bytes());
-        }
+        push_text(&mut bytes, "app", self.app, limits::SEAL_APP_BYTES_MAX)?;
+        push_text(&mut bytes, "name", self.name, limits::SEALED_NAME_BYTES_MAX)?;
         Ok(bytes)
     }
+}
+
+/// A text behind its length.
+pub(crate) fn push_text(bytes: &mut Vec<u8>, what: &'static str, text: &str, max: usize) -> Result<(), SealError> {
+    let length = text.len();
+    let wrong = SealError::Name { what, length, max };
+    if length == 0 || length > max {
+        return Err(wrong);
+    }
+    bytes.extend_from_slice(&u16::try_from(length).map_err(|_| wrong)?.to_be_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+    Ok(())
 }
 
 /// Seals `plaintext` to one key. `rng` must be a good random source. Returns the encapsulated key
@@ -98,20 +102,30 @@ pub fn seal(
         return Err(SealError::TooLong { name: name(), length: plaintext.len(), max: limits::SECRET_BYTES_MAX });
     }
     keys::check_sealing_key(to).map_err(|source| SealError::Key { name: name(), source })?;
-    let refused = |_| SealError::Seal { name: name() };
-    let key = <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(refused)?;
+    to_key(to, INFO, &associated, plaintext, rng).ok_or_else(|| SealError::Seal { name: name() })
+}
+
+/// Seals to a key that was checked. `None` when the library refuses.
+pub(crate) fn to_key(
+    to: &SealingKeyBytes,
+    info: &[u8],
+    associated: &[u8],
+    plaintext: &[u8],
+    rng: &mut impl CryptoRng,
+) -> Option<Vec<u8>> {
+    let key = <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).ok()?;
     let (encapsulated, ciphertext) = single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, Kem>(
         &OpModeS::Base,
         &key,
-        INFO,
+        info,
         plaintext,
-        &associated,
+        associated,
         rng,
     )
-    .map_err(refused)?;
+    .ok()?;
     let mut sealed = encapsulated.to_bytes().to_vec();
     sealed.extend_from_slice(&ciphertext);
-    Ok(sealed)
+    Some(sealed)
 }
 
 /// The private X25519 key that opens what was sealed to a host (or to the owner, for recovery).
@@ -152,21 +166,26 @@ impl SealingSecretKey {
     pub fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let refused = || SealError::Open { name: context.name.to_owned() };
         let associated = context.associated_data()?;
+        self.open_with(INFO, &associated, sealed).ok_or_else(refused)
+    }
+
+    /// Opens what was sealed for that use and place, or nothing.
+    pub(crate) fn open_with(&self, info: &[u8], associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         if sealed.len() > limits::SECRET_BYTES_MAX + limits::SEAL_OVERHEAD_BYTES {
-            return Err(refused());
+            return None;
         }
-        let (encapsulated, ciphertext) = sealed.split_at_checked(ENCAPSULATED_BYTES).ok_or_else(refused)?;
-        let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(encapsulated).map_err(|_| refused())?;
+        let (encapsulated, ciphertext) = sealed.split_at_checked(ENCAPSULATED_BYTES)?;
+        let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
         single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
             &OpModeR::Base,
             &self.inner,
             &encapsulated,
-            INFO,
+            info,
             ciphertext,
-            &associated,
+            associated,
         )
         .map(Zeroizing::new)
-        .map_err(|_| refused())
+        .ok()
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use envelope::{
     audit::AuditKind,
     messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes},
+    recovery::{RecoveryCopy, WrappedKey},
 };
 use ids::{
     ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
@@ -72,6 +73,8 @@ pub trait Store: Send + Sync {
         page: ListPage,
     ) -> Later<'_, Result<Listed<OperationLine>, StoreError>>;
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>>;
+    /// The values of an operation that were sealed to the owner, if any were.
+    fn recovery_copy(&self, id: OperationId) -> Later<'_, Result<Option<RecoveryCopy>, StoreError>>;
     /// Instances of one app, or of all.
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>>;
     /// A page of apps by name, each with its instances; of one host only, or of all.
@@ -165,6 +168,14 @@ pub enum Write {
     OperationPropose {
         operation: Operation,
         commands: Vec<NewCommand>,
+        /// Its values, sealed to the owner.
+        recovery: Option<RecoveryCopy>,
+        audit: AuditEntry,
+    },
+    /// A recovery copy is sealed to these keys from now on. A conflict when the operation has none.
+    RecoveryRewrap {
+        operation: OperationId,
+        keys: Vec<WrappedKey>,
         audit: AuditEntry,
     },
     /// A command gets (or, after a lost delivery, gets again) a sequence. `allocated_before` must

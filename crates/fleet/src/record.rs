@@ -1,7 +1,7 @@
 //! The audit log's entries as this room words them. A record holds hashes, ids and words, never
 //! parameters, secrets or output: those stay with the command, where retention may prune them.
 
-use envelope::{audit::AuditKind, messages::Order};
+use envelope::{audit::AuditKind, messages::Order, recovery::RecoveryCopy};
 use ids::{CommandId, HostEpoch, HostId, HostName, Sha256, UnixMs};
 use serde_json::{Value, json};
 
@@ -36,6 +36,7 @@ fn order_line(order: &Order) -> Value {
 pub(crate) fn proposal(
     operation: &Operation,
     commands: &[NewCommand],
+    recovery: Option<&RecoveryCopy>,
     stage: u32,
     actor: String,
     now: UnixMs,
@@ -56,6 +57,9 @@ pub(crate) fn proposal(
     // Beside what it came to: the hosts of the commands.
     if let Some(selector) = &operation.selector {
         record["selector"] = json!(selector);
+    }
+    if let Some(copy) = recovery {
+        record["recovery_sha256"] = json!(copy.values_sha256());
     }
     let subject = format!("operation {}", operation.id);
     AuditEntry { time: now, kind: AuditKind::Proposal, actor, subject, record: inline(&record) }

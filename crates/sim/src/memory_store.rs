@@ -77,7 +77,7 @@ impl MemoryStore {
 
     pub(crate) fn apply(&mut self, write: &Write) -> Result<Written, StoreError> {
         match write {
-            Write::OperationPropose { operation, commands, audit } => {
+            Write::OperationPropose { operation, commands, audit, .. } => {
                 if let Some(known) = self.operations.get(&operation.id) {
                     let is_same = known.request_sha256 == operation.request_sha256;
                     return if is_same {

@@ -122,6 +122,7 @@ impl World {
             queue_for,
             dry_run: self.random.chance(100),
             selector: None,
+            recovery: None,
         };
         let hosts: Vec<Host> = self.control.store.hosts.values().cloned().collect();
         let (now, fleet, actor) = (self.control_now(), self.control.fleet, self.actor());

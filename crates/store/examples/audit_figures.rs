@@ -227,7 +227,7 @@ fn command(keys: &Keys, member: &mut Member, number: u64, sequence: u64) -> [Wri
         audit: vec![entry(AuditKind::Report, AuditRecord::Envelope(reported))],
     };
     [
-        Write::OperationPropose { operation, commands: vec![new], audit: proposal },
+        Write::OperationPropose { operation, commands: vec![new], recovery: None, audit: proposal },
         Write::CommandSeal {
             command: order.command,
             host: member.id,

@@ -24,7 +24,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "accounts_by_age", sql: include_str!("../migrations/0005_accounts_by_age.sql") },
     Migration { version: 6, name: "audit_nodes", sql: include_str!("../migrations/0006_audit_nodes.sql") },
     Migration { version: 7, name: "host_keys", sql: include_str!("../migrations/0007_host_keys.sql") },
-    Migration { version: 8, name: "recovery", sql: include_str!("../migrations/0008_recovery.sql") },
+    Migration { version: 8, name: "recovery_copies", sql: include_str!("../migrations/0008_recovery_copies.sql") },
+    Migration { version: 9, name: "restores", sql: include_str!("../migrations/0009_restores.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

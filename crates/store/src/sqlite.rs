@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use envelope::messages::LogPosition;
+use envelope::{messages::LogPosition, recovery::RecoveryCopy};
 use fleet::{
     list::{
         AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, CredentialSort, HeadLine,
@@ -355,6 +355,9 @@ impl Store for SqliteStore {
     }
     fn operation(&self, id: OperationId) -> Later<'_, Result<Option<Operation>, StoreError>> {
         Box::pin(self.reader.operation(id))
+    }
+    fn recovery_copy(&self, id: OperationId) -> Later<'_, Result<Option<RecoveryCopy>, StoreError>> {
+        Box::pin(self.reader.recovery_copy(id))
     }
     fn apps(&self, app: Option<AppName>) -> Later<'_, Result<Vec<AppInstance>, StoreError>> {
         Box::pin(self.reader.apps(app))

@@ -4,13 +4,14 @@ use core::net::IpAddr;
 
 use envelope::{
     audit::AuditKind,
+    recovery::WrappedKey,
     root::{self, TrustedRoot},
 };
 use fleet::{
     model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
 };
-use ids::{HostName, LabelKey, LabelValue, UnixMs};
+use ids::{AppName, HostName, LabelKey, LabelValue, OperationId, UnixMs};
 use serde_json::{Value, json};
 
 use crate::refusals::{Refused, ToTell};
@@ -41,6 +42,20 @@ pub(crate) fn host_renamed(host: &Host, to: &HostName, actor: &Principal, now: U
     let record = json!({ "host": host.id, "from": host.name, "to": to, "renamed_by": actor.user_name });
     let subject = format!("host {} ({}) is now {to}", host.name, host.id);
     entry(now, AuditKind::HostRenamed, actor.user_name.to_string(), subject, &record)
+}
+
+/// The secrets of a deploy are sealed to other owner recovery keys.
+pub(crate) fn secrets_rewrapped(
+    operation: OperationId,
+    app: &AppName,
+    keys: &[WrappedKey],
+    actor: &Principal,
+    now: UnixMs,
+) -> AuditEntry {
+    let keys: Vec<String> = keys.iter().map(|key| key.recovery_key.to_string()).collect();
+    let record = json!({ "operation": operation, "app": app, "recovery_keys": keys, "by": actor.user_name });
+    let subject = format!("secrets of {app}, operation {operation}");
+    entry(now, AuditKind::SecretsRewrapped, actor.user_name.to_string(), subject, &record)
 }
 
 /// `labels` are those that change, with their new values.

@@ -7,12 +7,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ids::{BootMs, DurationMs, UnixMs};
+use ids::{AppName, BootMs, DurationMs, OperationId, UnixMs};
 
 use super::SimulatedEngine;
 use crate::{
     effect::{Effect, EffectError, EffectErrorKind, Observation},
     port::{ActionPort, LogPiece, LogStart, StreamRecord},
+    spec::SecretName,
 };
 
 /// What outlives a process: the engine, the journal, and time.
@@ -167,6 +168,22 @@ impl ActionPort for SimulatedPort<'_> {
             goes_on
         });
         pieces
+    }
+
+    /// Here a value that begins with `old:` is sealed to an earlier key, and one that begins with `lost:` to none.
+    fn reseal(
+        &mut self,
+        app: &AppName,
+        version: OperationId,
+        name: &SecretName,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, EffectError> {
+        self.calls.push(format!("reseal {app} {version} {}", name.0));
+        if sealed.starts_with(b"lost:") {
+            let message = format!("{:?} does not open", name.0);
+            return Err(EffectError { kind: EffectErrorKind::Refused, message });
+        }
+        Ok(sealed.strip_prefix(b"old:").map(|rest| [b"new:", rest].concat()))
     }
 
     fn stream(&mut self, record: StreamRecord) -> bool {

@@ -25,6 +25,10 @@ fn schema_files_agree_with_the_types() {
     check::<crate::app_plan::AppPlan>("app_plan", include_str!("../app_plan/README.md"));
     check::<crate::app_remove::AppRemove>("app_remove", include_str!("../app_remove/README.md"));
     check::<crate::app_restart::AppRestart>("app_restart", include_str!("../app_restart/README.md"));
+    check::<crate::app_secrets_rewrap::AppSecretsRewrap>(
+        "app_secrets_rewrap",
+        include_str!("../app_secrets_rewrap/README.md"),
+    );
     check::<crate::app_start::AppStart>("app_start", include_str!("../app_start/README.md"));
     check::<crate::app_stop::AppStop>("app_stop", include_str!("../app_stop/README.md"));
     check::<crate::command_cancel::CommandCancel>("command_cancel", include_str!("../command_cancel/README.md"));

@@ -208,6 +208,17 @@ impl Known {
         let masker = Masker::new(remembered.iter().map(|value| value.as_str()));
         masker.except_open(self.app.as_ref().map_or("", AppName::as_str))
     }
+
+    pub(super) fn reseal(
+        &self,
+        app: &AppName,
+        version: OperationId,
+        name: &SecretName,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let Order { fleet, host, .. } = self.order;
+        self.tools.sealing.reseal(&SealContext { fleet, host, app: app.as_str(), name: &name.0, version }, sealed)
+    }
 }
 
 impl Doors {

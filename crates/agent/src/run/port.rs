@@ -10,13 +10,14 @@ use actions::{
     effect::{Effect, EffectError, EffectErrorKind, Observation},
     mask::Masker,
     port::{ActionPort, LogPiece, LogStart, StreamRecord},
+    spec::SecretName,
 };
 use futures_util::{
     FutureExt as _, StreamExt as _,
     stream::{self, BoxStream, SelectAll},
 };
 use host::{Engine, LogLine, clock};
-use ids::{BootMs, DurationMs, UnixMs};
+use ids::{AppName, BootMs, DurationMs, OperationId, UnixMs};
 use journal::{Journal, JournalError};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -129,6 +130,19 @@ impl ActionPort for HostPort {
             Ok(record) => Ok(record),
             Err(error) => Err(self.journal_failed(error).await),
         }
+    }
+
+    fn reseal(
+        &mut self,
+        app: &AppName,
+        version: OperationId,
+        name: &SecretName,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, EffectError> {
+        self.known.reseal(app, version, name, sealed).map_err(|error| EffectError {
+            kind: EffectErrorKind::Refused,
+            message: format!("{error}; deploy {app} again, so that its secrets are sealed anew"),
+        })
     }
 
     fn progress(&mut self, text: String) {

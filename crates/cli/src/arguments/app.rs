@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ids::{AppName, HostName, ServiceName};
 
-use super::{Extent, Hosts, SomeHosts};
+use super::{Extent, Hosts, OwnerKey, SomeHosts};
 use crate::spans;
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +60,17 @@ pub(crate) enum App {
         Example:\n  serverflow app logs shop --service web --tail 50\n  serverflow app logs shop -f --since 10m"
     )]
     Logs(Logs),
+    /// Bring an app to another host, with its secrets, and take it away where it was
+    ///
+    /// The release that runs is deployed to the other host: the same specification, the same images, the same secrets,
+    /// which the owner's recovery key opens on this machine and nowhere else. When it is healthy there, it is removed
+    /// where it was. Data in volumes and on the old host's disk stays there.
+    #[command(
+        after_help = "Example:\n  serverflow app move shop --to web-2 --recovery-key owner.key.pem --dry-run\n  \
+        serverflow app move shop --to web-2 --recovery-key owner.key.pem --keep   # runs on both\n  \
+        serverflow app move shop --from dead --to web-2 --recovery-key owner.key.pem --leave-data"
+    )]
+    Move(Move),
     /// Remove an app from its hosts; its volumes stay
     #[command(after_help = "Example:\n  serverflow app remove shop --host web-2")]
     Remove {
@@ -161,4 +172,27 @@ pub(crate) struct Deploy {
     /// How long each service must stay healthy before it counts, up to 10m; 2s when absent
     #[arg(long, value_name = "SPAN", value_parser = spans::min_healthy_seconds)]
     pub(crate) min_healthy: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Move {
+    /// Name of the app
+    pub(crate) app: AppName,
+    /// Host to bring it to
+    #[arg(long, value_name = "HOST")]
+    pub(crate) to: HostName,
+    /// Host to take it from, which may be gone; needed when it is on several
+    #[arg(long, value_name = "HOST")]
+    pub(crate) from: Option<HostName>,
+    #[command(flatten)]
+    pub(crate) owner: OwnerKey,
+    /// Show what would change on the other host, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Leave it running where it was as well
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Go on though the app has volumes or host directories: what is in them stays where it was
+    #[arg(long)]
+    pub(crate) leave_data: bool,
 }

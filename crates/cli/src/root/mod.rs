@@ -7,6 +7,8 @@ mod files;
 mod init;
 mod sign;
 
+pub(crate) use self::files::with_sources;
+
 use std::path::Path;
 
 use api::{FleetRoot, FleetRootRequest};

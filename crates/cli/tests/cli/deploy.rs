@@ -320,3 +320,134 @@ fn a_fleet_with_another_root_than_the_known_one_gets_no_secrets() {
     assert!(ran.stderr.contains("somebody in its place"), "{}", ran.stderr);
     assert!(server.heard_of("POST").is_empty());
 }
+
+/// A recovery copy of `shop` as operation 3 deployed it, for the owner key [9; 32].
+fn release(names: &[&str]) -> Value {
+    use envelope::recovery::{RecoveryContext, recovery_copy};
+    let context =
+        RecoveryContext { fleet: id(8).parse().expect("an id"), app: "shop", version: id(3).parse().expect("an id") };
+    let secrets = names.iter().map(|name| (*name, &b"hunter2hunter2"[..]));
+    let owner = SealingSecretKey::from_bytes(&[9; 32]).public();
+    let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
+    let copy =
+        recovery_copy(&[owner], &context, secrets, &zeroize::Zeroizing::new([5; 32]), &mut random).expect("a copy");
+    let key = |key: &envelope::recovery::WrappedKey| json!({"recovery_key": key.recovery_key.to_string(), "sealed": BASE64.encode(&key.bytes)});
+    let value =
+        |value: &envelope::messages::SealedValue| json!({"name": value.name, "sealed": BASE64.encode(&value.bytes)});
+    json!({"operation_id": id(3), "app": "shop", "healthy_within_seconds": 60,
+        "spec": {"app": "shop", "networks": {}, "volumes": {}, "services": {"web": {"image": "registry.example.org/web:1", "restart": "no",
+            "environment": {"PASSWORD": {"sealed": "web/environment/PASSWORD"}}}}},
+        "recovery": {"keys": copy.keys.iter().map(key).collect::<Vec<_>>(), "values": copy.values.iter().map(value).collect::<Vec<_>>()}})
+}
+
+fn shop_on_b() -> Value {
+    json!({"name": "shop", "instances": [{"host": "b", "release": id(3), "deployed_at": "2023-11-14T22:08:20.000Z",
+        "verified": true, "state": "running"}], "results": {"b": {"services": {"web": {
+        "image": format!("registry.example.org/web@sha256:{}", "ab".repeat(32))}}}}})
+}
+
+/// Where `shop` runs on `b`, which is away, and may go to `a`.
+fn mover(release: Value, end: Value) -> Server {
+    let server = server(vec![proposed()], end);
+    let mut b = host("b", 2);
+    b["status"] = json!("offline");
+    let more = host_detail();
+    for field in [
+        "enrolled_at",
+        "host_epoch",
+        "identity_key",
+        "sealing_key",
+        "receipt",
+        "root_version",
+        "highest_sequence",
+        "acknowledged_sequence",
+        "last_report_sequence",
+        "actions",
+        "apps",
+    ] {
+        b[field] = more[field].clone();
+    }
+    server.answer("GET /api/v1/apps/shop", Answer::Json(200, shop_on_b()));
+    server.answer("GET /api/v1/hosts/b", Answer::Json(200, b));
+    server.answer("GET /api/v1/operations/00000000-0000-7000-8000-000000000003/release", Answer::Json(200, release));
+    server
+}
+
+const MOVE: [&str; 9] =
+    ["app", "move", "shop", "--to", "a", "--recovery-key", "owner.key.pem", "--passphrase-file", "passphrase"];
+
+fn with_owner_key(server: &Server) -> Home {
+    let home = home(server);
+    keyfile::write_seed_encrypted(
+        &home.path().join("owner.key.pem"),
+        keyfile::KeyKind::X25519,
+        &[9; 32],
+        "open sesame",
+    )
+    .expect("written");
+    home.write("passphrase", "open sesame\n");
+    home
+}
+
+#[test]
+fn a_move_deploys_what_ran_with_its_secrets_sealed_anew() {
+    let server = mover(release(&["web/environment/PASSWORD"]), deployed());
+    let ran = with_owner_key(&server).run(&MOVE).code(0);
+    assert!(ran.stderr.contains("b is not connected"), "{}", ran.stderr);
+    let sent = server.heard_of("POST");
+    assert_eq!(sent.len(), 1, "nothing is asked of a host that is away");
+    assert!(!String::from_utf8_lossy(&sent[0].body).contains("hunter2"), "no secret leaves in the clear");
+    let body = sent[0].json();
+    assert_eq!((&body["hosts"], &body["healthy_within_seconds"]), (&json!(["a"]), &json!(60)));
+    let image = body["spec"]["services"]["web"]["image"].as_str().expect("an image");
+    assert!(image.starts_with("registry.example.org/web@sha256:"), "what ran, not what the tag means now: {image}");
+    let context = SealContext {
+        fleet: id(8).parse().expect("an id"),
+        host: id(1).parse().expect("an id"),
+        app: "shop",
+        name: "web/environment/PASSWORD",
+        version: body["operation_id"].as_str().expect("an id").parse().expect("an id"),
+    };
+    let sealed = BASE64.decode(body["sealed"]["a"][0]["sealed"].as_str().expect("a value").as_bytes()).expect("base64");
+    assert_eq!(key().open(&context, &sealed).expect("opens").as_slice(), b"hunter2hunter2");
+}
+
+#[test]
+fn a_move_stops_before_anything_is_lost() {
+    let refused = |release: Value, more: &[&str], words: &str| {
+        let server = mover(release, deployed());
+        let ran = with_owner_key(&server).run(&[&MOVE[..], more].concat()).code(2);
+        assert!(ran.stderr.contains(words), "{}", ran.stderr);
+        assert!(server.heard_of("POST").is_empty());
+    };
+    let good = || release(&["web/environment/PASSWORD"]);
+    let mut none = good();
+    none.as_object_mut().expect("an object").remove("recovery");
+    refused(none, &[], "not sealed to a recovery key");
+    let mut with_data = good();
+    with_data["spec"]["volumes"] = json!({"data": {}});
+    with_data["spec"]["services"]["web"]["mounts"] = json!([{"type": "volume", "volume": "data", "target": "/data"},
+        {"type": "bind", "source": "./html", "target": "/html"}]);
+    refused(with_data.clone(), &[], "volume data, directory ./html");
+    refused(good(), &["--from", "c"], "it is on b");
+    let mut elsewhere = good();
+    elsewhere["operation_id"] = json!(id(4));
+    refused(elsewhere, &[], "cannot open");
+    let server = mover(with_data, deployed());
+    with_owner_key(&server).run(&[&MOVE[..], &["--leave-data"]].concat()).code(0);
+}
+
+#[test]
+fn a_move_that_does_not_become_healthy_leaves_the_app_where_it_was() {
+    let failed = operation(
+        "failed",
+        &[
+            command(1, "app.plan@1", "succeeded", "", plan(false)),
+            command(2, "app.deploy@1", "rolled_back", "web did not become healthy", json!({})),
+        ],
+    );
+    let server = mover(release(&["web/environment/PASSWORD"]), failed);
+    let ran = with_owner_key(&server).run(&MOVE).code(1);
+    assert!(ran.stdout.contains("shop stays on b"), "{}", ran.stdout);
+    assert_eq!(server.heard_of("POST").len(), 1);
+}

@@ -103,6 +103,11 @@ impl Server {
         Self { url, state }
     }
 
+    /// From now on, this request is answered so.
+    pub(crate) fn answer(&self, line: &str, answer: Answer) {
+        self.state.0.lock().expect("not poisoned").answers.insert(line.to_owned(), vec![answer]);
+    }
+
     /// Everything that was heard so far.
     pub(crate) fn heard(&self) -> Vec<Heard> {
         self.state.0.lock().expect("not poisoned").heard.clone()

@@ -6,6 +6,7 @@ mod golden;
 mod guard;
 mod merkle;
 mod properties;
+mod recovery;
 mod root;
 mod root_change;
 mod samples;

@@ -291,7 +291,7 @@ impl HostSession {
                 }
             }
             if !follow_up.is_empty() {
-                audit.push(record::proposal(operation, &follow_up, 2, record::CONTROL_PLANE.to_owned(), now));
+                audit.push(record::proposal(operation, &follow_up, None, 2, record::CONTROL_PLANE.to_owned(), now));
             }
         }
         let position = self.position_with(report, host);

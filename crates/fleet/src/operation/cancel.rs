@@ -103,6 +103,7 @@ pub fn command_cancel(
         queue_for: None,
         dry_run: false,
         selector: None,
+        recovery: None,
     };
     let proposed = operation_propose(fleet, request, actor, core::slice::from_ref(host), now, ids)?;
     Ok(CancelDecision::Order(Box::new(proposed)))

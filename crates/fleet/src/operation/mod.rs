@@ -15,7 +15,7 @@ mod tests;
 mod timing;
 
 use actions::DecodeError;
-use envelope::messages::SealedValue;
+use envelope::{messages::SealedValue, recovery::RecoveryCopy};
 use ids::{ActionName, AppName, CommandId, DurationMs, HostId, OperationId};
 
 pub(crate) use self::next::may_have_next;
@@ -45,6 +45,8 @@ pub struct OperationRequest {
     pub dry_run: bool,
     /// What the targets were selected by, if they were not named: recorded, not judged.
     pub selector: Option<String>,
+    /// The values once more, sealed to the owner: of a deploy that is no dry run. Exactly those the targets get.
+    pub recovery: Option<RecoveryCopy>,
 }
 
 /// What to do.
@@ -84,6 +86,8 @@ pub struct Proposed {
     pub operation: Operation,
     /// Its first commands, one for each host.
     pub commands: Vec<NewCommand>,
+    /// Its values, sealed to the owner.
+    pub recovery: Option<RecoveryCopy>,
     /// Its leaf in the audit log.
     pub audit: AuditEntry,
 }
@@ -92,8 +96,8 @@ impl Proposed {
     /// The transaction that stores it.
     #[must_use]
     pub fn into_write(self) -> crate::ports::Write {
-        let Self { operation, commands, audit } = self;
-        crate::ports::Write::OperationPropose { operation, commands, audit }
+        let Self { operation, commands, recovery, audit } = self;
+        crate::ports::Write::OperationPropose { operation, commands, recovery, audit }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use actions::{ActionInfo, Class, Request};
-use envelope::messages::{Order, SealedRef, SealedValue};
+use envelope::{
+    messages::{Order, SealedRef, SealedValue},
+    recovery::RecoveryCopy,
+};
 use ids::{ActionName, AppName, DurationMs, FleetId, Sha256, UnixMs};
 use serde_json::value::RawValue;
 
@@ -103,8 +106,27 @@ pub fn operation_propose(
         let sealed = sealed_checked(&prepared, host, sealed)?;
         commands.push(command(fleet, &operation, &prepared, info, host, sealed, now, ids));
     }
-    let audit = record::proposal(&operation, &commands, 1, actor.audit_name(), now);
-    Ok(Proposed { operation, commands, audit })
+    let recovery = request.recovery.map(|copy| recovery_checked(&operation, &commands, copy)).transpose()?;
+    let audit = record::proposal(&operation, &commands, recovery.as_ref(), 1, actor.audit_name(), now);
+    Ok(Proposed { operation, commands, recovery, audit })
+}
+
+/// A recovery copy, of a deploy whose values it names, no more and no less.
+fn recovery_checked(
+    operation: &Operation,
+    commands: &[NewCommand],
+    copy: RecoveryCopy,
+) -> Result<RecoveryCopy, ProposeError> {
+    let invalid = |message: &str| ProposeError::invalid("recovery", message);
+    if operation.kind != OperationKind::Deploy || operation.dry_run {
+        return Err(invalid("only a deploy that is no dry run keeps a recovery copy; leave it out"));
+    }
+    copy.check().map_err(|error| invalid(&error.to_string()))?;
+    let named = |command: &NewCommand| command.order.sealed.iter().map(|sealed| &sealed.name).eq(copy.names());
+    if !commands.iter().all(named) {
+        return Err(invalid("its values are not those that are sealed to the hosts"));
+    }
+    Ok(copy)
 }
 
 /// The newest version of an action of ours.

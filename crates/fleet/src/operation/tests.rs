@@ -30,6 +30,7 @@ fn action(name: &str, parameters: &str) -> OperationRequest {
         queue_for: None,
         dry_run: false,
         selector: None,
+        recovery: None,
     }
 }
 

@@ -53,7 +53,10 @@ impl DeployTiming {
     }
 
     /// The timing and the specification in a stored detail.
-    pub(super) fn of_detail(detail: &[u8]) -> Result<(Self, &RawValue), serde_json::Error> {
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn of_detail(detail: &[u8]) -> Result<(Self, &RawValue), serde_json::Error> {
         #[derive(Deserialize)]
         struct Timed<'a> {
             timing: DeployTiming,

@@ -8,6 +8,7 @@ mod lists;
 mod log;
 mod people;
 mod recovery;
+mod restores;
 pub(crate) mod standing;
 #[cfg(test)]
 mod tests;

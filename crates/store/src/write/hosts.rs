@@ -10,7 +10,7 @@ use ids::{BootId, HostId, RootVersion, Sha256, TokenId, UnixMs};
 use session::frames::ActionRef;
 use subtle::ConstantTimeEq as _;
 
-use super::{Transaction, recovery, unknown};
+use super::{Transaction, restores, unknown};
 use crate::{
     cipher::Place,
     codes,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(super) async fn token_create(t: &mut Transaction<'_>, token: &JoinTokenRecord) -> Result<Written, Failure> {
-    recovery::require_none(t).await?;
+    restores::require_none(t).await?;
     let taken =
         sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(token.host_name.as_str());
     if t.row("looking for the host's name", taken).await?.is_some() {
@@ -53,7 +53,7 @@ pub(super) async fn enrol(
     now: UnixMs,
     host: &Host,
 ) -> Result<Written, Failure> {
-    recovery::require_none(t).await?;
+    restores::require_none(t).await?;
     let select = sqlx::query(
         "SELECT secret_sha256, host_name, roles, expires, spent_by IS NOT NULL FROM join_tokens WHERE id = $1",
     )

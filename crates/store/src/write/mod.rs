@@ -12,6 +12,7 @@ mod leaves;
 mod operations;
 mod people;
 mod recovery;
+mod restores;
 
 use core::fmt::Display;
 
@@ -256,7 +257,10 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::Enrol { token, secret_sha256, now, host, .. } => {
             hosts::enrol(t, *token, *secret_sha256, *now, host).await?
         }
-        Write::OperationPropose { operation, commands, .. } => operations::propose(t, operation, commands).await?,
+        Write::OperationPropose { operation, commands, recovery, .. } => {
+            operations::propose(t, operation, commands, recovery.as_ref()).await?
+        }
+        Write::RecoveryRewrap { operation, keys, .. } => recovery::rewrap(t, *operation, keys).await?,
         Write::CommandEnd { command, from, status, message, at, .. } => {
             operations::command_end(t, *command, from, *status, message, *at).await?
         }
@@ -284,7 +288,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
             return Ok(Change::if_any(accounts::token_revoke(t, *token, *at).await?));
         }
         Write::ApiTokenUsed { token, at } => accounts::token_used(t, *token, *at).await?,
-        Write::Recovery(write) => recovery::change(t, write).await?,
+        Write::Recovery(write) => restores::change(t, write).await?,
         Write::Audit(_) => Written::Done,
         Write::AuditHead { position, envelope } => {
             t.log.accept_head(AuditPosition { size: position.size, root: position.root })?;
@@ -305,6 +309,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         Write::TokenCreate { audit, .. }
         | Write::Enrol { audit, .. }
         | Write::OperationPropose { audit, .. }
+        | Write::RecoveryRewrap { audit, .. }
         | Write::CommandEnd { audit, .. }
         | Write::HostRevoke { audit, .. }
         | Write::HostQuarantine { audit, .. }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use envelope::recovery::RecoveryCopy;
 use fleet::{
     command::CommandEvent,
     limits::OPEN_PER_HOST_MAX,
@@ -10,7 +11,7 @@ use fleet::{
 };
 use ids::{CommandId, HostId, UnixMs};
 
-use super::{Transaction, take, unknown};
+use super::{Transaction, recovery, take, unknown};
 use crate::{
     cipher::Place,
     codes::operation_kind_word,
@@ -22,6 +23,7 @@ pub(super) async fn propose(
     t: &mut Transaction<'_>,
     operation: &Operation,
     commands: &[NewCommand],
+    recovery: Option<&RecoveryCopy>,
 ) -> Result<Written, Failure> {
     // What is there already is no new order; and one question is cheaper than two.
     let same = sqlx::query(
@@ -55,6 +57,9 @@ pub(super) async fn propose(
         values.push_bind(operation.selector.clone());
     });
 
+    if let Some(copy) = recovery {
+        recovery::insert(t, number, copy);
+    }
     if let Some(stray) = commands.iter().find(|command| command.order.operation != operation.id) {
         return Err(Failure::conflict(format!(
             "command {} belongs to operation {}, not to {}",

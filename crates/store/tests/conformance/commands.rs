@@ -2,7 +2,8 @@
 
 use envelope::{
     audit::AuditKind,
-    messages::{LogPosition, ReportPosition},
+    messages::{LogPosition, ReportPosition, SealedValue, SealingKeyBytes},
+    recovery::{RecoveryCopy, WrappedKey},
 };
 use fleet::{
     model::*,
@@ -97,6 +98,35 @@ pub(crate) async fn a_refused_proposal_leaves_nothing(store: &dyn Store) {
     }
     assert_eq!(audit_kinds(store).await.len(), leaves);
     done(store, propose_write(&operation, &[good])).await;
+}
+
+pub(crate) async fn a_recovery_copy_comes_with_its_operation_and_may_be_wrapped_anew(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let operation = operation(OperationKind::Deploy);
+    let deploy = new_command(&operation, &host, "app.plan");
+    let wrapped =
+        |number: u8, bytes: u8| WrappedKey { recovery_key: SealingKeyBytes([number; 32]), bytes: vec![bytes; 80] };
+    let value = |name: &str| SealedValue { name: name.to_owned(), bytes: vec![7; 60] };
+    let copy =
+        RecoveryCopy { keys: vec![wrapped(9, 1)], values: vec![value("db/environment/A"), value("web/environment/B")] };
+    let Write::OperationPropose { operation: proposed, commands, audit, .. } = propose_write(&operation, &[deploy])
+    else {
+        unreachable!()
+    };
+    let (plain, plain_id) = (queued(store, &host).await, operation.id);
+    done(store, Write::OperationPropose { operation: proposed, commands, recovery: Some(copy.clone()), audit }).await;
+    assert_eq!(store.recovery_copy(plain_id).await.unwrap(), Some(copy.clone()));
+    assert_eq!(store.recovery_copy(plain.order.operation).await.unwrap(), None);
+    let rewrap = |id, keys| Write::RecoveryRewrap {
+        operation: id,
+        keys,
+        audit: entry(AuditKind::SecretsRewrapped, "rewrapped"),
+    };
+    let keys = vec![wrapped(9, 2), wrapped(8, 3)];
+    done(store, rewrap(plain_id, keys.clone())).await;
+    assert_eq!(store.recovery_copy(plain_id).await.unwrap(), Some(RecoveryCopy { keys: keys.clone(), ..copy }));
+    assert_eq!(audit_kinds(store).await.last(), Some(&AuditKind::SecretsRewrapped));
+    conflicts(store, rewrap(plain.order.operation, keys), "is not known").await;
 }
 
 /// A host that is away does not gather orders without end; only a cancellation still passes.

@@ -130,6 +130,7 @@ pub(crate) fn propose_write(operation: &Operation, commands: &[NewCommand]) -> W
     Write::OperationPropose {
         operation: operation.clone(),
         commands: commands.to_vec(),
+        recovery: None,
         audit: entry(AuditKind::Proposal, "an operation"),
     }
 }

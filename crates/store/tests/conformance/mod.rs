@@ -43,6 +43,7 @@ cases! {
     commands::a_proposal_is_read_back_whole,
     commands::a_proposal_is_idempotent_by_its_request,
     commands::a_refused_proposal_leaves_nothing,
+    commands::a_recovery_copy_comes_with_its_operation_and_may_be_wrapped_anew,
     commands::open_commands_of_a_host_are_bounded,
     commands::sealing_compares_and_sets,
     commands::stages_move_forward_only,

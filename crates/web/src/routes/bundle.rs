@@ -24,7 +24,10 @@ use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use tokio::{task::spawn_blocking, time::timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::operations::{Wanted, named_hosts, selected_hosts, selector, span, timing};
+use super::{
+    operations::{Wanted, named_hosts, selected_hosts, selector, span, timing},
+    recovery,
+};
 use crate::{
     limits,
     problem::{ApiError, Kind},
@@ -46,7 +49,8 @@ pub(super) async fn wanted(
         None => named(shared, &request.hosts).await?,
         Some(selector) => selected(shared, request.operation_id, selector).await?,
     };
-    let fleet = shared.root().current().fleet;
+    let root = shared.root();
+    let fleet = root.current().fleet;
     let (id, dry_run, queue) = (request.operation_id, request.dry_run, span(request.queue_for_seconds));
     let timing = timing(request.healthy_within_seconds, request.min_healthy_seconds);
     let names = hosts.iter().map(|host| host.name.clone()).collect();
@@ -59,9 +63,10 @@ pub(super) async fn wanted(
         let _turn = turn;
         let composed = composed(&request)?;
         let sealed = sealed(fleet, id, &composed, &hosts)?;
-        Ok::<_, ApiError>((view::value(&composed.spec), composed.notes, sealed))
+        let recovery = if request.dry_run { None } else { recovery::made(root.current(), id, &composed)? };
+        Ok::<_, ApiError>((view::value(&composed.spec), composed.notes, sealed, recovery))
     });
-    let (spec, notes, sealed) =
+    let (spec, notes, sealed, recovery) =
         read.await.map_err(|_| ApiError::new(Kind::Internal, "reading the files failed; the log says why"))??;
     Ok(Wanted {
         id,
@@ -72,6 +77,7 @@ pub(super) async fn wanted(
         sealed_here: true,
         dry_run,
         queue_for: queue,
+        recovery,
         notes: notes.into_iter().map(file_problem).collect(),
     })
 }

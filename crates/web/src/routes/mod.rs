@@ -17,6 +17,7 @@ mod openapi;
 mod operations;
 mod page;
 mod recovery;
+mod restored;
 mod session;
 mod sessions;
 mod table;

@@ -18,7 +18,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use data_encoding::BASE64;
-use envelope::messages::{SealedRef, SealedValue};
+use envelope::{
+    messages::{SealedRef, SealedValue},
+    recovery::RecoveryCopy,
+};
 use fleet::{
     limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
@@ -26,7 +29,7 @@ use fleet::{
     operation::{
         DeployTiming, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose,
     },
-    ports::{Event, HostChange, StoreError, Write, Written},
+    ports::{Event, HostChange, StoreError, Written},
     selector::Selector,
 };
 use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, UserName, sha256};
@@ -42,7 +45,7 @@ use crate::{
     limits,
     list::{List, ListQuery},
     problem::{ApiError, Kind},
-    routes::{bundle, hosts},
+    routes::{bundle, hosts, recovery},
     state::Shared,
     streams, view,
 };
@@ -58,6 +61,8 @@ pub(super) struct Wanted {
     pub(super) sealed_here: bool,
     pub(super) dry_run: bool,
     pub(super) queue_for: Option<DurationMs>,
+    /// The values sealed to the owner.
+    pub(super) recovery: Option<RecoveryCopy>,
     /// Worth knowing about the files it came from.
     pub(super) notes: Vec<FileProblem>,
 }
@@ -66,7 +71,7 @@ impl Wanted {
     async fn read(shared: &Shared, actor: &Principal, request: OperationRequest) -> Result<Self, ApiError> {
         match request {
             OperationRequest::Single(request) => Self::single(request),
-            OperationRequest::Deploy(request) => Self::deploy(request),
+            OperationRequest::Deploy(request) => Self::deploy(shared, request),
             OperationRequest::DeployBundle(request) => bundle::wanted(shared, actor, request).await,
         }
     }
@@ -84,11 +89,12 @@ impl Wanted {
             dry_run: request.dry_run,
             queue_for: span(request.queue_for_seconds),
             sealed_here: false,
+            recovery: None,
             notes: Vec::new(),
         })
     }
 
-    fn deploy(request: DeployRequest) -> Result<Self, ApiError> {
+    fn deploy(shared: &Shared, request: DeployRequest) -> Result<Self, ApiError> {
         // Decoded and written again, so that one specification is one sequence of bytes.
         let spec: AppSpec = from_value("spec", request.spec)?;
         Ok(Self {
@@ -103,6 +109,7 @@ impl Wanted {
             dry_run: request.dry_run,
             queue_for: span(request.queue_for_seconds),
             sealed_here: false,
+            recovery: request.recovery.map(|copy| recovery::read(shared, copy)).transpose()?,
             notes: Vec::new(),
         })
     }
@@ -184,6 +191,7 @@ pub(super) async fn propose(
         queue_for: wanted.queue_for,
         dry_run: wanted.dry_run,
         selector: wanted.selector.as_ref().map(ToString::to_string),
+        recovery: wanted.recovery.clone(),
     };
     let now = shared.now();
     let fleet = shared.root().current().fleet;
@@ -219,8 +227,7 @@ pub(super) async fn store(shared: &Shared, actor: &Principal, proposed: Proposed
     let mut hosts: Vec<_> = proposed.commands.iter().map(|new| new.order.host).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    let Proposed { operation, commands, audit } = proposed;
-    let write = access::by(shared, actor, Write::OperationPropose { operation, commands, audit });
+    let write = access::by(shared, actor, proposed.into_write());
     let (store, notifier) = (shared.store.clone(), shared.notifier.clone());
     to_the_end(async move {
         let written = store.write(write).await?;
@@ -406,7 +413,7 @@ pub(super) async fn list(
     Ok(Json(sorted.answer(listed, view::operation_line)))
 }
 
-fn not_found(id: OperationId) -> ApiError {
+pub(super) fn not_found(id: OperationId) -> ApiError {
     ApiError::new(Kind::OperationNotFound, format!("there is no operation {id}; see `serverflow operation list`"))
 }
 

@@ -16,8 +16,8 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery, session,
-    sessions, tokens, users,
+    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery, restored,
+    session, sessions, tokens, users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -107,8 +107,8 @@ fn hosts() -> Vec<Route> {
         route(GET, "/api/v1/fleet", VIEWER, NO_LEAF, fleet::info),
         route(GET, "/api/v1/fleet/root", VIEWER, NO_LEAF, fleet::root),
         route(PUT, "/api/v1/fleet/root", OWNER, Some(AuditKind::RootChange), fleet::root_advance),
-        route(GET, "/api/v1/recovery", ADMIN, NO_LEAF, recovery::status),
-        route(POST, "/api/v1/recovery/confirm", OWNER, Some(AuditKind::FleetRestored), recovery::confirm),
+        route(GET, "/api/v1/recovery", ADMIN, NO_LEAF, restored::status),
+        route(POST, "/api/v1/recovery/confirm", OWNER, Some(AuditKind::FleetRestored), restored::confirm),
         route(GET, "/api/v1/agents", VIEWER, NO_LEAF, agents::list),
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),
@@ -128,6 +128,8 @@ fn work() -> Vec<Route> {
         route(GET, "/api/v1/operations/{id}", VIEWER, NO_LEAF, operations::show),
         route(GET, "/api/v1/operations/{id}/events", VIEWER, NO_LEAF, operations::watch),
         route(GET, "/api/v1/operations/{id}/output", VIEWER, NO_LEAF, operations::output),
+        route(GET, "/api/v1/operations/{id}/release", ADMIN, NO_LEAF, recovery::release),
+        route(PUT, "/api/v1/operations/{id}/recovery", OWNER, Some(AuditKind::SecretsRewrapped), recovery::rewrap),
         route(GET, "/api/v1/commands", VIEWER, NO_LEAF, commands::list),
         route(GET, "/api/v1/commands/{id}", VIEWER, NO_LEAF, commands::show),
         route(GET, "/api/v1/commands/{id}/events", VIEWER, NO_LEAF, commands::watch),

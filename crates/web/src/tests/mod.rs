@@ -13,6 +13,7 @@ mod output;
 mod people;
 mod problems;
 mod recovery;
+mod restored;
 mod root;
 mod scenes;
 mod served;

@@ -1,139 +1,212 @@
-//! After a restore from a backup, through REST: nothing is ordered, root metadata that does not fit is refused, and an owner
-//! ends it.
+//! Recovery copies through REST: made with a deploy, kept, handed out, and sealed to other owner keys.
 
 use axum::http::{Method, StatusCode};
 use data_encoding::BASE64;
 use envelope::{
-    messages::{LogPosition, ReportPosition},
-    root::{Edit, TrustedRoot},
+    audit::AuditKind,
+    messages::SealedValue,
+    recovery::{RecoveryContext, RecoveryCopy, WrappedKey, recovery_copy},
+    root::Edit,
+    seal::SealingSecretKey,
 };
 use fleet::{
-    model::UserRole,
-    ports::{Store as _, StoreError, Write},
-    recovery::{self, Heard, Recovery, RecoveryWrite},
+    model::{Principal, UserRole},
+    operation::{DeployTiming, OperationRequest, Target, Work, operation_propose},
+    ports::Store as _,
 };
-use ids::{AuditLogId, DurationMs, HostId, ReportSequence, Sequence, Sha256};
+use ids::OperationId;
+use rand::{rand_core::UnwrapErr, rngs::SysRng};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{
     root,
-    scenes::Scene,
-    world::{NOW, World, facts},
+    world::{Answer, NOW, World, fresh},
 };
-use crate::routes::Route;
 
-const NEW_LOG: AuditLogId = AuditLogId::from_bytes([7; 16]);
-
-fn old_log(world: &World, size: u64) -> LogPosition {
-    LogPosition { log: world.root.current().audit_log, size, root: Sha256([9; 32]) }
+fn owner(number: u8) -> SealingSecretKey {
+    SealingSecretKey::from_bytes(&[number; 32])
 }
 
-/// Marks the world's database as restored, and signs its account in anew.
-async fn gathering(world: &World) -> String {
-    let position = world.store.audit_position();
-    let log = LogPosition { size: position.size, root: position.root, ..old_log(world, 0) };
-    let recovery = Recovery { restored_at: NOW, backup_made_at: NOW, log, confirmed_at: None };
-    world.store.write(Write::Recovery(Box::new(recovery::restored(recovery, 0)))).await.unwrap();
-    world.signed_in(&world.user, NOW.plus(DurationMs::from_days(1))).await.0
+async fn put(world: &World, path: &str, body: &Value) -> Answer {
+    world.send(World::request(Method::PUT, path, Some(&world.token), Some(body))).await
 }
 
-fn restoring(world: &World, size: u64) -> [Edit; 2] {
-    [Edit::RaiseEpoch, Edit::RestoredLog { before: old_log(world, size), log: NEW_LOG }]
+/// The fleet's owner has a recovery key, and lost those before.
+async fn recovery_keys(world: &World, edits: &[Edit]) {
+    let answer = put(world, "/api/v1/fleet/root", &root::request(world, edits)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }
 
-/// Restored, and root metadata of after it in force: it waits to be confirmed. The token of who may do so.
-async fn restored(world: &World) -> String {
-    let token = gathering(world).await;
-    let body = root::request(world, &restoring(world, 1_000));
-    let mut next = TrustedRoot::clone(&world.shared.root());
-    next.advance(&BASE64.decode(body["envelope"].as_str().unwrap().as_bytes()).unwrap()).unwrap();
-    world.shared.root_keeper.in_force(next.into());
-    token
-}
+const SECRET: &str = "web/environment/PASSWORD";
 
-/// An owner confirms that no host but those on the list is revoked.
-pub(super) async fn scene(world: &World, route: &Route) -> Scene {
-    let (token, body) = (restored(world).await, json!({ "revoke": [] }));
-    let request = World::request(Method::POST, route.path, Some(&token), Some(&body));
-    Scene { request, subject: "list of revoked hosts".to_owned() }
-}
-
-async fn heard(world: &World, host: HostId, size: u64) {
-    let heard = Heard {
-        at: NOW,
-        high: Sequence(3),
-        last_report: ReportPosition { sequence: ReportSequence(0), sha256: Sha256::ZERO },
-        head: Some(old_log(world, size)),
+/// An app deployed to `alpha` with one secret, by an owner, whoever is signed in.
+pub(super) async fn deployed(world: &World) -> OperationId {
+    let host = world.host("alpha").await;
+    let id: OperationId = fresh();
+    let spec = json!({ "app": "shop", "networks": {}, "volumes": {}, "services": { "web": { "image": "shop:1",
+        "restart": "no", "environment": { "PASSWORD": { "sealed": SECRET } } } } });
+    let request = OperationRequest {
+        id,
+        work: Work::Deploy { spec: spec.to_string().into_bytes(), timing: DeployTiming::default() },
+        targets: vec![Target {
+            host: host.id,
+            sealed: vec![SealedValue { name: SECRET.to_owned(), bytes: vec![7; 50] }],
+        }],
+        queue_for: None,
+        dry_run: false,
+        selector: None,
+        recovery: Some(copy(world, id, &[1], &[SECRET])),
     };
-    world.store.write(Write::Recovery(Box::new(RecoveryWrite::Heard { host, heard }))).await.unwrap();
+    let owner = Principal { role: UserRole::Owner, ..world.principal() };
+    let fleet = world.root.current().fleet;
+    let proposed = operation_propose(fleet, request, &owner, &[host], NOW, &mut || fresh()).unwrap();
+    world.store.write(proposed.into_write()).await.unwrap();
+    id
+}
+
+fn copy(world: &World, id: OperationId, to: &[u8], names: &[&str]) -> RecoveryCopy {
+    let to: Vec<_> = to.iter().map(|number| owner(*number).public()).collect();
+    let secrets = names.iter().map(|name| (*name, &b"hunter2"[..]));
+    recovery_copy(&to, &context(world, id), secrets, &Zeroizing::new([5; 32]), &mut UnwrapErr(SysRng)).unwrap()
+}
+
+/// The keys of `copy`, as a request has them.
+fn keys(wrapped: &[WrappedKey]) -> Value {
+    let shown =
+        |key: &WrappedKey| json!({ "recovery_key": key.recovery_key.to_string(), "sealed": BASE64.encode(&key.bytes) });
+    wrapped.iter().map(shown).collect()
+}
+
+pub(super) async fn rewrap_request(world: &World, id: OperationId, to: &[u8]) -> Value {
+    let copy = world.store.recovery_copy(id).await.unwrap().unwrap();
+    let to: Vec<_> = to.iter().map(|number| owner(*number).public()).collect();
+    json!({ "keys": keys(&copy.rewrapped(&owner(1), &to, &context(world, id), &mut UnwrapErr(SysRng)).unwrap()) })
+}
+
+fn context(world: &World, version: OperationId) -> RecoveryContext<'static> {
+    RecoveryContext { fleet: world.root.current().fleet, app: "shop", version }
+}
+
+/// What a release's document has, opened.
+fn opened(world: &World, id: OperationId, release: &Value, key: u8) -> Option<Vec<u8>> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let bytes = |value: &Value| BASE64.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let shown = &release["recovery"];
+    let copy = RecoveryCopy {
+        keys: shown["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| WrappedKey {
+                recovery_key: text(&key["recovery_key"]).parse().unwrap(),
+                bytes: bytes(&key["sealed"]),
+            })
+            .collect(),
+        values: shown["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| SealedValue { name: text(&value["name"]), bytes: bytes(&value["sealed"]) })
+            .collect(),
+    };
+    let opened = copy.open(&owner(key), &context(world, id)).ok()?;
+    Some(opened[SECRET].to_vec())
 }
 
 #[tokio::test]
-async fn a_restored_control_plane_orders_nothing_before_an_owner_has_confirmed() {
-    let mut world = World::of(UserRole::Owner).await;
-    let (host, lost) = (world.host("alpha").await, world.host("beta").await);
-    let before = world.token.clone();
-    world.token = gathering(&world).await;
-    let old = World::request(Method::GET, "/api/v1/fleet", Some(&before), None);
-    assert_eq!(world.send(old).await.status, StatusCode::UNAUTHORIZED, "whoever was signed in is not any more");
-    heard(&world, host.id, 40).await;
-
-    let status = world.get("/api/v1/recovery").await.json;
-    assert_eq!((&status["stage"], &status["log_before"]["size"]), (&json!("gathering"), &json!(40)), "{status}");
-    assert_eq!((&status["hosts"][0]["orders_lost"], &status["hosts"][1]["heard_at"]), (&json!(3), &Value::Null));
-    let join = json!({ "name": "gamma" });
-    for (path, body) in [("/api/v1/operations", facts(&["alpha"])), ("/api/v1/hosts", join.clone())] {
-        assert_eq!(world.post(path, &body).await.problem(), "recovering", "{path}");
-    }
-    let none = json!({ "revoke": [] });
-    assert_eq!(world.post("/api/v1/recovery/confirm", &none).await.problem(), "recovering", "no root metadata yet");
-
-    let put = async |edits: &[Edit]| {
-        let body = root::request(&world, edits);
-        world.send(World::request(Method::PUT, "/api/v1/fleet/root", Some(&world.token), Some(&body))).await
-    };
-    for (edits, why) in [
-        (vec![], "does not raise the epoch"),
-        (vec![Edit::RaiseEpoch], "does not name a new audit log"),
-        (restoring(&world, 39).to_vec(), "at an earlier position than a host has seen"),
-    ] {
-        let answer = put(&edits).await;
-        assert!(answer.problem() == "recovering" && answer.text.contains(why), "{answer:?}");
-    }
-    assert_eq!(put(&restoring(&world, 40)).await.status, StatusCode::OK);
-    assert_eq!(world.post("/api/v1/operations", &facts(&["alpha"])).await.problem(), "recovering", "not confirmed");
-    // A host that comes now and has seen more needs another version; the log stays the new one.
-    heard(&world, lost.id, 41).await;
-    let status = world.get("/api/v1/recovery").await.json;
-    assert_eq!((&status["stage"], &status["hosts"][1]["is_ahead"]), (&json!("confirming"), &json!(true)), "{status}");
-    let before = old_log(&world, 41);
-    let other = Edit::RestoredLog { before, log: AuditLogId::from_bytes([8; 16]) };
-    assert!(put(&[other]).await.text.contains("names another audit log once more"));
-    assert_eq!(put(&[Edit::RestoredLog { before, log: NEW_LOG }]).await.status, StatusCode::OK);
-    assert_eq!(put(&[]).await.status, StatusCode::OK, "any other change");
-
-    let nobody = json!({ "revoke": ["nobody"] });
-    assert_eq!(world.post("/api/v1/recovery/confirm", &nobody).await.problem(), "host-not-found");
-    let confirmed = world.post("/api/v1/recovery/confirm", &json!({ "revoke": ["beta"] })).await;
-    assert_eq!(confirmed.json["stage"], "over", "{confirmed:?}");
-    assert_eq!(confirmed.json["revoked"][0]["name"], "beta");
-    assert_eq!(world.post("/api/v1/operations", &facts(&["alpha"])).await.status, StatusCode::ACCEPTED);
-    assert_eq!(world.post("/api/v1/hosts", &join).await.status, StatusCode::CREATED);
-    assert_eq!(world.post("/api/v1/recovery/confirm", &none).await.problem(), "changed-meanwhile", "once");
-}
-
-#[tokio::test]
-async fn tokens_of_before_a_restore_are_void() {
+async fn a_deploy_is_sealed_to_the_owner_who_opens_it_and_may_change_keys() {
     let world = World::of(UserRole::Owner).await;
-    let (token, id) = world.api_token(&world.user, UserRole::Owner, NOW.plus(DurationMs::from_days(1))).await;
-    let ask = async |token: &str| world.send(World::request(Method::GET, "/api/v1/fleet", Some(token), None)).await;
-    assert_eq!(ask(&token).await.status, StatusCode::OK);
-    let anew = gathering(&world).await;
-    assert_eq!(ask(&token).await.status, StatusCode::UNAUTHORIZED);
-    assert!(world.store.api_token(id).await.unwrap().unwrap().revoked_at.is_some());
-    assert_eq!(ask(&anew).await.status, StatusCode::OK);
-    let again = world.store.write(Write::Recovery(Box::new(recovery::confirmed(String::new(), &[], NOW)))).await;
-    assert!(again.is_ok(), "it waited to be confirmed");
-    let again = world.store.write(Write::Recovery(Box::new(recovery::confirmed(String::new(), &[], NOW)))).await;
-    assert!(matches!(again, Err(StoreError::Conflict(_))), "{again:?}");
+    let id = deployed(&world).await;
+    let path = format!("/api/v1/operations/{id}/release");
+    let release = world.get(&path).await;
+    assert_eq!((release.status, &release.json["app"]), (StatusCode::OK, &json!("shop")), "{release:?}");
+    assert_eq!(release.json["spec"]["services"]["web"]["image"], "shop:1");
+    assert!(!release.json.to_string().contains("hunter2"));
+    assert_eq!(opened(&world, id, &release.json, 1).as_deref(), Some(&b"hunter2"[..]));
+
+    let size = world.store.audit_position().size;
+    let rows = world.store.audit(0, u32::try_from(size).unwrap()).await.unwrap();
+    let record = |kind| {
+        let row = rows.iter().rfind(|row| row.kind == kind).unwrap();
+        serde_json::from_slice::<Value>(row.record.as_ref().unwrap()).unwrap()
+    };
+    let copy = world.store.recovery_copy(id).await.unwrap().unwrap();
+    assert_eq!(record(AuditKind::Proposal)["recovery_sha256"], json!(copy.values_sha256()));
+
+    let path_keys = format!("/api/v1/operations/{id}/recovery");
+    let stale = rewrap_request(&world, id, &[2]).await;
+    let refused = put(&world, &path_keys, &stale).await;
+    assert_eq!(refused.problem(), "invalid", "a key that root metadata does not list: {refused:?}");
+    recovery_keys(&world, &[Edit::AddRecoveryKey(owner(2).public()), Edit::DropRecoveryKey(owner(1).public())]).await;
+    let answer = put(&world, &path_keys, &stale).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let release = world.get(&path).await;
+    assert_eq!(opened(&world, id, &release.json, 2).as_deref(), Some(&b"hunter2"[..]));
+    assert_eq!(opened(&world, id, &release.json, 1), None);
+}
+
+#[tokio::test]
+async fn what_is_sealed_here_is_sealed_to_the_owner_too() {
+    let world = World::of(UserRole::Owner).await;
+    world.host("alpha").await;
+    let id: OperationId = fresh();
+    let files = json!({ "compose.yaml": "services: {web: {image: \"shop:1\", environment: {PASSWORD: hunter2}}}" });
+    let body = json!({ "kind": "deploy_bundle", "operation_id": id, "hosts": ["alpha"], "files": files,
+        "order": ["compose.yaml"], "name": "shop" });
+    let answer = world.post("/api/v1/operations", &body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    let release = world.get(&format!("/api/v1/operations/{id}/release")).await;
+    assert_eq!(opened(&world, id, &release.json, 1).as_deref(), Some(&b"hunter2"[..]));
+    assert_eq!(world.post("/api/v1/operations", &body).await.status, StatusCode::OK, "the same again");
+}
+
+#[tokio::test]
+async fn a_copy_that_a_client_made_names_the_values_of_the_hosts_and_the_keys_in_force() {
+    let world = World::of(UserRole::Owner).await;
+    world.host("alpha").await;
+    let made = |to: &[u8], names: &[&str], id| {
+        let copy = copy(&world, id, to, names);
+        let value = |value: &SealedValue| json!({ "name": value.name, "sealed": BASE64.encode(&value.bytes) });
+        json!({ "keys": keys(&copy.keys), "values": copy.values.iter().map(value).collect::<Vec<_>>() })
+    };
+    let name = "web/environment/A";
+    let request = |id: OperationId, recovery: Value| {
+        json!({
+            "kind": "deploy", "operation_id": id, "hosts": ["alpha"],
+            "spec": { "app": "shop", "services": { "web": { "image": "shop:1", "restart": "no",
+                "environment": { "A": { "sealed": name } } } }, "networks": {}, "volumes": {} },
+            "sealed": { "alpha": [{ "name": name, "sealed": BASE64.encode(&[7; 50]) }] }, "recovery": recovery,
+        })
+    };
+    for (to, names, field) in [
+        (&[1u8, 2][..], &[name][..], "recovery.keys"),
+        (&[2], &[name], "recovery.keys"),
+        (&[1], &["web/environment/B"], "recovery"),
+        (&[1], &[name, "web/environment/B"], "recovery"),
+    ] {
+        let id = fresh();
+        let answer = world.post("/api/v1/operations", &request(id, made(to, names, id))).await;
+        assert_eq!(
+            (answer.problem(), answer.json["errors"][0]["field"].as_str()),
+            ("invalid", Some(field)),
+            "{answer:?}"
+        );
+        assert_eq!(world.store.operation(id).await.unwrap(), None);
+    }
+    let id = fresh();
+    let mut dry = request(id, made(&[1], &[name], id));
+    dry["dry_run"] = json!(true);
+    assert_eq!(world.post("/api/v1/operations", &dry).await.json["errors"][0]["field"], "recovery");
+    let good = world.post("/api/v1/operations", &request(id, made(&[1], &[name], id))).await;
+    assert_eq!(good.status, StatusCode::ACCEPTED, "{good:?}");
+    // One without a copy, as clients before this sent it, is taken and cannot be recovered.
+    let plain = fresh();
+    let mut body = request(plain, Value::Null);
+    body.as_object_mut().unwrap().remove("recovery");
+    assert_eq!(world.post("/api/v1/operations", &body).await.status, StatusCode::ACCEPTED);
+    assert_eq!(world.get(&format!("/api/v1/operations/{plain}/release")).await.json["recovery"], Value::Null);
+    let path = format!("/api/v1/operations/{plain}/recovery");
+    let answer = put(&world, &path, &rewrap_request(&world, id, &[1]).await).await;
+    assert_eq!(answer.problem(), "operation-not-found", "{answer:?}");
 }

@@ -67,7 +67,7 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
         (&Method::PUT, "/api/v1/fleet/root") => {
             with(route.path, Some(super::root::request(world, &[])), "root metadata version 2")
         }
-        (&Method::POST, "/api/v1/recovery/confirm") => super::recovery::scene(world, route).await,
+        (&Method::POST, "/api/v1/recovery/confirm") => super::restored::scene(world, route).await,
         (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
         (&Method::POST, "/api/v1/hosts/{name}/rename") => {
             world.host("alpha").await;
@@ -81,16 +81,31 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             world.host("alpha").await;
             with("/api/v1/hosts/alpha", None, "host alpha")
         }
+        _ => {
+            let (path, body, subject) = work(world, route).await?;
+            with(&path, Some(body), &subject)
+        }
+    })
+}
+
+/// The same of what is asked of hosts: path, body and subject.
+async fn work(world: &World, route: &Route) -> Option<(String, Value, String)> {
+    Some(match (&route.method, route.path) {
         (&Method::POST, "/api/v1/operations") => {
             world.host("alpha").await;
             let body = facts(&["alpha"]);
             let subject = format!("operation {}", body["operation_id"].as_str().unwrap());
-            with(route.path, Some(body), &subject)
+            (route.path.to_owned(), body, subject)
+        }
+        (&Method::PUT, "/api/v1/operations/{id}/recovery") => {
+            let id = super::recovery::deployed(world).await;
+            let body = super::recovery::rewrap_request(world, id, &[1]).await;
+            (format!("/api/v1/operations/{id}/recovery"), body, "secrets of shop".to_owned())
         }
         (&Method::POST, "/api/v1/commands/{id}/cancel") => {
             world.host("alpha").await;
             let command = command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0];
-            with(&format!("/api/v1/commands/{command}/cancel"), Some(json!({})), &format!("command {command}"))
+            (format!("/api/v1/commands/{command}/cancel"), json!({}), format!("command {command}"))
         }
         _ => return None,
     })
@@ -118,6 +133,7 @@ async fn read(world: &World, pattern: &str) -> Option<String> {
         }
         // Ended, so that their streams of events end.
         "operations" if pattern.ends_with("/output") => ended(world, &follow(&["alpha"])).await.0,
+        "operations" if pattern.ends_with("/release") => super::recovery::deployed(world).await.to_string(),
         "operations" => ended(world, &facts(&["alpha"])).await.0,
         "commands" => ended(world, &facts(&["alpha"])).await.1,
         _ => return None,

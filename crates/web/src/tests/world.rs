@@ -201,7 +201,7 @@ fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<role::Comma
         root_keys: vec![root.public()],
         root_threshold: 1,
         addresses: vec!["control.example.org:7443".to_owned()],
-        recovery_keys: Vec::new(),
+        recovery_keys: vec![SealingSecretKey::from_bytes(&World::RECOVERY_SECRET).public()],
         session_keys: vec![SigningKey::<role::Session>::from_seed(&[3; 32]).public()],
         command_keys: vec![command.public()],
         approver_keys: Vec::new(),
@@ -234,6 +234,8 @@ impl RootKeeper for Keeper {
 impl World {
     /// The secret half of every host's sealing key.
     pub(super) const SEALING_SECRET: [u8; 32] = [8; 32];
+    /// The secret half of the owner's recovery key.
+    pub(super) const RECOVERY_SECRET: [u8; 32] = [1; 32];
 
     pub(super) async fn new() -> Self {
         Self::of(UserRole::Admin).await

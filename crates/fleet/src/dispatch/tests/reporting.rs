@@ -35,6 +35,7 @@ fn deploy_timed(world: &mut World, dry_run: bool, timing: DeployTiming) -> Comma
         queue_for: None,
         dry_run,
         selector: None,
+        recovery: None,
     })
 }
 

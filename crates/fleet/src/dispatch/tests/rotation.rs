@@ -279,6 +279,7 @@ fn a_rotation_that_is_only_planned_changes_nothing() {
         queue_for: None,
         dry_run: true,
         selector: None,
+        recovery: None,
     });
     world.settle();
     world.finish(ReportStatus::Succeeded);

@@ -146,7 +146,7 @@ impl MemoryStore {
 
     pub(crate) fn apply(&mut self, write: Write) -> Result<Written, StoreError> {
         match write {
-            Write::OperationPropose { operation, commands, audit } => {
+            Write::OperationPropose { operation, commands, audit, .. } => {
                 for new in commands {
                     self.insert(new, &operation.requested_by);
                 }

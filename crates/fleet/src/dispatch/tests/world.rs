@@ -145,6 +145,7 @@ impl World {
             queue_for: None,
             dry_run: false,
             selector: None,
+            recovery: None,
         }
     }
 

@@ -4,9 +4,9 @@ use api::{
     ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
     CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
-    OperationSummary, Page, RecoveryConfirmRequest, RecoveryStatus, SessionSummary, SignInRequest, SignInResponse,
-    TokenRequest, TokenResponse, TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary,
-    WhoAmI,
+    OperationSummary, Page, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail,
+    SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest,
+    UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
 };
 use axum::http::Method;
 use ids::{ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, UserName};
@@ -197,6 +197,19 @@ fn operations_and_apps() -> Vec<Operation> {
             .at::<OperationId>()
             .answer(200, Content::Events(super::schema_of::<Event>()))
             .may_be(&[OperationNotFound, Invalid, OperationConflict, Busy]),
+        get("/api/v1/operations/{id}/release", "release_show", "What a deploy was made of, with its recovery copy")
+            .at::<OperationId>()
+            .json::<ReleaseDetail>(200)
+            .may_be(&[OperationNotFound]),
+        put(
+            "/api/v1/operations/{id}/recovery",
+            "recovery_rewrap",
+            "Seal a deploy's secrets to the recovery keys of today",
+        )
+        .at::<OperationId>()
+        .takes::<RecoveryRewrapRequest>()
+        .json::<ReleaseDetail>(200)
+        .may_be(&[OperationNotFound, Invalid, Changed]),
         get("/api/v1/apps", "app_list", "Apps and where they are")
             .page::<apps::Filter, Page<AppSummary>>(&apps::LIST)
             .may_be(&[HostNotFound]),
