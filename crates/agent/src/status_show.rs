@@ -64,10 +64,7 @@ fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
     line("Agent", agent);
     line("Connection", connection(&status.connection, now));
     if let Some(id) = status.quarantine {
-        line(
-            "Quarantine",
-            format!("{id}: no order runs. Revoke this host with `serverflow host revoke` and enrol it anew"),
-        );
+        line("Quarantine", format!("{id}: no order runs. `serverflow host quarantine list` says what can be done"));
     }
     if let Some(refused) = &status.audit.refused {
         let since = ago(refused.since);

@@ -194,7 +194,7 @@ async fn a_lost_journal_means_quarantine() {
     plane.fleet.say(deliver(&bytes));
     let quarantined = || (!machine.json("status.json")["quarantine"].is_null()).then_some(());
     until("status tells of it", quarantined).await;
-    machine.run(&["status"]).await.check(1, &["Quarantine", "serverflow host revoke"]);
+    machine.run(&["status"]).await.check(1, &["Quarantine", "serverflow host quarantine list"]);
     machine.run(&["doctor"]).await.check(1, &["in quarantine"]);
     until("the order was refused", || machine.log().contains("this host is in quarantine").then_some(())).await;
 }

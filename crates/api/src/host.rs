@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ids::{HostId, HostName, LabelKey, LabelValue, Role, Sha256};
+use ids::{BootId, HostId, HostName, LabelKey, LabelValue, QuarantineId, Role, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -50,6 +50,10 @@ pub struct HostSummary {
     pub agent_release: Option<AgentRelease>,
     /// Now while connected; else the end of its last session; absent before the first.
     pub last_seen: Option<Timestamp>,
+    /// How far its clock was ahead of the control plane's time when its last session opened, in milliseconds; behind, if
+    /// negative. Absent when its agent does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_ms: Option<i64>,
 }
 
 /// `GET /api/v1/hosts/{name}`
@@ -76,10 +80,71 @@ pub struct HostDetail {
     /// Why it is quarantined, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quarantine_reason: Option<String>,
+    /// What is known of its quarantine, while it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<HostQuarantine>,
+    /// Since when its keys are the ones on record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys_since: Option<Timestamp>,
     /// `name@version` of each action its agent has.
     pub actions: Vec<String>,
     /// Apps it carries.
     pub apps: Vec<String>,
+}
+
+/// A host's quarantine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HostQuarantine {
+    /// Absent when it began before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Someone else signed orders for it, or showed it another audit log: only an owner ends this.
+    pub is_alarm: bool,
+    /// The quarantine that somebody said shall end: it ends with the next session of its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<QuarantineId>,
+    /// Agents that say they are this host and in quarantine, latest first. Two are two machines.
+    pub agents: Vec<QuarantinedAgent>,
+    /// Commands sent to it that have no end: they may have run.
+    pub commands_open: u64,
+}
+
+/// What an agent in quarantine said of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct QuarantinedAgent {
+    pub quarantine_id: QuarantineId,
+    /// When it said so last.
+    pub seen_at: Timestamp,
+    /// The kernel's id of its boot.
+    pub boot_id: BootId,
+    pub host_epoch: u64,
+    pub highest_sequence: u64,
+    pub last_report_sequence: u64,
+    /// Why it cannot be released, in words; absent when it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<String>,
+}
+
+/// `POST /api/v1/hosts/{name}/quarantine/release`, answered with [`HostReleaseResponse`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HostReleaseRequest {
+    /// Which agent's; may be left out when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_id: Option<QuarantineId>,
+}
+
+/// What comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HostReleaseResponse {
+    /// The quarantine that ends with this or the next session of its agent. Absent when no agent has named one yet: the
+    /// next that comes is told to, and then it is to be asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine_id: Option<QuarantineId>,
 }
 
 /// `POST /api/v1/hosts/{name}/rename`, answered with the host's [`HostSummary`]. Receipts keep the name the

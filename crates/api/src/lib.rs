@@ -26,8 +26,8 @@ pub use command::{
     CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,
 };
 pub use host::{
-    AgentProgram, AgentRelease, HostDetail, HostLabelRequest, HostRenameRequest, HostStatus, HostSummary,
-    JoinTokenRequest, JoinTokenResponse,
+    AgentProgram, AgentRelease, HostDetail, HostLabelRequest, HostQuarantine, HostReleaseRequest, HostReleaseResponse,
+    HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse, QuarantinedAgent,
 };
 pub use list::Page;
 pub use operation::{

@@ -24,7 +24,7 @@ pub(crate) use self::{
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
-    host::{AgentSource, Host},
+    host::{AgentSource, Host, Quarantine},
     key::{Key, Rotate, RotateAgent},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},

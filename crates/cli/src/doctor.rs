@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     clock,
     exit::{Ended, Failure, Kind},
+    host::is_clock_wrong,
     limits, list,
     output::{Output, Paint, clean, clean_line},
     roots,
@@ -160,8 +161,11 @@ fn hosts(hosts: &[HostSummary], control_plane: &str) -> Vec<Finding> {
     };
     let advice = "Run `serverflow-agent doctor` there.";
     note("offline", with(HostStatus::Offline).collect(), "without a connection", advice);
-    let advice = "See why with `serverflow host show NAME`; revoke such a host and enrol its machine anew.";
+    let advice = "See why, and what can be done, with `serverflow host quarantine list`.";
     note("quarantine", with(HostStatus::Quarantined).collect(), "in quarantine: no order runs there", advice);
+    let wrong = hosts.iter().filter(|host| is_clock_wrong(host)).collect();
+    let advice = "Set up time synchronisation there (chrony, systemd-timesyncd): past 5 minutes, destructive actions are refused.";
+    note("clocks", wrong, "with a clock more than 30 s off", advice);
     let is_other = |host: &&HostSummary| {
         host.status != HostStatus::Revoked
             && !host.agent_version.is_empty()

@@ -17,9 +17,10 @@ use crate::{
     clock,
     exit::{Ended, Failure, Kind},
     join::{self, Join},
+    limits,
     list::{self, part},
     output::{Output, Paint, clean_line},
-    prompt, session_file,
+    prompt, quarantine, session_file,
     spans::relative,
     table::{Cell, Table, fields},
 };
@@ -63,6 +64,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
             })?;
             Ok(Ended::Well)
         }
+        Host::Quarantine(verb) => quarantine::run(output, client, verb).await,
         Host::Revoke { name, yes } => revoke(output, client, &name, yes).await,
     }
 }
@@ -259,17 +261,45 @@ fn release_words(host: &HostSummary) -> Option<String> {
     })
 }
 
+/// Whether its clock is so far off that somebody should see to it.
+pub(crate) fn is_clock_wrong(host: &HostSummary) -> bool {
+    let skew = host.clock_skew_ms.filter(|_| host.status != HostStatus::Revoked);
+    skew.is_some_and(|skew| skew.unsigned_abs() > limits::CLOCK_SKEW_WARN.0)
+}
+
+fn clock_words(host: &HostSummary) -> String {
+    match host.clock_skew_ms {
+        None => "-".to_owned(),
+        Some(skew) => {
+            let side = if skew < 0 { "behind" } else { "ahead" };
+            format!("{}.{:03} s {side}", skew.unsigned_abs() / 1000, skew.unsigned_abs() % 1000)
+        }
+    }
+}
+
 fn list_words(hosts: &[HostSummary], is_filtered: bool, now: UnixMs, paint: Paint) -> String {
-    let mut table = Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN"]);
+    // Only where it says something: clocks are right, as a rule.
+    let with_clocks = hosts.iter().any(is_clock_wrong);
+    let mut table = if with_clocks {
+        Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN", "CLOCK"])
+    } else {
+        Table::new(["NAME", "STATUS", "ROLES", "LABELS", "AGENT", "LAST SEEN"])
+    };
     for host in hosts {
-        table.row([
+        let cells: [Cell; 6] = [
             host.name.to_string().into(),
             Cell::styled(status_word(host.status), status_style(host.status)),
             roles_words(&host.roles).into(),
             labels_words(&host.labels).into(),
             agent_words(host).into(),
             seen_words(host, now).into(),
-        ]);
+        ];
+        if with_clocks {
+            let [name, status, roles, labels, agent, seen] = cells;
+            table.row([name, status, roles, labels, agent, seen, clock_words(host).into()]);
+        } else {
+            table.row(cells);
+        }
     }
     let none = if is_filtered { "no such hosts" } else { "no hosts yet; enrol one with `serverflow host enroll NAME`" };
     table.render(paint, none)
@@ -288,8 +318,10 @@ fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
         ("actions", or_none(host.actions.join(", "))),
         ("agent", or_none(summary.agent_version.clone())),
         ("last seen", seen_words(summary, now)),
+        ("clock", clock_words(summary)),
         ("enrolled", format!("{} ({})", relative(now, host.enrolled_at.0), host.enrolled_at)),
         ("identity key", clean_line(&host.identity_key)),
+        ("keys since", keys_since_words(host, now)),
         ("sealing key", clean_line(&host.sealing_key)),
         ("root version", host.root_version.to_string()),
         ("orders", format!("{} given a number, {} acknowledged", host.highest_sequence, host.acknowledged_sequence)),
@@ -302,6 +334,12 @@ fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
         rows.insert(2, ("why", clean_line(why)));
     }
     fields(paint, &rows)
+}
+
+/// How old its keys are; a control plane of before does not say.
+fn keys_since_words(host: &HostDetail, now: UnixMs) -> String {
+    let since = host.keys_since.map(|since| format!("{} ({since})", relative(now, since.0)));
+    since.unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]
@@ -344,6 +382,25 @@ mod tests {
     }
 
     #[test]
+    fn clocks_are_shown_when_one_is_wrong() {
+        let with_clock = |name: &str, skew: i64| {
+            let mut host = summary(name, "connected", Some(0));
+            host["clock_skew_ms"] = skew.into();
+            host
+        };
+        let words = |skews: [i64; 2]| {
+            let hosts = json!([with_clock("a", skews[0]), with_clock("b", skews[1])]);
+            list_words(&serde_json::from_value::<Vec<HostSummary>>(hosts).unwrap(), false, NOW, Paint(false))
+        };
+        assert!(!words([30_000, -30_000]).contains("CLOCK"));
+        let wrong = words([-30_001, 5]);
+        assert!(
+            wrong.contains("CLOCK") && wrong.contains("30.001 s behind") && wrong.contains("0.005 s ahead"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
     fn one_host_is_shown_with_why_it_is_quarantined() {
         let mut value = with(summary("web-1", "quarantined", Some(60_000)), "newer");
         let more = json!({
@@ -368,8 +425,10 @@ mod tests {
             agent         0.1.0
                           of a later release than the control plane: it is asked for what both know. Upgrade the control plane
             last seen     60 s ago
+            clock         -
             enrolled      24 h ago (2023-11-13T22:13:20.000Z)
             identity key  aWQ=
+            keys since    -
             sealing key   c2U=
             root version  1
             orders        7 given a number, 6 acknowledged

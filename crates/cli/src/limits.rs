@@ -50,6 +50,8 @@ pub(crate) const ROOT_FILE_BYTES_MAX: usize = 4 * 1024;
 pub(crate) const SESSION_WARN: ids::DurationMs = ids::DurationMs::from_secs(24 * 60 * 60);
 /// Root metadata that expires within this span is warned of by `doctor`.
 pub(crate) const ROOT_EXPIRY_WARN: ids::DurationMs = ids::DurationMs::from_days(60);
+/// Clocks of hosts that are farther off than this are shown and warned of.
+pub(crate) const CLOCK_SKEW_WARN: ids::DurationMs = ids::DurationMs::from_secs(30);
 /// Hosts that a finding of `doctor` names; of more, it says how many.
 pub(crate) const DOCTOR_NAMES_MAX: usize = 5;
 /// Items of one page of a list, as the control plane has it.
@@ -75,6 +77,8 @@ pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 pub(crate) const LAST_LOOK: Duration = Duration::from_secs(2);
 /// Seconds that reading logs waits for a host that is away.
 pub(crate) const LOGS_QUEUE_SECONDS: u64 = 30;
+/// How long `host quarantine release` waits for the host to come back.
+pub(crate) const RELEASE_WAIT: Duration = Duration::from_secs(90);
 /// Hosts that get new keys at a time, unless it is said otherwise.
 pub(crate) const ROTATION_WAVE: u32 = 50;
 /// Hosts that may get new keys at a time.

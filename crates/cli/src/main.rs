@@ -35,6 +35,7 @@ mod owner;
 mod parameters;
 mod password;
 mod prompt;
+mod quarantine;
 mod recovery;
 mod root;
 mod roots;

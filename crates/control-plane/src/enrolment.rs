@@ -121,6 +121,8 @@ async fn redeem(agents: &Agents, redemption: &Redemption, root_version: RootVers
         sealing_key: redemption.sealing_key,
         host_epoch: HostEpoch(1),
         standing: HostStanding::Active,
+        quarantine: Default::default(),
+        clock_skew_ms: None,
         allocated: Sequence(0),
         acknowledged: Sequence(0),
         last_report: ReportPosition::START,

@@ -265,7 +265,9 @@ impl Driver {
                 Effect::Note(note) => log(&note),
                 Effect::RootAdvanced(root) => self.agents.root_advance(root),
                 Effect::WakeAt(at) => self.wake.as_mut().reset(Instant::now() + until(at, self.agents.now())),
-                Effect::SignOpen(_) | Effect::SignCommand(_) => self.sign = Some(signing(&self.agents, effect)),
+                Effect::SignOpen(_) | Effect::SignCommand(_) | Effect::SignReset(_) => {
+                    self.sign = Some(signing(&self.agents, effect))
+                }
                 Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..) => {
                     self.store = Some(storing(&self.agents, effect));
                 }
@@ -297,6 +299,7 @@ fn signing(agents: &Arc<Agents>, effect: Effect) -> Answering {
         match effect {
             Effect::SignOpen(open) => Input::OpenSigned(signer.sign_open(open).await),
             Effect::SignCommand(command) => Input::CommandSigned(signer.sign_command(*command).await),
+            Effect::SignReset(reset) => Input::ResetSigned(signer.sign_reset(*reset).await),
             _ => Input::Tick,
         }
     })
@@ -320,6 +323,8 @@ fn log(note: &Note) {
         Note::Open => tracing::info!("session open"),
         Note::Quarantined(_) | Note::Alarm(_) => tracing::error!("{note}"),
         Note::StoreFailed { .. } | Note::SignFailed { .. } | Note::AgentRelease(_) => tracing::warn!("{note}"),
-        Note::Dropped(_) | Note::Report(_) | Note::KeysRotated(_) => tracing::info!("{note}"),
+        Note::Dropped(_) | Note::Report(_) | Note::KeysRotated(_) | Note::ResetSent | Note::Released => {
+            tracing::info!("{note}")
+        }
     }
 }

@@ -132,6 +132,8 @@ kinds! {
     Alarm = 32, "alarm";
     /// Strangers were refused: one leaf a minute, with their number.
     RefusalCount = 33, "refusal-count";
+    /// Someone asked for the end of a host's quarantine.
+    QuarantineRelease = 34, "quarantine-release";
     /// Someone signed in.
     SignIn = 40, "sign-in";
     /// A sign-in was refused.

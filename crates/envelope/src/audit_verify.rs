@@ -148,6 +148,16 @@ pub enum AuditFault {
     /// What is signed under the new keys cannot be verified.
     #[error("entry {index} changes a host's keys, but the export lacks its record; export the log again")]
     KeysMissing { index: u64 },
+    /// The end of a host's quarantine is not signed by a command key.
+    #[error("the guard reset in entry {index} does not verify under any command key of the root metadata")]
+    Reset {
+        index: u64,
+        #[source]
+        source: VerifyError,
+    },
+    /// It does not lead on from where the log says that the host was.
+    #[error("the guard reset in entry {index} does not follow from what the log says of host {host} before it")]
+    ResetElsewhere { index: u64, host: HostId },
     /// A host's key signed for another host, or after it was retired.
     #[error(
         "the report in entry {index} speaks for host {host}, but another host signed it, or a key of that host that was \

@@ -14,7 +14,7 @@ use crate::{
     decode::{Convert, DecodeError},
     keys::{KeyError, KeyRole, SigningKey, VerifyingKey, role},
     limits,
-    messages::{EnrolProof, KeyOffer, PublicKeyBytes, ReceiptRequest},
+    messages::{EnrolProof, KeyOffer, PublicKeyBytes, ReceiptRequest, Report},
     proto,
 };
 
@@ -291,6 +291,19 @@ pub fn open_receipt_request(envelope: &[u8]) -> Result<Verified<ReceiptRequest>,
 /// As [`open_enrol_proof`].
 pub fn open_key_offer(envelope: &[u8]) -> Result<Verified<KeyOffer>, VerifyError> {
     verify_self_signed(envelope)
+}
+
+/// Reads a report that this very program signed and kept on its own disk, by whichever of its keys: to sign it anew.
+/// What came from anywhere else is read by [`verify`] alone.
+///
+/// # Errors
+/// When it is no envelope of a report.
+pub fn own_report(envelope: &[u8]) -> Result<Report, VerifyError> {
+    let opened = Opened::parse(envelope, limits::ENVELOPE_BYTES_MAX)?;
+    if opened.payload_type != Report::TYPE {
+        return Err(VerifyError::WrongType { expected: Report::TYPE, found: opened.payload_type.clone() });
+    }
+    <Report as sealed::Encoding>::decode_payload(&opened.payload).map_err(|source| VerifyError::Content { source })
 }
 
 fn verify_self_signed<T: Payload<Role = role::Agent>>(envelope: &[u8]) -> Result<Verified<T>, VerifyError> {

@@ -220,6 +220,11 @@ impl ReplayGuard {
         }
     }
 
+    /// Uses up every sequence up to this one: what was given out under them is not known here and never runs.
+    pub fn use_up(&mut self, high: Sequence) {
+        self.high = self.high.max(high);
+    }
+
     /// Notes how far a remembered command got. Stages only rise; nothing happens for others.
     pub fn set_stage(&mut self, command: CommandId, stage: Stage) {
         if let Some(entry) = self.entries.get_mut(&command) {

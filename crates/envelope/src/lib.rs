@@ -31,7 +31,8 @@ pub mod token;
 pub use self::{
     decode::DecodeError,
     envelope::{
-        Payload, Signed, Verified, VerifyError, open_enrol_proof, open_key_offer, open_receipt_request, verify,
+        Payload, Signed, Verified, VerifyError, open_enrol_proof, open_key_offer, open_receipt_request, own_report,
+        verify,
     },
     keys::{SigningKey, VerifyingKey, key_id},
 };

@@ -8,7 +8,7 @@ use ids::{KeyId, RootVersion, Sequence, Sha256, UnixMs};
 use crate::{
     decode::DecodeError,
     envelope::Payload,
-    messages::{Command, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
 };
 
 /// A boxed future, so that ports can be used as trait objects.
@@ -18,13 +18,16 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// implementation checks what it can know (well-formed, strictly rising sequence per host, bounded
 /// jumps, rate, its own copy of root metadata) and uses its own clock.
 ///
-/// Standing orders and guard resets will be further methods of this kind, each with its message; so
+/// Standing orders will be a further method of this kind, with its message; so
 /// will approvals be an argument of [`Self::sign_command`].
 pub trait Signer: Send + Sync {
     /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock.
     fn sign_command(&self, command: Command) -> Later<'_, Result<SignedCommand, SignError>>;
     /// Signs a session-open; the signer puts in its own time.
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>>;
+    /// Signs the end of a quarantine; the signer puts in its own time. Every sequence up to `high` counts as given out
+    /// from then on, so it must not be below the signer's own record ([`SignError::SequenceTaken`]).
+    fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>>;
     /// Has the signer verify and take root metadata, ascending; what it has already is passed over. Its first
     /// chain begins its fleet, and must list a key that it holds. Durable when it answers: the version in force.
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>>;

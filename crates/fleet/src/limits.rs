@@ -59,6 +59,8 @@ pub const UNACKNOWLEDGED_MAX: usize = 32;
 pub const UNACKNOWLEDGED_CANCELS_MAX: usize = 4;
 /// Signed commands waiting for their transaction.
 pub const SIGNED_WAITING_MAX: usize = 4;
+/// A host's clock is noted again when it is off by so much more or less than before.
+pub const CLOCK_SKEW_NEWS: DurationMs = DurationMs::from_secs(1);
 /// Frames taken from the stream and not yet dealt with; above it, the stream is not read.
 pub const FRAMES_WAITING_MAX: usize = 16;
 /// Transactions a session may have waiting that no frame count bounds.

@@ -5,10 +5,10 @@ mod people;
 
 use envelope::messages::{LogPosition, Order, PublicKeyBytes, ReportPosition, SealedValue, SealingKeyBytes};
 use ids::{
-    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, ReportSequence, Role,
-    RootVersion, Sequence, Sha256, TokenId, UnixMs, UserName,
+    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, QuarantineId, ReportSequence,
+    Role, RootVersion, Sequence, Sha256, TokenId, UnixMs, UserName,
 };
-use session::frames::ActionRef;
+use session::{frames::ActionRef, limits::PROTOCOL_GUARD_RESET};
 
 pub use self::people::{
     ApiToken, Credential, NoSuchRole, Principal, TokenStanding, User, UserChange, UserRole, UserSession,
@@ -27,6 +27,8 @@ pub struct Host {
     pub sealing_key: SealingKeyBytes,
     pub host_epoch: HostEpoch,
     pub standing: HostStanding,
+    /// What belongs to a quarantine, while it is in one.
+    pub quarantine: HostQuarantine,
     /// Highest sequence ever given to a command of this host.
     pub allocated: Sequence,
     /// Highest sequence this host acknowledged (an `Accepted` frame or a report).
@@ -41,6 +43,9 @@ pub struct Host {
     pub agent_version: String,
     pub root_version: RootVersion,
     pub enrolled_at: UnixMs,
+    /// How far its wall clock was ahead of the control plane's time when its last session opened, in milliseconds, if it
+    /// said so.
+    pub clock_skew_ms: Option<i64>,
     /// End of its last session; sessions going on are known to the registry of sessions only.
     pub last_seen: Option<UnixMs>,
     /// The signed receipt it was given.
@@ -79,6 +84,50 @@ pub enum HostStanding {
     Quarantined { why: String },
     /// Tombstone: never again.
     Revoked { at: UnixMs },
+}
+
+/// A quarantine as the control plane keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostQuarantine {
+    /// Since when; unknown for those of before 0.2.
+    pub since: Option<UnixMs>,
+    /// Someone else signed for the host, or showed it another audit log.
+    pub is_alarm: bool,
+    /// Its agent is told to enter quarantine itself.
+    pub is_told: bool,
+    /// The quarantine of its agent that an admin said shall end.
+    pub release: Option<QuarantineId>,
+}
+
+/// A quarantine that an agent said it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuarantineSeen {
+    pub id: QuarantineId,
+    /// When it said so last.
+    pub at: UnixMs,
+    pub boot: BootId,
+    pub host_epoch: HostEpoch,
+    /// Version of the protocol it speaks.
+    pub protocol: u32,
+    /// Highest command sequence it has seen.
+    pub high: Sequence,
+    pub last_report: ReportSequence,
+}
+
+impl QuarantineSeen {
+    /// Why such an agent cannot be led on from where it is.
+    #[must_use]
+    pub fn hindrance(&self, host: &Host) -> Option<String> {
+        if self.host_epoch != host.host_epoch {
+            return Some(format!(
+                "its state is from host epoch {}, and the keys on record are those of epoch {}, which it does not have; \
+                 revoke the host and enrol the machine anew",
+                self.host_epoch, host.host_epoch
+            ));
+        }
+        (self.protocol < PROTOCOL_GUARD_RESET)
+            .then(|| "its agent is too old to be released; upgrade it first (`serverflow host upgrade`)".to_owned())
+    }
 }
 
 /// Where a command stands. The table of transitions is in [`crate::command`].

@@ -12,7 +12,7 @@ use envelope::{
 };
 use ids::{
     ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
-    ReportSequence, RootVersion, Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+    QuarantineId, ReportSequence, RootVersion, Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
@@ -35,6 +35,8 @@ pub trait Store: Send + Sync {
     fn host(&self, id: HostId) -> Later<'_, Result<Option<Host>, StoreError>>;
     /// Identity keys that a host had before the one on record, latest first.
     fn host_former_keys(&self, id: HostId) -> Later<'_, Result<Vec<FormerKey>, StoreError>>;
+    /// Quarantines that the agents of a quarantined host said they are in, latest first.
+    fn host_quarantines(&self, id: HostId) -> Later<'_, Result<Vec<QuarantineSeen>, StoreError>>;
     /// A host and its commands that have no end, in order of proposal, whole; both as of one moment.
     fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>>;
     /// A host that is not revoked, by name.
@@ -230,10 +232,22 @@ pub enum Write {
         host_epoch: HostEpoch,
         last_report: ReportSequence,
     },
-    /// Enters quarantine.
+    /// Enters quarantine: an alarm if its leaf is one.
     HostQuarantine {
         host: HostId,
         why: String,
+        audit: AuditEntry,
+    },
+    /// An agent said which quarantine it is in.
+    HostQuarantineSeen {
+        host: HostId,
+        seen: QuarantineSeen,
+    },
+    /// An admin ends this quarantine of a quarantined host, which its agent must have named; or has its agent
+    /// told to enter one, if it has not.
+    HostRelease {
+        host: HostId,
+        quarantine: Option<QuarantineId>,
         audit: AuditEntry,
     },
     /// A session began and showed something new: actions, version, boot, root version.
@@ -243,6 +257,11 @@ pub enum Write {
         agent_version: String,
         boots: Vec<BootId>,
         root_version: RootVersion,
+    },
+    /// How far a host's clock is off.
+    HostClock {
+        host: HostId,
+        skew_ms: i64,
     },
     /// A session ended.
     HostLeft {
@@ -343,8 +362,19 @@ pub struct HostKeyRotation {
     pub sealing_key: SealingKeyBytes,
     /// Its envelope.
     pub rotation: Vec<u8>,
+    /// It answers a guard reset: the host is quarantined no more.
+    pub released: Option<Released>,
     /// The same is the record.
     pub audit: AuditEntry,
+}
+
+/// What a guard reset said, and what the host's row becomes by the rotation that answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// Every sequence up to this is given out.
+    pub high: Sequence,
+    /// The host's last report, as its row must still have it.
+    pub last_report: ReportPosition,
 }
 
 /// A verified report and everything that follows from it, in one transaction.

@@ -115,6 +115,12 @@ pub(crate) fn host_keys(name: &HostName, host_epoch: HostEpoch, rotation: Vec<u8
     AuditEntry { time: now, kind: AuditKind::HostKeyChange, actor, subject, record }
 }
 
+/// A host is led out of quarantine: the leaf covers the reset as it was signed.
+pub(crate) fn guard_reset(host: HostId, name: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
+    let (actor, subject) = (CONTROL_PLANE.to_owned(), format!("host {name} ({host})"));
+    AuditEntry { time: now, kind: AuditKind::GuardReset, actor, subject, record: AuditRecord::Inline(envelope) }
+}
+
 /// Newer root metadata came from a host.
 pub(crate) fn root_change(
     version: ids::RootVersion,

@@ -26,6 +26,8 @@ pub(crate) mod meta {
     pub(crate) const CLOCK: &str = "clock";
     /// The epoch of the host whose keys are in force.
     pub(crate) const HOST_EPOCH: &str = "host_epoch";
+    /// When they were taken, by the control plane's time: 8 bytes.
+    pub(crate) const KEYS_SINCE: &str = "keys_since";
 }
 
 /// Numbers of stages in the tables.
@@ -64,7 +66,8 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.clock = reader.clock().await?;
     state.burned = reader.burned().await?;
     state.host_epoch = reader.host_epoch().await?;
-    state.keys_offered = reader.keys_offered().await?;
+    state.keys_since = reader.keys_since().await?;
+    (state.keys_offered, state.reset) = reader.keys_offered().await?;
     Ok(state)
 }
 
@@ -236,9 +239,18 @@ impl Reader<'_> {
         Ok(Some(HostEpoch(u64::from_be_bytes(bytes))))
     }
 
-    async fn keys_offered(&mut self) -> Result<Option<HostEpoch>, JournalError> {
-        let rows = self.rows("SELECT host_epoch FROM key_change ORDER BY host_epoch DESC LIMIT 1").await?;
-        rows.first().map(|row| self.counter(row, 0).map(HostEpoch)).transpose()
+    async fn keys_since(&mut self) -> Result<Option<UnixMs>, JournalError> {
+        let Some(value) = self.meta(meta::KEYS_SINCE).await? else { return Ok(None) };
+        let bytes = value.as_slice().try_into().map_err(|_| self.damaged(meta::KEYS_SINCE))?;
+        Ok(Some(UnixMs(u64::from_be_bytes(bytes))))
+    }
+
+    /// The epoch of the last keys that were offered, and the guard reset that asked for them.
+    async fn keys_offered(&mut self) -> Result<(Option<HostEpoch>, Option<Vec<u8>>), JournalError> {
+        let rows = self.rows("SELECT host_epoch, reset FROM key_change ORDER BY host_epoch DESC LIMIT 1").await?;
+        let Some(row) = rows.first() else { return Ok((None, None)) };
+        let reset = row.try_get(1).map_err(|error| JournalError::read(self.path, error))?;
+        Ok((Some(HostEpoch(self.counter(row, 0)?)), reset))
     }
 
     async fn clock(&mut self) -> Result<Option<StoredClock>, JournalError> {

@@ -10,7 +10,7 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS, KEY_CHANGES];
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS, KEY_CHANGES, RESETS];
 
 /// Since 0.2: how often a command was run again.
 const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
@@ -27,6 +27,9 @@ const APPROVALS: &[&str] = &[
 /// Since 0.2: this host's keys after its first ones, by the epoch they count from.
 const KEY_CHANGES: &[&str] =
     &["CREATE TABLE key_change (host_epoch INTEGER PRIMARY KEY, rotation BLOB NOT NULL, receipt BLOB) STRICT"];
+
+/// Since 0.2: the guard reset that asked for keys.
+const RESETS: &[&str] = &["ALTER TABLE key_change ADD COLUMN reset BLOB"];
 
 /// 0.1.
 const FOUNDATION: &[&str] = &[

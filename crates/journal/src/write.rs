@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envelope::messages::SealedValue;
+use envelope::messages::{ReportPosition, SealedValue};
 use ids::{CommandId, Sequence};
 use session::{
-    agent::io::{Burn, Burned, JournalWrite, RingEntry, StoredReport},
+    agent::io::{Burn, Burned, JournalWrite, ResetTaken, RingEntry, StoredReport},
     frames::Stage,
 };
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -191,17 +191,22 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             }
         }
         JournalWrite::Quarantine { id } => meta_set(texts, meta::QUARANTINE, id.as_bytes().to_vec()),
-        JournalWrite::KeyOffer { host_epoch, rotation } => {
-            let insert = texts.next("INSERT INTO key_change (host_epoch, rotation) VALUES (");
-            insert.push_bind(integer(host_epoch.0)?).push(", ").push_bind(rotation);
-            insert.push(") ON CONFLICT (host_epoch) DO UPDATE SET rotation = excluded.rotation, receipt = NULL");
+        JournalWrite::KeyOffer { host_epoch, rotation, reset } => {
+            let insert = texts.next("INSERT INTO key_change (host_epoch, rotation, reset) VALUES (");
+            insert.push_bind(integer(host_epoch.0)?).push(", ").push_bind(rotation).push(", ").push_bind(reset);
+            insert.push(") ON CONFLICT (host_epoch) DO UPDATE SET rotation = excluded.rotation, ");
+            insert.push("receipt = NULL, reset = excluded.reset");
         }
         JournalWrite::KeyReceipt { host_epoch, receipt } => {
             let update = texts.next("UPDATE key_change SET receipt = ").push_bind(receipt);
             update.push(" WHERE host_epoch = ").push_bind(integer(host_epoch.0)?);
         }
-        JournalWrite::KeysTaken { host_epoch, done: ended } => {
+        JournalWrite::KeysTaken { host_epoch, since, reset, done: ended } => {
             meta_set(texts, meta::HOST_EPOCH, host_epoch.0.to_be_bytes().to_vec());
+            meta_set(texts, meta::KEYS_SINCE, since.0.to_be_bytes().to_vec());
+            if let Some(reset) = reset {
+                start_anew(texts, reset)?;
+            }
             for report in ended {
                 done(texts, report.command, report)?;
             }
@@ -313,6 +318,21 @@ fn report_add(texts: &mut Texts<'_>, report: StoredReport) -> Result<(), sqlx::E
     });
     meta_set(texts, meta::LAST_REPORT, position);
     Ok(())
+}
+
+/// The chain of reports goes on behind another one than the last written here.
+fn start_anew(texts: &mut Texts<'_>, reset: ResetTaken) -> Result<(), sqlx::Error> {
+    let ResetTaken { high, last_report: ReportPosition { sequence, sha256 }, outbox } = reset;
+    texts.next("DELETE FROM meta WHERE key = ").push_bind(meta::QUARANTINE);
+    high_raise(texts, high);
+    let delete = texts.next("DELETE FROM report WHERE acknowledged = 0 OR sequence > ");
+    delete.push_bind(integer(sequence.0)?);
+    if sequence.0 == 0 {
+        texts.next("DELETE FROM meta WHERE key = ").push_bind(meta::LAST_REPORT);
+    } else {
+        meta_set(texts, meta::LAST_REPORT, [sequence.0.to_be_bytes().as_slice(), &sha256.0].concat());
+    }
+    outbox.into_iter().try_for_each(|report| report_add(texts, report))
 }
 
 fn acknowledge(texts: &mut Texts<'_>, sequence: i64) {

@@ -1,15 +1,15 @@
 //! The journal on disk means what `JournalState::apply` says, whatever is written in whatever order,
 //! and comes back the same when it is opened again.
 
-use envelope::messages::{LogPosition, SealedValue};
+use envelope::messages::{LogPosition, ReportPosition, SealedValue};
 use ids::{
-    AuditLogId, BootId, BootMs, CommandId, OperationId, QuarantineId, ReportSequence, RootVersion, Sequence, Sha256,
-    UnixMs,
+    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, RootVersion, Sequence,
+    Sha256, UnixMs,
 };
 use journal::{Journal, JournalError};
 use proptest::prelude::*;
 use session::{
-    agent::io::{Burn, Burned, JournalState, JournalWrite, RingEntry, StoredClock, StoredReport},
+    agent::io::{Burn, Burned, JournalState, JournalWrite, ResetTaken, RingEntry, StoredClock, StoredReport},
     frames::Stage,
 };
 
@@ -27,6 +27,8 @@ struct Script {
     fresh: u8,
     open: Vec<(u8, bool)>,
     known: Vec<u8>,
+    /// Of the keys offered last, and of those in force.
+    epochs: (u64, u64),
 }
 
 impl Script {
@@ -64,8 +66,41 @@ impl Script {
         Burn { burned, forget_before: UnixMs(u64::from(choice / 2)) }
     }
 
+    /// A change of keys gets on.
+    fn keys(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
+        Some(match kind {
+            11 => {
+                self.epochs.0 = self.epochs.1 + 1;
+                let reset = choice.is_multiple_of(2).then(|| vec![choice; 20]);
+                let host_epoch = HostEpoch(self.epochs.0);
+                JournalWrite::KeyOffer { host_epoch, rotation: vec![choice; 40], reset }
+            }
+            12 if self.epochs.0 > 0 => {
+                let host_epoch = HostEpoch(self.epochs.0);
+                JournalWrite::KeyReceipt { host_epoch, receipt: vec![choice; 40] }
+            }
+            13 if self.epochs.0 > self.epochs.1 => self.keys_taken(choice),
+            _ => return None,
+        })
+    }
+
+    /// Sometimes with the end of a quarantine: the chain of reports goes on elsewhere, and what waits is in it anew.
+    fn keys_taken(&mut self, choice: u8) -> JournalWrite {
+        self.epochs.1 = self.epochs.0;
+        let reset = choice.is_multiple_of(2).then(|| {
+            self.report = self.report.saturating_add(u64::from(choice % 5)).saturating_sub(2);
+            let sha256 = if self.report == 0 { Sha256([0; 32]) } else { Sha256([choice; 32]) };
+            let last_report = ReportPosition { sequence: ReportSequence(self.report), sha256 };
+            self.sequence += 3;
+            let outbox = (0..choice % 3).map(|number| self.report(number)).collect();
+            ResetTaken { high: Sequence(self.sequence), last_report, outbox }
+        });
+        let host_epoch = HostEpoch(self.epochs.1);
+        JournalWrite::KeysTaken { host_epoch, since: UnixMs(u64::from(choice)), reset, done: Vec::new() }
+    }
+
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
-        Some(match kind % 11 {
+        Some(match kind % 14 {
             0 | 1 => {
                 let evict = self.evict(choice);
                 let entry = self.entry(Stage::Accepted, false);
@@ -121,6 +156,7 @@ impl Script {
                 let target = command(self.open[usize::from(choice) % self.open.len()].0);
                 JournalWrite::Cancel { command: command(number), target, report: self.report(number) }
             }
+            11..=13 => self.keys(kind % 14, choice)?,
             _ if choice < 16 => JournalWrite::Quarantine { id: QuarantineId::from_bytes([choice; 16]) },
             _ => {
                 let boot = BootId::from_bytes([choice; 16]);

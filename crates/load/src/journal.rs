@@ -103,7 +103,7 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         }
         JournalWrite::KeyOffer { rotation, .. } => vec![vec![b'o'], rotation.clone()],
         JournalWrite::KeyReceipt { receipt, .. } => vec![vec![b'p'], receipt.clone()],
-        JournalWrite::KeysTaken { host_epoch, done } => {
+        JournalWrite::KeysTaken { host_epoch, done, .. } => {
             let reports = done.iter().flat_map(|end| report(b'd', end));
             core::iter::once(vec![b't']).chain([host_epoch.0.to_be_bytes().to_vec()]).chain(reports).collect()
         }

@@ -131,6 +131,7 @@ impl Member {
             host: receipt.host,
             host_epoch: receipt.host_epoch,
             identity: SigningKey::<role::Agent>::from_seed(&self.identity),
+            keys_since: receipt.time,
             boot: world.boot,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             actions: world.actions.clone(),
@@ -238,6 +239,7 @@ impl Running {
             AgentEvent::Refused { .. }
             | AgentEvent::Dropped { .. }
             | AgentEvent::KeysTaken { .. }
+            | AgentEvent::Released
             | AgentEvent::Quarantined { .. }
             | AgentEvent::AuditRefused { .. } => {
                 eprintln!("load: agent {}: {event:?}", self.number);

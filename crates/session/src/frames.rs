@@ -33,6 +33,9 @@ pub enum AgentFrame {
     ReceiptRequest(Vec<u8>),
     /// A `KeyRotation` envelope. From protocol version 2 on.
     KeyRotation(Vec<u8>),
+    /// How far this host's wall clock is ahead of the control plane's time, in milliseconds; behind it, if negative. Once in a
+    /// session, when it opens. From protocol version 2 on.
+    Clock { skew_ms: i64 },
 }
 
 /// Control plane → agent.
@@ -60,6 +63,8 @@ pub enum ControlFrame {
     EnrolReceipt(Vec<u8>),
     /// A `KeyReceipt` envelope. From protocol version 2 on.
     KeyReceipt(Vec<u8>),
+    /// A `GuardReset` envelope. From protocol version 2 on.
+    GuardReset(Vec<u8>),
     /// Somebody watches a command's stream: it may be sent up to that offset. `over`: nobody does any more.
     OutputLease { command: CommandId, until: u64, over: bool },
     /// The stream ends, and why.
@@ -103,6 +108,7 @@ impl AgentFrame {
             Self::EnrolProof { .. } => "proof of enrolment",
             Self::ReceiptRequest(_) => "request for a receipt",
             Self::KeyRotation(_) => "rotation of keys",
+            Self::Clock { .. } => "clock",
         }
     }
 }
@@ -122,6 +128,7 @@ impl ControlFrame {
             Self::EnrolHello(_) => "enrolment hello",
             Self::EnrolReceipt(_) => "receipt",
             Self::KeyReceipt(_) => "receipt of keys",
+            Self::GuardReset(_) => "guard reset",
             Self::OutputLease { .. } => "lease of a stream",
             Self::Refused { .. } => "refusal",
         }

@@ -10,6 +10,17 @@ pub const PROTOCOLS: [u32; 2] = [1, 2];
 pub const PROTOCOL_AUDIT_PROOFS: u32 = 2;
 /// From this version on, a host's keys can be rotated.
 pub const PROTOCOL_KEY_ROTATION: u32 = 2;
+/// From this version on, a host's quarantine can be ended by a guard reset.
+pub const PROTOCOL_GUARD_RESET: u32 = 2;
+/// From this version on, a host says how far its clock is off.
+pub const PROTOCOL_CLOCK: u32 = 2;
+/// How long a host's keys are good for. At half of it the host makes new ones by itself.
+pub const HOST_KEY_LIFETIME: DurationMs = DurationMs::from_days(90);
+/// How much earlier or later than at half its life a key may be replaced, in percent of that half: which, rests on the
+/// host's id and epoch, so that hosts enrolled together do not all change their keys at once.
+pub const HOST_KEY_SPREAD_PERCENT: u64 = 10;
+/// A key from farther ahead than this was taken under a clock that was wrong: it is replaced.
+pub const HOST_KEY_AHEAD_MAX: DurationMs = DurationMs::from_days(1);
 /// How often in a row a control plane may say that it stored this host's new keys and then refuse them, before the
 /// agent takes them for somebody else's.
 pub const NEXT_KEYS_REFUSED_MAX: u32 = 4;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use envelope::{
-    messages::{Command, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
     signer_port::{Later, SignError, SignedCommand, Signer, SignerKeys},
 };
 use ids::{KeyId, RootVersion};
@@ -242,6 +242,11 @@ impl Signer for RemoteSigner {
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>> {
         let take = |answered| if let Answered::Envelope(envelope) = answered { Some(envelope) } else { None };
         Box::pin(self.ask_for(Asked::Open(Box::new(open)), take))
+    }
+
+    fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>> {
+        let take = |answered| if let Answered::Envelope(envelope) = answered { Some(envelope) } else { None };
+        Box::pin(self.ask_for(Asked::Reset(Box::new(reset)), take))
     }
 
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>> {

@@ -5,7 +5,7 @@
 
 use envelope::{
     DecodeError,
-    messages::{Command, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
     signer_port::{HeldKey, SignError, SignedCommand, SignerKeys, payload_bytes, payload_from_bytes},
 };
 use ids::{KeyId, RootVersion, Sequence, Sha256, UnixMs};
@@ -27,6 +27,7 @@ pub(crate) enum Asked {
     PrepareKey,
     ActivateKey(KeyId),
     DropKey(KeyId),
+    Reset(Box<GuardReset>),
 }
 
 /// What is answered.
@@ -144,11 +145,13 @@ impl Asked {
             Self::PrepareKey => 5,
             Self::ActivateKey(_) => 6,
             Self::DropKey(_) => 7,
+            Self::Reset(_) => 8,
         };
         let mut writer = Writer::new(number, kind);
         match self {
             Self::Command(command) => writer.bytes(&payload_bytes(&**command)),
             Self::Open(open) => writer.bytes(&payload_bytes(&**open)),
+            Self::Reset(reset) => writer.bytes(&payload_bytes(&**reset)),
             Self::AdvanceRoot(chain) => {
                 for envelope in chain {
                     let length = u32::try_from(envelope.len()).map_err(|_| FrameError::Content)?;
@@ -179,6 +182,7 @@ impl Asked {
             5 => Self::PrepareKey,
             6 => Self::ActivateKey(KeyId::from_bytes(reader.array()?)),
             7 => Self::DropKey(KeyId::from_bytes(reader.array()?)),
+            8 => Self::Reset(Box::new(payload_from_bytes(reader.rest())?)),
             other => return Err(FrameError::Kind(other)),
         };
         ended(&reader, (number, asked))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use envelope::{
     Payload as _, guard,
     limits::SEQUENCE_JUMP_MAX,
-    messages::{Command, SessionOpen},
+    messages::{Command, GuardReset, SessionOpen},
     root::TrustedRoot,
     signer_port::SignError,
 };
@@ -84,6 +84,35 @@ impl Judge {
         }
         check_epoch(open.epoch, root)?;
         take(&mut self.opens, open.host, now, "sessions")
+    }
+
+    /// It uses up sequences as a command does, and does more than read.
+    pub(crate) fn reset(
+        &mut self,
+        reset: &GuardReset,
+        high: Sequence,
+        now: UnixMs,
+        root: &TrustedRoot,
+    ) -> Result<(), SignError> {
+        let host = reset.host;
+        check_fleet(reset.fleet, root)?;
+        if let Err(error) = reset.check() {
+            return refused(format!("the guard reset for host {host} is not well-formed: {error}"));
+        }
+        if reset.high < high {
+            return Err(SignError::SequenceTaken { high });
+        }
+        if reset.high.0 - high.0 > SEQUENCE_JUMP_MAX {
+            return refused(format!("sequence {} of host {host} is too far above {high}", reset.high));
+        }
+        check_epoch(reset.epoch, root)?;
+        if root.is_expired(now.max(root.issued_floor())) {
+            let root = root.version();
+            return refused(format!(
+                "root metadata version {root} has expired; issue newer root metadata and release the host again"
+            ));
+        }
+        take(&mut self.commands, host, now, "commands")
     }
 
     fn check_expiry(&self, command: &Command, now: UnixMs, root: &TrustedRoot) -> Result<(), SignError> {

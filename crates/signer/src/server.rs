@@ -107,6 +107,7 @@ async fn perform(signer: &dyn Signer, asked: Asked) -> Answered {
     let answered: Result<Answered, SignError> = match asked {
         Asked::Command(command) => signer.sign_command(*command).await.map(Answered::Signed),
         Asked::Open(open) => signer.sign_open(*open).await.map(Answered::Envelope),
+        Asked::Reset(reset) => signer.sign_reset(*reset).await.map(Answered::Envelope),
         Asked::AdvanceRoot(chain) => signer.advance_root(chain).await.map(Answered::Version),
         Asked::Keys => signer.keys().await.map(Answered::Keys),
         Asked::PrepareKey => signer.prepare_key().await.map(Answered::Public),

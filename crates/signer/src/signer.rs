@@ -15,7 +15,7 @@ use std::{
 use envelope::{
     SigningKey,
     keys::role,
-    messages::{Command, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
     signer_port::{Later, SignError, SignedCommand, Signer, SignerKeys},
 };
 use ids::{KeyId, RootVersion, UnixMs};
@@ -154,6 +154,10 @@ impl Signer for LocalSigner {
 
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>> {
         Box::pin(self.ask(|answer| Request::Open { open: Box::new(open), answer }))
+    }
+
+    fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>> {
+        Box::pin(self.ask(|answer| Request::Reset { reset: Box::new(reset), answer }))
     }
 
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>> {

@@ -13,10 +13,10 @@ use std::{
 use envelope::{
     SigningKey,
     keys::role,
-    messages::{Command, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
     signer_port::{SignError, SignedCommand, SignerKeys, payload_bytes},
 };
-use ids::{KeyId, RootVersion, UnixMs, sha256};
+use ids::{HostId, KeyId, RootVersion, Sequence, UnixMs, sha256};
 use keyfile::KeyKind;
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,6 +35,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, SignError>>;
 pub(crate) enum Request {
     Command { command: Box<Command>, answer: Answer<SignedCommand> },
     Open { open: Box<SessionOpen>, answer: Answer<Vec<u8>> },
+    Reset { reset: Box<GuardReset>, answer: Answer<Vec<u8>> },
     AdvanceRoot { chain: Vec<Vec<u8>>, answer: Answer<RootVersion> },
     Keys { answer: Answer<SignerKeys> },
     PrepareKey { answer: Answer<PublicKeyBytes> },
@@ -47,8 +48,9 @@ pub(crate) enum Request {
 enum Reply {
     Command(Box<Command>, KeyId, Answer<SignedCommand>),
     Open(Box<SessionOpen>, KeyId, Answer<Vec<u8>>),
+    Reset(Box<GuardReset>, KeyId, Answer<Vec<u8>>),
     NoCommand(SignError, Answer<SignedCommand>),
-    NoOpen(SignError, Answer<Vec<u8>>),
+    NoEnvelope(SignError, Answer<Vec<u8>>),
 }
 
 /// What one write to disk covers.
@@ -95,6 +97,7 @@ impl Signing {
                 match request {
                     Request::Command { command, answer } => self.command(command, answer, now, &mut decided),
                     Request::Open { open, answer } => self.open(open, answer, now, &mut decided),
+                    Request::Reset { reset, answer } => self.reset(reset, answer, now, &mut decided),
                     // What came before it is settled under what was in force before it.
                     other => {
                         self.settle(mem::take(&mut decided));
@@ -117,9 +120,7 @@ impl Signing {
             sequence: Some(command.sequence),
             ..Line::new("command", now)
         };
-        let state = self.state.as_ref();
-        let high = decided.raised.get(&host).copied();
-        let high = high.or_else(|| state.map(|state| state.high(host))).unwrap_or_default();
+        let high = self.high(host, decided);
         let judge = &mut self.judge;
         let judged =
             self.trust.signing().and_then(|(key, root)| judge.command(&command, high, now, root).map(|()| key));
@@ -149,9 +150,35 @@ impl Signing {
             }
             Err(error) => {
                 decided.lines.push(line.unless(&error));
-                decided.replies.push(Reply::NoOpen(error, answer));
+                decided.replies.push(Reply::NoEnvelope(error, answer));
             }
         }
+    }
+
+    fn reset(&mut self, mut reset: Box<GuardReset>, answer: Answer<Vec<u8>>, now: UnixMs, decided: &mut Decided) {
+        reset.time = now;
+        let host = reset.host;
+        let mut line = Line { host: Some(host), sequence: Some(reset.high), ..Line::new("guard_reset", now) };
+        let high = self.high(host, decided);
+        let judge = &mut self.judge;
+        match self.trust.signing().and_then(|(key, root)| judge.reset(&reset, high, now, root).map(|()| key)) {
+            Ok(key) => {
+                decided.raised.insert(host, reset.high);
+                (line.payload_sha256, line.key_id) = (Some(sha256(&payload_bytes(&*reset))), Some(key));
+                decided.lines.push(line);
+                decided.replies.push(Reply::Reset(reset, key, answer));
+            }
+            Err(error) => {
+                decided.lines.push(line.unless(&error));
+                decided.replies.push(Reply::NoEnvelope(error, answer));
+            }
+        }
+    }
+
+    /// Highest sequence given to this host, in this batch or before it.
+    fn high(&self, host: HostId, decided: &Decided) -> Sequence {
+        let before = self.state.as_ref().map(|state| state.high(host));
+        decided.raised.get(&host).copied().or(before).unwrap_or_default()
     }
 
     /// Whoever asked may have gone: an answer nobody takes is no loss, the sequence is burned.
@@ -175,10 +202,14 @@ impl Signing {
                 Reply::Open(open, key, answer) => {
                     let _ = answer.send(self.key(key).map(|key| key.sign(&*open).into_envelope()));
                 }
+                Reply::Reset(reset, key, answer) => {
+                    let key = durable.clone().and_then(|()| self.key(key));
+                    let _ = answer.send(key.map(|key| key.sign(&*reset).into_envelope()));
+                }
                 Reply::NoCommand(error, answer) => {
                     let _ = answer.send(Err(error));
                 }
-                Reply::NoOpen(error, answer) => {
+                Reply::NoEnvelope(error, answer) => {
                     let _ = answer.send(Err(error));
                 }
             }
@@ -243,7 +274,7 @@ impl Signing {
             }
             Request::Mend => self.mend(),
             // Judged, not managed.
-            Request::Command { .. } | Request::Open { .. } => {}
+            Request::Command { .. } | Request::Open { .. } | Request::Reset { .. } => {}
         }
     }
 

@@ -29,11 +29,14 @@ use crate::{invariants::Ledger, network::LinkId, random::Random};
 pub(crate) struct SimHost {
     pub(crate) id: HostId,
     pub(crate) fleet: FleetId,
-    pub(crate) identity: [u8; 32],
+    /// Seeds of its keys, one for each of its epochs: each is on disk before it is used.
+    pub(crate) keys: Vec<[u8; 32]>,
+    /// How often it came back from an old copy: the keys it makes then are others.
+    pub(crate) lives: u64,
     pub(crate) root_sha256: Sha256,
     pub(crate) disk: JournalState,
-    /// The last epoch for which there are keys beside the journal: each is on disk before it is used.
-    pub(crate) keys: HostEpoch,
+    /// When its first keys came into force.
+    pub(crate) enrolled_at: UnixMs,
     pub(crate) boot: BootId,
     pub(crate) booted_at: UnixMs,
     /// How far its wall clock is off, in milliseconds.
@@ -122,11 +125,12 @@ impl SimHost {
             host: self.id,
             host_epoch,
             identity: self.keys_of(host_epoch).identity,
+            keys_since: self.disk.keys_since.unwrap_or(self.enrolled_at),
             boot: self.boot,
             agent_version: "0.1.0".to_owned(),
             actions: action_refs(),
             root_sha256: self.root_sha256,
-            next: (self.keys > host_epoch).then(|| self.keys_of(HostEpoch(host_epoch.0 + 1))),
+            next: (self.keys.len() as u64 > host_epoch.0).then(|| self.keys_of(HostEpoch(host_epoch.0 + 1))),
         };
         let admission = SimAdmission { refuses: self.refuses };
         match AgentLoop::new(identity, self.disk.clone(), false, self.clocks(now), &admission) {
@@ -147,10 +151,8 @@ impl SimHost {
 
     /// Its keys in one of its epochs.
     fn keys_of(&self, host_epoch: HostEpoch) -> NextKeys {
-        let seed = match host_epoch {
-            HostEpoch(1) => self.identity,
-            HostEpoch(epoch) => sha256(&[self.identity.as_slice(), &epoch.to_be_bytes()].concat()).0,
-        };
+        let index = usize::try_from(host_epoch.0).unwrap_or(0).saturating_sub(1);
+        let seed = self.keys[index];
         let sealing = SealingSecretKey::from_bytes(&seed).public();
         NextKeys { host_epoch, identity: SigningKey::from_seed(&seed), sealing }
     }
@@ -203,7 +205,10 @@ impl SimHost {
                 ledger.start(self, start, now);
             }
             if let Effect::MakeKeys { host_epoch } = effect {
-                self.keys = self.keys.max(host_epoch);
+                if (self.keys.len() as u64) < host_epoch.0 {
+                    let parts = [self.keys[0].as_slice(), &host_epoch.0.to_be_bytes(), &self.lives.to_be_bytes()];
+                    self.keys.push(sha256(&parts.concat()).0);
+                }
                 let next = Box::new(self.keys_of(host_epoch));
                 said.extend(self.input(Input::KeysMade(next), now, ledger));
                 continue;

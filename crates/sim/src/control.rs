@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use envelope::{
     keys::{SigningKey, role},
     merkle::consistency_proof,
-    messages::{AuditHead, LogPosition},
+    messages::{AuditHead, GuardReset, LogPosition},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
@@ -298,7 +298,9 @@ impl Control {
                     self.peers.remove(&link);
                 }
                 Effect::WakeAt(at) => known.wake_at = Some(at),
-                effect @ (Effect::SignOpen(_) | Effect::SignCommand(_)) => known.signing = Some(effect),
+                effect @ (Effect::SignOpen(_) | Effect::SignCommand(_) | Effect::SignReset(_)) => {
+                    known.signing = Some(effect)
+                }
                 effect @ (Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..)) => {
                     known.storing = Some(effect);
                 }
@@ -330,6 +332,7 @@ impl Control {
                 Input::OpenSigned(Ok(self.command_key.sign(&open).into_envelope()))
             }
             Effect::SignCommand(command) => Input::CommandSigned(self.sign(&command)),
+            Effect::SignReset(reset) => Input::ResetSigned(self.sign_reset(*reset, now)),
             _ if refused => match effect {
                 Effect::Write(id, _) => Input::Written(id, Err(failed())),
                 Effect::LoadCommand(_) => Input::CommandLoaded(Err(failed())),
@@ -370,6 +373,15 @@ impl Control {
         let signed = self.command_key.sign(command);
         let payload_sha256 = signed.payload_sha256();
         Ok(SignedCommand { envelope: signed.into_envelope(), payload_sha256 })
+    }
+
+    fn sign_reset(&mut self, mut reset: GuardReset, now: UnixMs) -> Result<Vec<u8>, SignError> {
+        let high = self.signed_high.entry(reset.host).or_default();
+        if reset.high < *high {
+            return Err(SignError::SequenceTaken { high: *high });
+        }
+        (*high, reset.time) = (reset.high, now);
+        Ok(self.command_key.sign(&reset).into_envelope())
     }
 
     /// A person's change to a host's queue: its session, if any, hears of it.

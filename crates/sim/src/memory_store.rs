@@ -11,7 +11,9 @@ use envelope::{
 use fleet::{
     command::CommandEvent,
     dispatch::SignedHead,
-    model::{Command, CommandStatus, FormerKey, Host, HostStanding, NewCommand, Operation},
+    model::{
+        Command, CommandStatus, FormerKey, Host, HostQuarantine, HostStanding, NewCommand, Operation, QuarantineSeen,
+    },
     ports::{AuditEntry, AuditRecord, HostKeyRotation, KeptReport, Settlement, StoreError, Write, Written},
 };
 use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sha256};
@@ -21,6 +23,8 @@ use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sh
 pub(crate) struct MemoryStore {
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) former_keys: BTreeMap<HostId, Vec<FormerKey>>,
+    /// Quarantines that agents said they are in, the latest last.
+    pub(crate) quarantines: BTreeMap<HostId, Vec<QuarantineSeen>>,
     pub(crate) commands: BTreeMap<CommandId, Command>,
     pub(crate) operations: BTreeMap<OperationId, Operation>,
     /// Order of proposal.
@@ -108,12 +112,41 @@ impl MemoryStore {
                 self.revoke(*host, *at)?;
                 self.audit.append(audit);
             }
+            Write::AuditHead { position, envelope } => {
+                self.audit.heads.push(SignedHead { position: *position, envelope: envelope.as_slice().into() });
+            }
+            Write::Audit(entry) => self.audit.append(entry),
+            other => self.apply_host(other)?,
+        }
+        Ok(Written::Done)
+    }
+
+    /// What is written about a host itself.
+    fn apply_host(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
             Write::HostQuarantine { host, why, audit } => {
                 let row = self.host_mut(*host)?;
                 if matches!(row.standing, HostStanding::Revoked { .. }) {
                     return conflict("the host is revoked");
                 }
                 row.standing = HostStanding::Quarantined { why: why.clone() };
+                let is_alarm = audit.kind == AuditKind::Alarm;
+                row.quarantine = HostQuarantine { since: Some(audit.time), is_alarm, ..HostQuarantine::default() };
+                self.audit.append(audit);
+            }
+            Write::HostClock { host, skew_ms } => self.host_mut(*host)?.clock_skew_ms = Some(*skew_ms),
+            Write::HostQuarantineSeen { host, seen } => {
+                let known = self.quarantines.entry(*host).or_default();
+                known.retain(|known| known.id != seen.id);
+                known.push(seen.clone());
+            }
+            Write::HostRelease { host, quarantine, audit } => {
+                let row = self.host_mut(*host)?;
+                if !matches!(row.standing, HostStanding::Quarantined { .. }) {
+                    return conflict("the host is not quarantined");
+                }
+                row.quarantine.is_told |= quarantine.is_none();
+                row.quarantine.release = *quarantine;
                 self.audit.append(audit);
             }
             Write::HostKeysRotate(rotation) => {
@@ -124,6 +157,10 @@ impl MemoryStore {
                 for key in self.former_keys.entry(*host).or_default() {
                     key.last_report.get_or_insert(*last_report);
                 }
+                let row = self.host_mut(*host)?;
+                if row.standing == HostStanding::Active {
+                    row.quarantine = HostQuarantine::default();
+                }
             }
             Write::HostSeen { host, actions, agent_version, boots, root_version } => {
                 let row = self.host_mut(*host)?;
@@ -132,14 +169,10 @@ impl MemoryStore {
                 row.boots.clone_from(boots);
                 row.root_version = *root_version;
             }
-            Write::AuditHead { position, envelope } => {
-                self.audit.heads.push(SignedHead { position: *position, envelope: envelope.as_slice().into() });
-            }
             Write::HostLeft { host, at } => self.host_mut(*host)?.last_seen = Some(*at),
-            Write::Audit(entry) => self.audit.append(entry),
             other => return Err(StoreError::Unavailable(format!("not part of the simulation: {other:?}"))),
         }
-        Ok(Written::Done)
+        Ok(())
     }
 
     fn host_mut(&mut self, host: HostId) -> Result<&mut Host, StoreError> {
@@ -176,12 +209,22 @@ impl MemoryStore {
         if is_used || host.host_epoch != rotation.was || matches!(host.standing, HostStanding::Revoked { .. }) {
             return conflict("these keys cannot become the host's");
         }
+        if let Some(released) = &rotation.released {
+            if host.last_report != released.last_report || !matches!(host.standing, HostStanding::Quarantined { .. }) {
+                return conflict("its reports went on, or it is quarantined no more");
+            }
+            (host.standing, host.allocated) = (HostStanding::Active, host.allocated.max(released.high));
+            (host.boots, host.quarantine.since) = (Vec::new(), None);
+        }
         let (host_epoch, identity_key, rotated) = (host.host_epoch, host.identity_key, rotation.rotation.clone());
         let (last_report, replaced_at) = (None, rotation.audit.time);
         let former = FormerKey { host_epoch, identity_key, last_report, replaced_at, rotation: rotated };
         (host.host_epoch, host.identity_key) = (rotation.host_epoch, rotation.identity_key);
         host.sealing_key = rotation.sealing_key;
         self.former_keys.entry(rotation.host).or_default().push(former);
+        if rotation.released.is_some() {
+            self.quarantines.remove(&rotation.host);
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! old disks.
 
 use fleet::{
-    model::{Credential, Host, Principal, UserRole},
+    model::{Credential, Host, HostStanding, Principal, UserRole},
     operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
     ports::{AuditEntry, AuditRecord, Write},
 };
@@ -32,10 +32,11 @@ enum Surprise {
     Policy,
     CopyDisk,
     RestoreDisk,
+    Release,
     Pass,
 }
 
-const SURPRISES: [(u64, Surprise); 14] = [
+const SURPRISES: [(u64, Surprise); 15] = [
     (260, Surprise::Propose),
     (60, Surprise::Cancel),
     (3, Surprise::Revoke),
@@ -48,8 +49,9 @@ const SURPRISES: [(u64, Surprise); 14] = [
     (8, Surprise::ControlClock),
     (10, Surprise::Policy),
     (10, Surprise::CopyDisk),
-    (6, Surprise::RestoreDisk),
-    (416, Surprise::Pass),
+    (10, Surprise::RestoreDisk),
+    (25, Surprise::Release),
+    (387, Surprise::Pass),
 ];
 
 impl World {
@@ -81,10 +83,11 @@ impl World {
             }
             Surprise::CopyDisk => {
                 let host = self.random_host();
-                let (disk, keys) = (self.hosts[host].disk.clone(), self.hosts[host].keys);
+                let (disk, keys) = (self.hosts[host].disk.clone(), self.hosts[host].keys.clone());
                 self.copies.insert(self.hosts[host].id, (disk, keys));
             }
             Surprise::RestoreDisk => self.restore_disk(),
+            Surprise::Release => self.release(),
             Surprise::Pass => self.pass_time(false, true),
         }
     }
@@ -180,6 +183,31 @@ impl World {
         self.tell(host, true);
     }
 
+    /// An admin ends the quarantine that the host's agent said last it is in, or has it enter one.
+    fn release(&mut self) {
+        let host = self.random_host();
+        let id = self.hosts[host].id;
+        let row = &self.control.store.hosts[&id];
+        let (epoch, is_alarm) = (row.host_epoch, row.quarantine.is_alarm);
+        if !matches!(row.standing, HostStanding::Quarantined { .. }) {
+            return;
+        }
+        let seen = self.control.store.quarantines.get(&id).and_then(|seen| seen.last());
+        let quarantine = seen.filter(|seen| seen.host_epoch == epoch).map(|seen| seen.id);
+        if quarantine.is_none() && !is_alarm {
+            return;
+        }
+        let audit = AuditEntry {
+            time: self.control_now(),
+            kind: envelope::audit::AuditKind::QuarantineRelease,
+            actor: "admin".to_owned(),
+            subject: format!("host {id}"),
+            record: AuditRecord::Inline(b"{}".to_vec()),
+        };
+        self.control.write(&Write::HostRelease { host: id, quarantine, audit }, &mut self.ledger);
+        self.tell(host, false);
+    }
+
     fn any_link(&mut self) -> Option<LinkId> {
         let links: Vec<_> = self.links.keys().copied().collect();
         self.random.pick(&links).copied()
@@ -266,6 +294,7 @@ impl World {
             self.cut(link);
         }
         (self.hosts[host].disk, self.hosts[host].keys) = (copy, keys);
+        self.hosts[host].lives += 1;
         self.ledger.restored(id);
         let now = self.now.0;
         self.ledger.note(|| format!("{now} disk of {id}: an old copy"));

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use envelope::{
+    audit::AuditKind,
     keys::{SigningKey, role},
     messages::{ApprovalThresholds, ReportPosition, RootMetadata, SealingKeyBytes},
     root::{TrustedRoot, sign_root},
@@ -38,8 +39,12 @@ pub struct Summary {
     pub cuts: usize,
     /// Frames dropped, doubled or swapped.
     pub meddled: usize,
-    /// Hosts in quarantine at the end.
+    /// Times a host was quarantined.
     pub quarantined: usize,
+    /// Changes of hosts' keys.
+    pub rotated: usize,
+    /// Quarantines that were ended.
+    pub released: usize,
 }
 
 /// How a run with a cut log went.
@@ -69,7 +74,7 @@ pub struct World {
     pub(crate) step: u32,
     pub(crate) summary: Summary,
     /// Copies of disks, for restored machines.
-    pub(crate) copies: BTreeMap<HostId, (JournalState, HostEpoch)>,
+    pub(crate) copies: BTreeMap<HostId, (JournalState, Vec<[u8; 32]>)>,
 }
 
 impl World {
@@ -117,6 +122,8 @@ impl World {
             sealing_key: SealingKeyBytes([9; 32]),
             host_epoch: HostEpoch(1),
             standing: HostStanding::Active,
+            quarantine: Default::default(),
+            clock_skew_ms: None,
             allocated: Sequence(0),
             acknowledged: Sequence(0),
             last_report: ReportPosition::START,
@@ -133,10 +140,12 @@ impl World {
         self.hosts.push(SimHost {
             id,
             fleet: self.control.fleet,
-            identity,
+            keys: vec![identity],
+            lives: 0,
             root_sha256,
             disk: JournalState { root_chain: vec![root.to_vec()], ..JournalState::default() },
-            keys: HostEpoch(1),
+            // Around half the life of its keys: some are due to be replaced, some become due.
+            enrolled_at: self.now.minus(DurationMs::from_days(self.random.below(50))),
             boot: BootId::from_bytes(self.random.bytes()),
             booted_at: self.now.minus(DurationMs::from_mins(10)),
             skew: 0,
@@ -164,7 +173,11 @@ impl World {
             self.turn(false)?;
         }
         let open = self.control.unsettled();
-        let what = format!("no rest: commands without an end: {open:?}, with other keys: {:?}", self.stranded());
+        let what = format!(
+            "no rest: commands without an end: {open:?}, with other keys: {:?}, not released: {:?}",
+            self.stranded(),
+            self.unreleased()
+        );
         Err(self.violation(what))
     }
 
@@ -240,7 +253,7 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.control.unsettled().is_empty() && self.stranded().is_none()
+        self.control.unsettled().is_empty() && self.stranded().is_none() && self.unreleased().is_none()
     }
 
     /// A host that takes orders, and whose keys in force are not those on record: a rotation that is not through.
@@ -253,15 +266,30 @@ impl World {
         self.hosts.iter().find(is_stranded).map(|host| host.id)
     }
 
+    /// A host whose release an admin asked for, and whose agent could be led on from where it is.
+    fn unreleased(&self) -> Option<HostId> {
+        let is_unreleased = |host: &&SimHost| {
+            let record = &self.control.store.hosts[&host.id];
+            let ours = host.disk.host_epoch.unwrap_or(HostEpoch(1));
+            matches!(record.standing, HostStanding::Quarantined { .. })
+                && record.quarantine.release.is_some()
+                && record.quarantine.release == host.disk.quarantine
+                && record.host_epoch == ours
+        };
+        self.hosts.iter().find(is_unreleased).map(|host| host.id)
+    }
+
     fn summed_up(&self) -> Summary {
         let store = &self.control.store;
         let count = |wanted: fn(CommandStatus) -> bool| store.commands.values().filter(|c| wanted(c.status)).count();
-        let is_quarantined = |host: &&Host| matches!(host.standing, HostStanding::Quarantined { .. });
+        let leaves = |kinds: &[AuditKind]| store.audit.kinds.iter().filter(|kind| kinds.contains(kind)).count();
         Summary {
             proposed: store.commands.len(),
             ended: count(CommandStatus::is_end),
             succeeded: count(|status| status == CommandStatus::Succeeded),
-            quarantined: store.hosts.values().filter(is_quarantined).count(),
+            quarantined: leaves(&[AuditKind::Quarantine, AuditKind::Alarm, AuditKind::Fork]),
+            rotated: store.former_keys.values().map(Vec::len).sum(),
+            released: leaves(&[AuditKind::GuardReset]),
             ..self.summary
         }
     }

@@ -41,6 +41,8 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.cuts += run.cuts;
                 total.meddled += run.meddled;
                 total.quarantined += run.quarantined;
+                total.rotated += run.rotated;
+                total.released += run.released;
             }
             Err(_) => {
                 let violation = World::new(seed, HOSTS).traced().run(steps).expect_err("the same seed, the same run");
@@ -73,8 +75,9 @@ fn slice(slice: u64) {
     println!("slice {slice}: {count} seeds of {steps} steps: {sum:?}");
     // The runs must have been about something. (Orders that end their agent, or that the signer refuses, never succeed.)
     if count >= 100 && steps >= 300 {
-        assert!(sum.succeeded * 5 > sum.proposed, "{sum:?}");
-        assert!(sum.kills > count && sum.cuts > count && sum.meddled > count && sum.quarantined > 0, "{sum:?}");
+        assert!(sum.succeeded * 6 > sum.proposed, "{sum:?}");
+        assert!(sum.kills > count && sum.cuts > count && sum.meddled > count, "{sum:?}");
+        assert!(sum.quarantined > 0 && sum.released > 0 && sum.rotated > count / 4, "{sum:?}");
     }
 }
 

@@ -113,6 +113,8 @@ async fn enrol(store: &SqliteStore, keys: &Keys, number: u64) -> Member {
         sealing_key: SealingKeyBytes([9; 32]),
         host_epoch: HostEpoch(1),
         standing: HostStanding::Active,
+        quarantine: Default::default(),
+        clock_skew_ms: None,
         allocated: Sequence(0),
         acknowledged: Sequence(0),
         last_report: ReportPosition::START,

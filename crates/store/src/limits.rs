@@ -27,6 +27,8 @@ pub const AUDIT_ROWS_MAX: u32 = 1_000;
 pub const LIST_MAX: u32 = fleet::limits::LIST_MAX;
 /// Identity keys of one host, before the one on record, that are read for its reports.
 pub const FORMER_KEYS_MAX: u32 = 256;
+/// Quarantines of one host's agents that are remembered.
+pub const QUARANTINES_SEEN_MAX: i64 = 8;
 /// Tree heads that the writer published and that may still come back signed.
 pub const POSITIONS_REMEMBERED_MAX: usize = 1024;
 /// Levels of the audit log's tree of which one is stored: a node for each 2^6 leaves, each 2^12, and so on.

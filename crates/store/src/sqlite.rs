@@ -13,8 +13,8 @@ use fleet::{
         UserSort,
     },
     model::{
-        ApiToken, AppInstance, AuditRow, Command, CommandFilter, FormerKey, Host, JoinTokenRecord, Operation, User,
-        UserSession,
+        ApiToken, AppInstance, AuditRow, Command, CommandFilter, FormerKey, Host, JoinTokenRecord, Operation,
+        QuarantineSeen, User, UserSession,
     },
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
     recovery::{Recovery, RecoveryHost},
@@ -300,6 +300,9 @@ impl Store for SqliteStore {
     }
     fn host_former_keys(&self, id: HostId) -> Later<'_, Result<Vec<FormerKey>, StoreError>> {
         Box::pin(self.reader.host_former_keys(id))
+    }
+    fn host_quarantines(&self, id: HostId) -> Later<'_, Result<Vec<QuarantineSeen>, StoreError>> {
+        Box::pin(self.reader.host_quarantines(id))
     }
     fn host_open(&self, id: HostId) -> Later<'_, Result<Option<HostOpen>, StoreError>> {
         Box::pin(self.looks.host_open(id))

@@ -237,7 +237,7 @@ pub(crate) fn too_many(wait: DurationMs, whose: &str) -> ApiError {
     ApiError::new(Kind::TooManyRequests, detail).retry_after(seconds)
 }
 
-fn too_low(principal: &Principal, role: UserRole) -> ApiError {
+pub(crate) fn too_low(principal: &Principal, role: UserRole) -> ApiError {
     let detail = match principal.credential {
         Credential::Session { .. } => format!(
             "this needs the role {role}, and {} is {}; ask an admin to do it or to change the role",

@@ -11,7 +11,7 @@ use fleet::{
     model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
 };
-use ids::{AppName, HostName, LabelKey, LabelValue, OperationId, UnixMs};
+use ids::{AppName, HostName, LabelKey, LabelValue, OperationId, QuarantineId, UnixMs};
 use serde_json::{Value, json};
 
 use crate::refusals::{Refused, ToTell};
@@ -36,6 +36,20 @@ pub(crate) fn host_revoked(host: &Host, actor: &Principal, now: UnixMs) -> Audit
     let record = json!({ "host": host.id, "name": host.name, "revoked_by": actor.user_name });
     let subject = format!("host {} ({})", host.name, host.id);
     entry(now, AuditKind::HostRevoked, actor.audit_name(), subject, &record)
+}
+
+pub(crate) fn quarantine_release(
+    host: &Host,
+    quarantine: Option<QuarantineId>,
+    actor: &Principal,
+    now: UnixMs,
+) -> AuditEntry {
+    let record = json!({
+        "host": host.id, "name": host.name, "quarantine": quarantine, "is_alarm": host.quarantine.is_alarm,
+        "released_by": actor.user_name,
+    });
+    let subject = format!("host {} ({})", host.name, host.id);
+    entry(now, AuditKind::QuarantineRelease, actor.audit_name(), subject, &record)
 }
 
 pub(crate) fn host_renamed(host: &Host, to: &HostName, actor: &Principal, now: UnixMs) -> AuditEntry {

@@ -288,6 +288,7 @@ pub(crate) fn host_summary(host: &Host, notifier: &dyn Notifier, now: UnixMs) ->
             AgentRelease::TooOld => api::AgentRelease::TooOld,
         }),
         last_seen: if connected { Some(now.into()) } else { host.last_seen.map(Into::into) },
+        clock_skew_ms: host.clock_skew_ms,
     }
 }
 

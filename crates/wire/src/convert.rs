@@ -135,6 +135,7 @@ impl TryFrom<v1::AgentFrame> for AgentFrame {
             }
             Frame::ReceiptRequest(bytes) => Self::ReceiptRequest(envelope("receipt_request", bytes)?),
             Frame::KeyRotation(bytes) => Self::KeyRotation(envelope("key_rotation", bytes)?),
+            Frame::Clock(v1::Clock { skew_ms }) => Self::Clock { skew_ms },
         })
     }
 }
@@ -174,6 +175,7 @@ impl From<AgentFrame> for v1::AgentFrame {
             }
             AgentFrame::ReceiptRequest(bytes) => Frame::ReceiptRequest(bytes),
             AgentFrame::KeyRotation(bytes) => Frame::KeyRotation(bytes),
+            AgentFrame::Clock { skew_ms } => Frame::Clock(v1::Clock { skew_ms }),
         };
         Self { frame: Some(frame) }
     }
@@ -254,6 +256,7 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
             Frame::EnrolHello(bytes) => Self::EnrolHello(envelope("enrol_hello", bytes)?),
             Frame::EnrolReceipt(bytes) => Self::EnrolReceipt(envelope("enrol_receipt", bytes)?),
             Frame::KeyReceipt(bytes) => Self::KeyReceipt(envelope("key_receipt", bytes)?),
+            Frame::GuardReset(bytes) => Self::GuardReset(envelope("guard_reset", bytes)?),
             Frame::OutputLease(lease) => Self::OutputLease {
                 command: command_id("output_lease.command", &lease.command)?,
                 until: lease.until,
@@ -290,6 +293,7 @@ impl From<ControlFrame> for v1::ControlFrame {
             ControlFrame::EnrolHello(bytes) => Frame::EnrolHello(bytes),
             ControlFrame::EnrolReceipt(bytes) => Frame::EnrolReceipt(bytes),
             ControlFrame::KeyReceipt(bytes) => Frame::KeyReceipt(bytes),
+            ControlFrame::GuardReset(bytes) => Frame::GuardReset(bytes),
             ControlFrame::OutputLease { command, until, over } => {
                 Frame::OutputLease(v1::OutputLease { command: command.as_bytes().to_vec(), until, over })
             }

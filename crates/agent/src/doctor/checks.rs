@@ -23,6 +23,9 @@ use crate::{
 const REVOKE: &str =
     "Revoke this host with `serverflow host revoke NAME`, move the state directory away and enrol anew.";
 
+const QUARANTINED: &str =
+    "See what can be done with `serverflow host quarantine list`, on the machine you give orders from.";
+
 /// Is this machine a host, and are its keys there?
 pub(super) fn enrolment(state: &StateDir) -> (Enrolled, Finding) {
     let check = "enrolment";
@@ -126,7 +129,7 @@ pub(super) fn agent(state: &StateDir, status: Option<&Status>) -> Finding {
     if let Some(id) = status.quarantine {
         let found =
             format!("this host is in quarantine ({id}): its state and the control plane's disagree, no order runs");
-        return Finding::fail(check, found, REVOKE);
+        return Finding::fail(check, found, QUARANTINED);
     }
     if let Some(refused) = &status.audit.refused {
         let found = format!("the control plane's audit log does not continue what this host has seen: {}", refused.why);

@@ -312,6 +312,7 @@ impl Shell {
                 self.link.dial_now();
             }
             AgentEvent::KeysTaken { host_epoch } => self.keys_taken(host_epoch),
+            AgentEvent::Released => tracing::info!("this host is quarantined no more: it was released"),
             AgentEvent::AuditContinues { size } => self.keeper.audit_continues(size),
             AgentEvent::AuditRefused { why } => {
                 tracing::error!(
@@ -323,7 +324,7 @@ impl Shell {
             }
             AgentEvent::Quarantined { why } => tracing::error!(
                 why,
-                "this host is quarantined: no order runs. Revoke it with `serverflow host revoke` and enrol it anew"
+                "this host is quarantined: no order runs. `serverflow host quarantine list` says what can be done"
             ),
         }
     }

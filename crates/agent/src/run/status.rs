@@ -49,7 +49,10 @@ impl StatusKeeper {
             self.reports.push_back(report.sequence);
             self.changed = true;
         }
-        if let JournalWrite::KeysTaken { done, .. } = write {
+        if let JournalWrite::KeysTaken { reset, done, .. } = write {
+            if let Some(reset) = reset {
+                self.reports = reset.outbox.iter().map(|report| report.sequence).collect();
+            }
             self.reports.extend(done.iter().map(|report| report.sequence));
             self.changed = true;
         }

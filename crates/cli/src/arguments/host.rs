@@ -5,7 +5,7 @@ use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use ids::{AppName, HostName, LabelKey, LabelValue, Role, Sha256};
+use ids::{AppName, HostName, LabelKey, LabelValue, QuarantineId, Role, Sha256};
 
 use super::{Extent, choice::label_change};
 use crate::{host::status_word, spans};
@@ -80,11 +80,34 @@ pub(crate) enum Host {
         /// Name of the host
         name: HostName,
     },
+    /// See which hosts are in quarantine and why, and lead them out
+    #[command(subcommand, after_help = "Example:\n  serverflow host quarantine list")]
+    Quarantine(Quarantine),
     /// Shut a host out for good and cancel its queue
     #[command(after_help = "Example:\n  serverflow host revoke web-1 --yes")]
     Revoke {
         /// Name of the host
         name: HostName,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// Hosts that get no orders, because their state and the control plane's disagree
+    #[command(after_help = "Example:\n  serverflow host quarantine list --json | jq -r '.[].name'")]
+    List,
+    /// Let a host come back: it gets new keys, and what is not known to have ended is not run again
+    #[command(after_help = "Example:\n  serverflow host quarantine release web-1\n  \
+        serverflow host quarantine release web-1 --quarantine 0199c1e2-7a4b-7c1d-8e2f-3a4b5c6d7e8f --yes")]
+    Release {
+        /// Name of the host
+        name: HostName,
+        /// Which machine's, if several say that they are this host
+        #[arg(long, value_name = "ID")]
+        quarantine: Option<QuarantineId>,
         /// Do not ask
         #[arg(long, short = 'y')]
         yes: bool,

@@ -11,7 +11,7 @@ use crate::{
     audit::AuditKind,
     envelope::{open_key_offer, verify},
     keys::{VerifyingKey, key_id, role},
-    messages::{Command, EnrolReceipt, KeyRotation, LogPosition, Report, ReportPosition},
+    messages::{Command, EnrolReceipt, GuardReset, KeyRotation, LogPosition, Report, ReportPosition},
 };
 
 /// What is known of the log up to some entry.
@@ -115,6 +115,7 @@ impl<'a> Chains<'a> {
                 Ok(())
             }
             (AuditKind::HostKeyChange, Some(record)) => self.rotation(entry.index, record),
+            (AuditKind::GuardReset, Some(record)) => self.reset(entry.index, record),
             (AuditKind::HostKeyChange, None) => Err(AuditFault::KeysMissing { index: entry.index }),
             _ => Ok(()),
         }
@@ -139,6 +140,25 @@ impl<'a> Chains<'a> {
         let new = VerifyingKey::try_from(offer.identity_key).map_err(|source| refused(VerifyError::Key { source }))?;
         chain.keys.push((offer.host_epoch, new.key_id()));
         self.host_keys.push(new);
+        Ok(())
+    }
+
+    /// The end of a quarantine: nothing given out before it, and no report before it, is left open by it.
+    fn reset(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
+        let reset =
+            verify::<GuardReset>(record, &self.trust.command).map_err(|source| AuditFault::Reset { index, source })?;
+        let host = reset.host;
+        let elsewhere = AuditFault::ResetElsewhere { index, host };
+        let Some(chain) = self.hosts.get_mut(&host) else { return Err(elsewhere) };
+        let epoch = chain.keys.last().map_or(HostEpoch(0), |(epoch, _)| *epoch);
+        let follows = reset.fleet == self.fleet
+            && epoch.0.checked_add(1) == Some(reset.host_epoch.0)
+            && reset.high >= chain.allocated
+            && (self.reports_pruned || reset.last_report == chain.last_report);
+        if !follows {
+            return Err(elsewhere);
+        }
+        chain.allocated = reset.high;
         Ok(())
     }
 

@@ -21,6 +21,17 @@ use crate::{
 };
 
 impl HostSession {
+    /// The host says how far its clock is off. Only what makes a difference to a reader is stored.
+    pub(super) fn clock(&mut self, skew_ms: i64) {
+        let id = self.host_id();
+        let Some(host) = &mut self.host else { return };
+        let is_news = host.clock_skew_ms.is_none_or(|known| known.abs_diff(skew_ms) > limits::CLOCK_SKEW_NEWS.0);
+        if self.phase == Phase::Open && is_news {
+            host.clock_skew_ms = Some(skew_ms);
+            self.write_first(Write::HostClock { host: id, skew_ms }, After::Noted);
+        }
+    }
+
     /// Stores what the agent is, when anything about it is new.
     pub(super) fn seen(&mut self) {
         let Some(host) = &self.host else { return };

@@ -65,10 +65,17 @@ impl HostKeys {
 
 impl HostSession {
     /// Whether this session was opened with the key before the one on record, and the host has not used that one yet.
-    pub(super) fn is_before_rotation(&self, host: &Host) -> bool {
+    fn is_before_rotation(&self, host: &Host) -> bool {
         let epoch = self.peer.authenticated.hello.host_epoch;
         epoch.0.checked_add(1) == Some(host.host_epoch.0)
             && self.keys.of_epoch(epoch).is_some_and(|key| key.until.is_none())
+    }
+
+    /// The same for an agent that is well, or does not know yet that its quarantine was ended by that rotation.
+    pub(super) fn learns_of_rotation(&self, host: &Host) -> bool {
+        let quarantine = self.peer.authenticated.hello.quarantine;
+        let is_well = quarantine.is_none() || quarantine == host.quarantine.release;
+        host.standing == HostStanding::Active && is_well && self.is_before_rotation(host)
     }
 
     /// The host has shown that it opened a session under the key on record. Its hello says where the reports of those
@@ -100,7 +107,9 @@ impl HostSession {
         if self.phase != Phase::Open || authenticated.protocol < PROTOCOL_KEY_ROTATION {
             return self.close(RefusalCode::NotAuthentic, "a frame that does not belong into a session");
         }
-        if self.quarantined || self.is_rotating || host.standing != HostStanding::Active {
+        let released = self.released();
+        let is_fit = released.is_some() || (!self.quarantined && host.standing == HostStanding::Active);
+        if !is_fit || self.is_rotating {
             return self.note(Note::Dropped("new keys of a host that may not change them now".to_owned()));
         }
         let Some(old) = self.keys.of_epoch(host.host_epoch) else { return };
@@ -120,6 +129,7 @@ impl HostSession {
             sealing_key: keys.sealing_key,
             audit: record::host_keys(&host.name, keys.host_epoch, envelope.clone(), now),
             rotation: envelope,
+            released,
         };
         // What is sealed from here on would be sealed for an epoch that ends.
         self.is_rotating = true;
@@ -131,6 +141,9 @@ impl HostSession {
         if let Some(host) = &mut self.host {
             (host.host_epoch, host.identity_key, host.sealing_key) =
                 (keys.host_epoch, keys.identity_key, keys.sealing_key);
+        }
+        if self.released().is_some() {
+            self.note(Note::Released);
         }
         self.note(Note::KeysRotated(keys.host_epoch));
         self.out.push(Effect::SendKeyReceipt(keys.receipt(now)));

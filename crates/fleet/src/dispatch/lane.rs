@@ -13,7 +13,7 @@ use super::{Effect, Entropy, HostSession, Note, Phase, WriteId, opening, reports
 use crate::{
     limits,
     model::{Command, CommandStatus, Host, HostStanding, Seal},
-    ports::{Event, StoreError, Write, Written},
+    ports::{Event, Released, StoreError, Write, Written},
 };
 
 /// What is under way.
@@ -29,16 +29,46 @@ pub(super) enum Busy {
 
 /// What follows when a transaction is durable.
 pub(super) enum After {
-    Sealed { command: CommandId, seal: Seal },
-    Staged { command: CommandId, status: CommandStatus, sequence: ids::Sequence },
+    Sealed {
+        command: CommandId,
+        seal: Seal,
+    },
+    Staged {
+        command: CommandId,
+        status: CommandStatus,
+        sequence: ids::Sequence,
+    },
     Settled(Box<Settled>),
-    Ended { command: CommandId, status: CommandStatus, message: String },
-    Seen { actions: Vec<ActionRef>, agent_version: String, boots: Vec<ids::BootId>, root_version: ids::RootVersion },
-    Quarantined { why: String, close: Option<RefusalCode> },
+    Ended {
+        command: CommandId,
+        status: CommandStatus,
+        message: String,
+    },
+    Seen {
+        actions: Vec<ActionRef>,
+        agent_version: String,
+        boots: Vec<ids::BootId>,
+        root_version: ids::RootVersion,
+    },
+    Quarantined {
+        why: String,
+        close: Option<RefusalCode>,
+    },
     Rooted(Option<Arc<TrustedRoot>>),
-    Alarmed { why: String, close: RefusalCode },
+    Alarmed {
+        why: String,
+        close: RefusalCode,
+    },
     KeysRotated(Box<OfferedKeys>),
-    KeysRetired { last_report: ReportSequence },
+    KeysRetired {
+        last_report: ReportSequence,
+    },
+    ResetStored {
+        envelope: Vec<u8>,
+        released: Released,
+    },
+    /// Nothing rests on it.
+    Noted,
 }
 
 impl After {
@@ -54,6 +84,8 @@ impl After {
             Self::Alarmed { .. } => "storing an alarm",
             Self::KeysRotated(_) => "storing a host's new keys",
             Self::KeysRetired { .. } => "retiring a host's old key",
+            Self::ResetStored { .. } => "storing a guard reset",
+            Self::Noted => "storing what a host said",
         }
     }
 }
@@ -107,6 +139,11 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new() -> Self {
         Self { busy: Busy::Idle, needs_load: true, retry: Retry::default(), first: VecDeque::new(), next_id: 1 }
+    }
+
+    /// Whether nothing is under way, and nothing waits for its turn.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.busy, Busy::Idle) && !self.needs_load && self.first.is_empty()
     }
 }
 
@@ -234,6 +271,8 @@ impl HostSession {
             }
             After::KeysRotated(keys) => self.keys_rotated(&keys, now),
             After::KeysRetired { last_report } => self.keys_retired(last_report),
+            After::ResetStored { envelope, released } => self.reset_stored(envelope, released),
+            After::Noted => {}
         }
     }
 
@@ -252,13 +291,14 @@ impl HostSession {
                 self.close(RefusalCode::Unavailable, "newer root metadata could not be stored; dial again");
             }
             // It may have been stored or not: the next session shows which.
-            After::KeysRotated(_) | After::KeysRetired { .. } => {
+            After::KeysRotated(_) | After::KeysRetired { .. } | After::ResetStored { .. } => {
                 self.close(RefusalCode::Unavailable, "a change of this host's keys could not be stored; dial again");
             }
             After::Sealed { .. }
             | After::Staged { .. }
             | After::Settled(_)
             | After::Ended { .. }
+            | After::Noted
             | After::Seen { .. } => {}
         }
     }

@@ -23,6 +23,7 @@ mod lane;
 mod opening;
 mod recovering;
 mod reports;
+mod reset;
 mod sealing;
 mod slot;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use self::{
     heads::Heads,
     keys::HostKeys,
     lane::{Lane, Retry},
+    reset::Resetting,
     sealing::Sealing,
     slot::Slot,
 };
@@ -78,6 +80,9 @@ pub struct HostSession {
     is_rotating: bool,
     /// That the keys before are retired is being stored.
     is_retiring: bool,
+    resetting: Resetting,
+    /// Highest sequence that the signer gave this host, once it said so.
+    reset_high: Sequence,
     /// Commands without an end, in order of proposal.
     slots: Vec<Slot>,
     /// Frames that came before the host was read.
@@ -112,6 +117,8 @@ impl HostSession {
             keys: HostKeys::default(),
             is_rotating: false,
             is_retiring: false,
+            resetting: Resetting::No,
+            reset_high: reset::NONE,
             slots: Vec::new(),
             early: VecDeque::new(),
             reports: VecDeque::new(),
@@ -145,6 +152,7 @@ impl HostSession {
             self.close(RefusalCode::Unavailable, "the session is due for renewal; dial again");
         }
         self.lane_next(now, entropy);
+        self.reset_next(now);
         self.ask_status(now);
         self.sign_next(now, entropy);
         self.wake(now);
@@ -178,6 +186,7 @@ impl HostSession {
             Input::Written(id, answer) => self.written(id, answer, now),
             Input::OpenSigned(answer) => self.open_signed(answer),
             Input::CommandSigned(answer) => self.command_signed(answer, now),
+            Input::ResetSigned(answer) => self.reset_signed(answer, now),
             Input::Received(frame) => self.received(frame, now),
             Input::QueueChanged => self.lane.needs_load = true,
             Input::AuditHead(head) => self.heads.put(head),
@@ -218,9 +227,12 @@ impl HostSession {
             AgentFrame::Accepted { command, sequence, stage } => self.accepted(command, sequence, stage),
             AgentFrame::Progress { command, text } => self.progress(command, text, now),
             AgentFrame::Output { command, offset, text } => self.output(command, offset, text),
-            AgentFrame::Report(envelope) => self.reports.push_back(envelope),
+            AgentFrame::Report(envelope) if self.takes_reports() => self.reports.push_back(envelope),
+            // It comes again, signed anew.
+            AgentFrame::Report(_) => {}
             AgentFrame::RootChain(chain) => self.root_chain(&chain, now),
             AgentFrame::KeyRotation(envelope) => self.key_rotation(envelope, now),
+            AgentFrame::Clock { skew_ms } => self.clock(skew_ms),
             AgentFrame::Hello(_)
             | AgentFrame::Proof(_)
             | AgentFrame::Actions(_)

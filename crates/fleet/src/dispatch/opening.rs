@@ -3,12 +3,12 @@
 //! Three kinds of disagreement (`docs/PROTOCOL.md`, quarantine). An agent that is *behind* what it
 //! acknowledged runs on a restored copy of its state: the signed session-open tells it, and it
 //! quarantines itself. Two boot ids taking turns are two machines with one identity: neither can
-//! see that, and a session-open would tell both to go on, so the session is refused. An agent *ahead* of every number ever allocated was given
+//! see that, so both are told by an epoch that is not theirs. An agent *ahead* of every number ever allocated was given
 //! orders by someone else who holds the command key, and an agent that was shown another audit log
 //! than this one was shown it by someone: alarms, and nothing more is signed for it.
 
 use envelope::{audit::AuditKind, messages::AgentHello, signer_port::SignError};
-use ids::UnixMs;
+use ids::{HostEpoch, UnixMs};
 use session::{
     control::{HostRecord, Standing, judge},
     frames::{ControlFrame, RefusalCode},
@@ -16,7 +16,7 @@ use session::{
 
 use super::{Effect, HeadSeen, HostSession, Note, Phase, keys::HostKeys, lane::After};
 use crate::{
-    model::{Host, HostStanding},
+    model::{Host, HostStanding, QuarantineSeen},
     ports::{Event, Write},
     record,
     releases::AgentRelease,
@@ -26,7 +26,7 @@ use crate::{
 pub(super) const REVOKED: &str = "this host was revoked; enrol the machine anew";
 
 fn quarantine_words(why: &str) -> String {
-    format!("this host is quarantined: {why}; revoke it and enrol the machine anew")
+    format!("this host is quarantined: {why}; `serverflow host quarantine list` says what can be done")
 }
 
 /// Whether the session-open by itself will make the agent enter quarantine (or it is in one).
@@ -62,49 +62,60 @@ impl HostSession {
                 return self.close(RefusalCode::Unavailable, "the control plane's record of this host is damaged");
             }
         }
-        let is_well = host.standing == HostStanding::Active && self.peer.authenticated.hello.quarantine.is_none();
-        if is_well && self.is_before_rotation(host) {
+        if self.learns_of_rotation(host) {
             // It learns from the session-open that its new keys are stored, and comes back with them.
             self.quarantined = true;
-            return self.open();
+            return self.open(host.host_epoch);
         }
         let hello = &self.peer.authenticated.hello;
         let standing = match (judge(hello, &host_record(host)), &self.peer.head) {
             (Standing::Fit, HeadSeen::Foreign(why)) => Standing::Alarm(why.clone()),
             (standing, _) => standing,
         };
-        // Its reports are worth having when it is no danger to itself to go on.
-        let opens = agent_sees(host, hello) || matches!(standing, Standing::Alarm(_));
-        let stored = host.standing.clone();
+        let (stored, told) = (host.standing.clone(), self.told_epoch(host, &standing));
+        if let Some(id) = hello.quarantine {
+            let seen = QuarantineSeen {
+                id,
+                at: now,
+                boot: hello.boot,
+                host_epoch: hello.host_epoch,
+                protocol: self.peer.authenticated.protocol,
+                high: hello.high,
+                last_report: hello.last_report.sequence,
+            };
+            self.write_first(Write::HostQuarantineSeen { host: self.host_id(), seen }, After::Noted);
+        }
         match (stored, standing) {
             (HostStanding::Revoked { .. }, _) => return self.close(RefusalCode::HostRefused, REVOKED),
-            (HostStanding::Active, Standing::Fit) => {
-                self.seen();
-                return self.open();
-            }
-            (HostStanding::Active, Standing::Quarantined(why)) => {
-                self.quarantine_as(AuditKind::Quarantine, why, (!opens).then_some(RefusalCode::Quarantined), now);
-            }
+            (HostStanding::Active, Standing::Fit) => self.seen(),
+            (HostStanding::Active, Standing::Quarantined(why)) => self.quarantine(why, None, now),
             (HostStanding::Active, Standing::Alarm(why)) => {
                 self.note(Note::Alarm(why.clone()));
                 self.quarantine_as(AuditKind::Alarm, why, None, now);
             }
-            (HostStanding::Quarantined { why }, _) => {
-                self.note(Note::Quarantined(why.clone()));
-                if !opens {
-                    self.close(RefusalCode::Quarantined, quarantine_words(&why));
-                }
-            }
+            (HostStanding::Quarantined { why }, _) => self.note(Note::Quarantined(why)),
         }
-        if opens {
-            self.open();
-        }
+        self.open(told);
     }
 
-    fn open(&mut self) {
+    /// The epoch that the session-open names. An agent that cannot see by itself that its host is quarantined (one of
+    /// two clones, a fork of reports) is told the next one: then it enters quarantine, each of two clones its own. Not
+    /// for an alarm, before somebody asked for its end: it may be this control plane that is not in its place.
+    fn told_epoch(&self, host: &Host, standing: &Standing) -> HostEpoch {
+        let is_unseen = !agent_sees(host, &self.peer.authenticated.hello);
+        let is_to_be_told = match (&host.standing, standing) {
+            (HostStanding::Active, Standing::Quarantined(_)) => true,
+            (HostStanding::Quarantined { .. }, _) => !host.quarantine.is_alarm || host.quarantine.is_told,
+            _ => false,
+        };
+        HostEpoch(host.host_epoch.0 + u64::from(is_unseen && is_to_be_told))
+    }
+
+    fn open(&mut self, host_epoch: HostEpoch) {
         let Some(host) = &self.host else { return };
+        let record = HostRecord { host_epoch, ..host_record(host) };
         // The signer puts in its own time.
-        let open = self.peer.authenticated.open(&host_record(host), self.peer.root.current().epoch, UnixMs(0));
+        let open = self.peer.authenticated.open(&record, self.peer.root.current().epoch, UnixMs(0));
         self.phase = Phase::Opening;
         self.out.push(Effect::SignOpen(open));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use envelope::{
-    messages::{Command as CommandMessage, KeyReceipt, LogPosition, SessionOpen},
+    messages::{Command as CommandMessage, GuardReset, KeyReceipt, LogPosition, SessionOpen},
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
 };
@@ -75,6 +75,8 @@ pub enum Input {
     OpenSigned(Result<Vec<u8>, SignError>),
     /// Answer to [`Effect::SignCommand`].
     CommandSigned(Result<SignedCommand, SignError>),
+    /// Answer to [`Effect::SignReset`]: the envelope.
+    ResetSigned(Result<Vec<u8>, SignError>),
     /// A frame came in. Only while [`super::HostSession::is_reading`] says so. Root metadata that the
     /// handshake handed out comes first, in this form.
     Received(AgentFrame),
@@ -109,6 +111,8 @@ pub enum Effect {
     /// Send this head with the proof that the log's first `from_size` leaves are a beginning of it, before anything else
     /// is sent. When no proof can be had, the stream ends.
     SendAuditProof { head: SignedHead, from_size: u64 },
+    /// Have the signer sign a guard reset.
+    SignReset(Box<GuardReset>),
     /// Sign this with the session key, and send it.
     SendKeyReceipt(KeyReceipt),
     /// Read the host and its commands without an end.
@@ -169,6 +173,12 @@ pub enum Note {
         /// The signer's words.
         error: SignError,
     },
+    /// The host is told that its quarantine ends.
+    #[error("the end of the host's quarantine is signed and sent")]
+    ResetSent,
+    /// It has ended.
+    #[error("the host is quarantined no more")]
+    Released,
     /// The host's keys are others from here on.
     #[error("the host's new keys are stored (host epoch {0})")]
     KeysRotated(HostEpoch),

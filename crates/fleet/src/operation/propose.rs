@@ -199,7 +199,7 @@ pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
     let why = match &host.standing {
         HostStanding::Active => return Ok(()),
         HostStanding::Quarantined { why } => {
-            format!("is quarantined ({why}) and gets no orders; revoke it and enrol the machine anew")
+            format!("is quarantined ({why}) and gets no orders; see `serverflow host quarantine list`")
         }
         HostStanding::Revoked { .. } => "is revoked and never gets an order again; enrol the machine anew".to_owned(),
     };

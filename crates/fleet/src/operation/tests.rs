@@ -175,7 +175,7 @@ fn a_host_must_be_active_and_have_the_action() {
     let quarantined = |host: &mut Host| host.standing = HostStanding::Quarantined { why: "an old copy".to_owned() };
     assert_eq!(
         with(&quarantined, action("host.facts", "{}")),
-        "host web-1 is quarantined (an old copy) and gets no orders; revoke it and enrol the machine anew"
+        "host web-1 is quarantined (an old copy) and gets no orders; see `serverflow host quarantine list`"
     );
     let revoked = |host: &mut Host| host.standing = HostStanding::Revoked { at: UnixMs(1) };
     assert!(with(&revoked, action("host.facts", "{}")).starts_with("host web-1 is revoked"));

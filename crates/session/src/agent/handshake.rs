@@ -13,7 +13,7 @@ use envelope::{
 };
 use ids::{BootMs, Challenge, DurationMs, Epoch, KeyId, QuarantineId, RootVersion, Sha256, TlsExporter, sha256};
 
-use super::{AgentLoop, QuarantineState, TrustedClock, io::*, rotation::Offered, writes::After};
+use super::{AgentLoop, QuarantineState, TrustedClock, io::*, reset::Reset, rotation::Offered, writes::After};
 use crate::{
     checks::{first_failed, words},
     frames::{AgentFrame, ControlFrame, RefusalCode},
@@ -71,6 +71,8 @@ pub(super) struct Live {
     pub(super) control_nonce: Challenge,
     /// The new keys were offered in this session.
     pub(super) offered: Option<Offered>,
+    /// The end of this host's quarantine, which came in this session.
+    pub(super) reset: Option<Reset>,
 }
 
 impl Live {
@@ -117,15 +119,23 @@ impl AgentLoop {
     /// First words. They tell of durable state only: what a crash could take back is not claimed.
     pub(super) fn say_hello(&mut self) {
         let host_epoch = self.speaker().1;
+        // What is on its way to the disk counts as seen: the control plane must not conclude that
+        // it never arrived. Only an acknowledgement says that it is durable.
+        let high = self.guard.memory.high();
+        let quarantine = match self.quarantine {
+            QuarantineState::In(id) => Some(id),
+            QuarantineState::No | QuarantineState::Entering(_) => None,
+        };
+        // With the keys that a reset asked for this host speaks as it will be once they are taken.
+        let (high, last_report, quarantine) = match self.reset_under_way() {
+            Some(reset) => (high.max(reset.high), reset.last_report, None),
+            None => (high, self.outbox.durable, quarantine),
+        };
         let Some(connection) = &mut self.connection else { return };
         if connection.with_next && self.outbox.last != self.outbox.durable {
             connection.phase = Phase::Settling;
             return;
         }
-        let quarantine = match self.quarantine {
-            QuarantineState::In(id) => Some(id),
-            QuarantineState::No | QuarantineState::Entering(_) => None,
-        };
         let hello = AgentHello {
             protocols: limits::PROTOCOLS.to_vec(),
             fleet: self.identity.fleet,
@@ -134,10 +144,8 @@ impl AgentLoop {
             nonce: connection.nonce,
             boot: self.identity.boot,
             root_version: self.roots.version(),
-            // What is on its way to the disk counts as seen: the control plane must not conclude that
-            // it never arrived. Only an acknowledgement says that it is durable.
-            high: self.guard.memory.high(),
-            last_report: self.outbox.durable,
+            high,
+            last_report,
             audit_head: self.audit.durable,
             quarantine,
             agent_version: self.identity.agent_version.clone(),
@@ -330,7 +338,7 @@ impl AgentLoop {
         self.clock = Some(TrustedClock { time: open.time, at: now.boot });
         let clock = StoredClock { boot: self.identity.boot, time: open.time, at: now.boot };
         self.persist(JournalWrite::Clock { clock }, After::Nothing);
-        if self.quarantine == QuarantineState::No && self.keys_are_stored(&open) {
+        if self.keys_are_stored(&open) {
             return;
         }
         if self.quarantine == QuarantineState::No
@@ -342,20 +350,26 @@ impl AgentLoop {
             return self.enter_quarantine(spare, why);
         }
         let (command_key, epoch) = (open.key_id(), open.epoch);
-        let (audit_shown, offered) = (false, None);
-        let live = Live { opened: now, session_key, command_key, epoch, protocol, audit_shown, control_nonce, offered };
+        let (audit_shown, offered, reset) = (false, None, None);
+        let opened = now;
+        let live =
+            Live { opened, session_key, command_key, epoch, protocol, audit_shown, control_nonce, offered, reset };
         if let Some(connection) = &mut self.connection {
             connection.phase = Phase::Live(live);
         }
         if self.quarantine == QuarantineState::No {
             self.cleared = true;
         }
+        let skew_ms = now.wall.0.cast_signed().saturating_sub(open.time.0.cast_signed());
+        if protocol >= limits::PROTOCOL_CLOCK {
+            self.send(AgentFrame::Clock { skew_ms });
+        }
         if with_next {
-            self.take_keys(now);
+            self.take_keys(now, &open);
         } else {
+            self.renew_keys(now);
             self.offer_keys(now);
         }
-        let skew_ms = now.wall.0.cast_signed().saturating_sub(open.time.0.cast_signed());
         self.event(AgentEvent::SessionOpen { skew_ms });
     }
 

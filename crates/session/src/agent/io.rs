@@ -136,12 +136,14 @@ pub enum JournalWrite {
     AuditHead { position: LogPosition, proved: bool },
     /// Quarantine entered.
     Quarantine { id: QuarantineId },
-    /// A signed rotation to the keys of this epoch, before it is sent. Only the last one of an epoch is kept.
-    KeyOffer { host_epoch: HostEpoch, rotation: Vec<u8> },
+    /// A signed rotation to the keys of this epoch, before it is sent, and the guard reset that asked for them, if one did.
+    /// Only the last ones of an epoch are kept.
+    KeyOffer { host_epoch: HostEpoch, rotation: Vec<u8>, reset: Option<Vec<u8>> },
     /// The control plane's signed word that it stored that rotation. Kept for life.
     KeyReceipt { host_epoch: HostEpoch, receipt: Vec<u8> },
-    /// The keys of this epoch are in force, and `{DONE, report}` of the orders that asked for them.
-    KeysTaken { host_epoch: HostEpoch, done: Vec<StoredReport> },
+    /// The keys of this epoch are in force since that time of the control plane's, `{DONE, report}` of the orders that end
+    /// with it, and the end of a quarantine, if a guard reset asked for them: before the reports.
+    KeysTaken { host_epoch: HostEpoch, since: UnixMs, reset: Option<ResetTaken>, done: Vec<StoredReport> },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
     Clock { clock: StoredClock },
 }
@@ -188,8 +190,23 @@ pub struct JournalState {
     pub burned: Vec<Burned>,
     /// The epoch whose keys are in force; `None` before the first rotation.
     pub host_epoch: Option<HostEpoch>,
+    /// When they were taken, by the control plane's time.
+    pub keys_since: Option<UnixMs>,
     /// The last epoch whose keys were offered.
     pub keys_offered: Option<HostEpoch>,
+    /// The guard reset that asked for those.
+    pub reset: Option<Vec<u8>>,
+}
+
+/// What a guard reset makes of this host's memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResetTaken {
+    /// Every sequence up to this is used up.
+    pub high: Sequence,
+    /// Where the chain of reports goes on.
+    pub last_report: ReportPosition,
+    /// The reports that waited, signed anew behind that. No other waits any more.
+    pub outbox: Vec<StoredReport>,
 }
 
 /// An operation's approvals for one action, and the one command they were used for.
@@ -321,6 +338,8 @@ pub enum AgentEvent {
     Quarantined { why: String },
     /// New keys of this host are in force.
     KeysTaken { host_epoch: HostEpoch },
+    /// A guard reset ended the quarantine.
+    Released,
     /// The audit log continues what this host has seen of it, and has so many entries.
     AuditContinues { size: u64 },
     /// The audit log that the control plane shows does not continue what this host has seen. The session ended.

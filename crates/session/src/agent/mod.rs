@@ -16,6 +16,7 @@ mod intake;
 pub mod io;
 mod outbox;
 mod reports;
+mod reset;
 mod roots;
 mod rotation;
 mod run;
@@ -60,6 +61,8 @@ pub struct AgentIdentity {
     pub host: HostId,
     pub host_epoch: HostEpoch,
     pub identity: SigningKey<role::Agent>,
+    /// When these keys came into force, by the control plane's time.
+    pub keys_since: UnixMs,
     /// The kernel's id of this boot.
     pub boot: BootId,
     /// Version of the agent program, at most 64 bytes.
@@ -340,6 +343,11 @@ impl AgentLoop {
                 self.report_acknowledged(sequence, sha256);
             }
             (Phase::Live(_), ControlFrame::KeyReceipt(bytes)) => self.key_receipt(&bytes),
+            (Phase::Live(_), ControlFrame::GuardReset(bytes)) => {
+                if self.audit_stands() {
+                    self.guard_reset(turn.now, &bytes);
+                }
+            }
             (Phase::Live(_), ControlFrame::OutputLease { command, until, over }) => {
                 self.output_lease(command, until, over);
             }

@@ -40,6 +40,12 @@ impl Outbox {
         Self { last, durable: last, stored: stored.into(), sent: 0 }
     }
 
+    /// Every report that waits, oldest first; none does any more.
+    pub(super) fn take_all(&mut self) -> VecDeque<StoredReport> {
+        self.sent = 0;
+        core::mem::take(&mut self.stored)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.stored.len()
     }

@@ -10,15 +10,16 @@
 use core::fmt;
 
 use envelope::{
+    Verified,
     keys::{SigningKey, role},
-    messages::{KeyOffer, KeyReceipt, KeyRotation, ReportStatus, SealingKeyBytes, SessionOpen},
+    messages::{GuardReset, KeyOffer, KeyReceipt, KeyRotation, ReportStatus, SealingKeyBytes, SessionOpen},
     verify,
 };
-use ids::{Challenge, CommandId, HostEpoch, Sha256, TlsExporter};
+use ids::{Challenge, CommandId, DurationMs, HostEpoch, HostId, Sha256, TlsExporter, UnixMs, sha256};
 use serde_json::{Value, json};
 
 use super::{
-    AgentLoop, Clocks, QuarantineState,
+    AgentIdentity, AgentLoop, Clocks, QuarantineState,
     end::end_message,
     handshake::{Connection, Phase},
     io::*,
@@ -56,12 +57,20 @@ pub(super) struct KeyChange {
     is_refused: bool,
     /// How often in a row an open under the old key said that the new one is stored.
     told: u32,
+    /// The guard reset that asked for the keys that were offered.
+    reset: Option<GuardReset>,
 }
 
 impl KeyChange {
-    pub(super) fn stored(next: Option<NextKeys>, offered: Option<HostEpoch>) -> Self {
-        let is_offered = next.as_ref().is_some_and(|next| offered >= Some(next.host_epoch));
-        Self { next, is_offered, ..Self::default() }
+    pub(super) fn stored(next: Option<NextKeys>, offered: Option<HostEpoch>, reset: Option<GuardReset>) -> Self {
+        let next_epoch = next.as_ref().map(|next| next.host_epoch);
+        let is_offered = next_epoch.is_some() && offered >= next_epoch;
+        let reset = reset.filter(|reset| is_offered && Some(reset.host_epoch) == next_epoch);
+        Self { next, is_offered, reset, ..Self::default() }
+    }
+
+    pub(super) const fn reset(&self) -> Option<&GuardReset> {
+        self.reset.as_ref()
     }
 
     /// Whether the next session is tried with the new key.
@@ -100,6 +109,18 @@ impl AgentLoop {
         }
     }
 
+    /// Keys past half their life are replaced without being asked for. Sessions begin at least hourly, so that this is
+    /// the time to look.
+    pub(super) fn renew_keys(&mut self, now: Clocks) {
+        let Some(Connection { phase: Phase::Live(live), .. }) = &self.connection else { return };
+        let may_rotate = live.protocol >= limits::PROTOCOL_KEY_ROTATION && self.quarantine == QuarantineState::No;
+        let Some(time) = self.time(now) else { return };
+        let AgentIdentity { host, host_epoch, keys_since, .. } = &self.identity;
+        if may_rotate && self.keys.next.is_none() && is_due(*host, *host_epoch, *keys_since, time) {
+            self.rotate_keys(now);
+        }
+    }
+
     /// An order to rotate runs. One that was interrupted goes on with the keys that were made for it.
     pub(super) fn rotate_keys(&mut self, now: Clocks) {
         if self.keys.next.is_some() {
@@ -130,7 +151,8 @@ impl AgentLoop {
         let Some(Connection { exporter, with_next: false, phase: Phase::Live(live), .. }) = &self.connection else {
             return;
         };
-        if self.quarantine != QuarantineState::No || live.offered.is_some() {
+        let may_offer = self.quarantine == QuarantineState::No || live.reset.is_some();
+        if !may_offer || live.offered.is_some() {
             return;
         }
         if live.protocol < limits::PROTOCOL_KEY_ROTATION {
@@ -139,10 +161,12 @@ impl AgentLoop {
         let host_epoch = next.host_epoch;
         let offered = self.sign_rotation(next, *exporter, live.control_nonce);
         let (rotation, sha256) = (offered.envelope.clone(), offered.sha256);
+        let reset = live.reset.as_ref().map(|reset| reset.envelope().to_vec());
+        self.keys.reset = live.reset.clone().map(Verified::into_value);
         if let Some(Connection { phase: Phase::Live(live), .. }) = &mut self.connection {
             live.offered = Some(offered);
         }
-        self.persist(JournalWrite::KeyOffer { host_epoch, rotation }, After::KeyOffer(sha256));
+        self.persist(JournalWrite::KeyOffer { host_epoch, rotation, reset }, After::KeyOffer(sha256));
     }
 
     fn sign_rotation(&self, next: &NextKeys, exporter: TlsExporter, control_nonce: Challenge) -> Offered {
@@ -222,16 +246,24 @@ impl AgentLoop {
 
     /// A session opens under the new key: from now on it is this host's only one. The orders that asked
     /// for it end in the same transaction, so none of them makes further keys after a restart.
-    pub(super) fn take_keys(&mut self, now: Clocks) {
+    pub(super) fn take_keys(&mut self, now: Clocks, open: &SessionOpen) {
+        let reset = self.reset_that_fits(open);
         let Some(next) = self.keys.next.take() else { return };
         self.keys = KeyChange::default();
         let host_epoch = next.host_epoch;
         (self.identity.identity, self.identity.host_epoch) = (next.identity, host_epoch);
+        self.identity.keys_since = open.time;
         if let Some(connection) = &mut self.connection {
             // What this session speaks with is the key in force from here on, which a further rotation replaces.
             connection.with_next = false;
         }
-        let mut done = Vec::new();
+        let (reset, mut done) = match reset {
+            Some(reset) => {
+                let (taken, done) = self.carry_out_reset(now, &reset);
+                (Some(taken), done)
+            }
+            None => (None, Vec::new()),
+        };
         if self.quarantine == QuarantineState::No {
             let message = "the host has new identity and sealing keys, and the identity key before them is retired";
             let key = self.identity.identity.key_id();
@@ -243,8 +275,9 @@ impl AgentLoop {
                 done.push(self.sign_report(now, &command, end_message(ReportStatus::Succeeded, message, &detail)));
             }
         }
-        let write = JournalWrite::KeysTaken { host_epoch, done: done.clone() };
-        self.persist(write, After::KeysTaken { host_epoch, done });
+        let since = open.time;
+        let write = JournalWrite::KeysTaken { host_epoch, since, reset: reset.clone(), done: done.clone() };
+        self.persist(write, After::KeysTaken { host_epoch, reset, done });
     }
 
     /// Orders to rotate that had begun.
@@ -260,5 +293,39 @@ impl AgentLoop {
         for id in self.rotations() {
             self.end_job(now, id, end_message(ReportStatus::Failed, why, &Value::Null));
         }
+    }
+}
+
+/// Whether keys that came into force at `since` are past half their life.
+fn is_due(host: HostId, host_epoch: HostEpoch, since: UnixMs, now: UnixMs) -> bool {
+    let half = limits::HOST_KEY_LIFETIME.0 / 2;
+    let spread = half * limits::HOST_KEY_SPREAD_PERCENT / 100;
+    let Sha256(hash) = sha256(&[host.as_bytes().as_slice(), &host_epoch.0.to_be_bytes()].concat());
+    let die = hash.iter().take(8).fold(0u64, |die, byte| die << 8 | u64::from(*byte));
+    let due = since.plus(DurationMs(half - spread + die % (2 * spread + 1)));
+    now >= due || since > now.plus(limits::HOST_KEY_AHEAD_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_replaced_around_half_their_life_each_host_at_its_own_time() {
+        const SINCE: UnixMs = UnixMs(1_700_000_000_000);
+        let due_on = |number: u8, epoch: u64| {
+            let host = HostId::from_bytes([number; 16]);
+            let is_due_after =
+                |days: u64| is_due(host, HostEpoch(epoch), SINCE, SINCE.plus(DurationMs::from_days(days)));
+            (0..=90).find(|days| is_due_after(*days)).expect("before its end")
+        };
+        let days: Vec<u64> = (0..200).map(|number| due_on(number, 1)).collect();
+        assert!(days.iter().all(|days| (41..=50).contains(days)), "{days:?}");
+        assert!(days.contains(&42) && days.contains(&49), "spread: {days:?}");
+        assert!((0..200).any(|number| due_on(number, 1) != due_on(number, 2)), "another time with each key");
+        // A clock that was wrong when they were taken.
+        let host = HostId::from_bytes([1; 16]);
+        assert!(is_due(host, HostEpoch(2), SINCE.plus(DurationMs::from_days(2)), SINCE));
+        assert!(!is_due(host, HostEpoch(2), SINCE.plus(DurationMs::from_secs(3600)), SINCE));
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use envelope::{
-    VerifyError,
+    Verified, VerifyError,
     guard::{GuardError, ReplayGuard},
-    messages::Command,
+    messages::{Command, GuardReset},
     root::RootError,
     verify,
 };
@@ -34,6 +34,9 @@ pub enum LoadError {
     /// The stored replay guard cannot have been stored by one.
     #[error("the journal's replay guard is damaged; restore the journal or enrol this host anew")]
     Guard(#[source] GuardError),
+    /// The guard reset that goes with keys under way is not what a command key signed.
+    #[error("the journal's guard reset does not verify; restore the journal or enrol this host anew")]
+    Reset(#[source] VerifyError),
     /// An accepted command is not what a command key signed.
     #[error("the journal's command {command} does not verify; restore the journal or enrol this host anew")]
     Command {
@@ -65,7 +68,9 @@ impl AgentLoop {
     ) -> Result<(Self, Vec<Effect>), LoadError> {
         let roots = Roots::load(identity.root_sha256, &state.root_chain).map_err(LoadError::Root)?;
         let clock = state.clock.filter(|clock| clock.boot == identity.boot && clock.at <= now.boot);
-        let keys = KeyChange::stored(identity.next.take(), state.keys_offered);
+        let reset = state.reset.as_deref().map(|reset| verify::<GuardReset>(reset, roots.command_keys_ever()));
+        let reset = reset.transpose().map_err(LoadError::Reset)?.map(Verified::into_value);
+        let keys = KeyChange::stored(identity.next.take(), state.keys_offered, reset);
         let mut agent = Self {
             identity,
             keys,

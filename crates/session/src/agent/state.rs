@@ -4,7 +4,7 @@
 use envelope::{guard::raise_high, messages::ReportPosition};
 use ids::CommandId;
 
-use super::io::{Burn, JournalState, JournalWrite, OpenCommand, RingEntry, StoredReport};
+use super::io::{Burn, JournalState, JournalWrite, OpenCommand, ResetTaken, RingEntry, StoredReport};
 use crate::frames::Stage;
 
 impl JournalState {
@@ -58,14 +58,30 @@ impl JournalState {
             }
             JournalWrite::Quarantine { id } => self.quarantine = Some(*id),
             JournalWrite::Clock { clock } => self.clock = Some(*clock),
-            JournalWrite::KeyOffer { host_epoch, .. } => self.keys_offered = self.keys_offered.max(Some(*host_epoch)),
+            JournalWrite::KeyOffer { host_epoch, reset, .. } => {
+                self.keys_offered = self.keys_offered.max(Some(*host_epoch));
+                self.reset.clone_from(reset);
+            }
             JournalWrite::KeyReceipt { .. } => {}
-            JournalWrite::KeysTaken { host_epoch, done } => {
-                self.host_epoch = Some(*host_epoch);
+            JournalWrite::KeysTaken { host_epoch, since, reset, done } => {
+                (self.host_epoch, self.keys_since) = (Some(*host_epoch), Some(*since));
+                if let Some(reset) = reset {
+                    self.start_anew(reset);
+                }
                 for report in done {
                     self.end(report.command, report);
                 }
             }
+        }
+    }
+
+    fn start_anew(&mut self, reset: &ResetTaken) {
+        self.quarantine = None;
+        self.high = self.high.max(reset.high);
+        self.last_report = Some(reset.last_report).filter(|last| *last != ReportPosition::START);
+        self.outbox.clear();
+        for report in &reset.outbox {
+            self.store_report(report);
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) enum After {
     Quarantine,
     KeyOffer(Sha256),
     KeyReceipt,
-    KeysTaken { host_epoch: HostEpoch, done: Vec<StoredReport> },
+    KeysTaken { host_epoch: HostEpoch, reset: Option<ResetTaken>, done: Vec<StoredReport> },
 }
 
 impl AgentLoop {
@@ -60,8 +60,11 @@ impl AgentLoop {
             After::Quarantine => self.quarantine_durable(),
             After::KeyOffer(rotation) => self.key_offer_durable(rotation),
             After::KeyReceipt => self.key_receipt_durable(),
-            After::KeysTaken { host_epoch, done } => {
+            After::KeysTaken { host_epoch, reset, done } => {
                 self.event(AgentEvent::KeysTaken { host_epoch });
+                if let Some(reset) = reset {
+                    self.reset_durable(reset);
+                }
                 for report in done {
                     self.done_durable(report);
                 }

@@ -175,6 +175,7 @@ pub(crate) fn identity(boot: BootId, root_sha256: Sha256) -> AgentIdentity {
         host: HOST,
         host_epoch: HostEpoch(1),
         identity: SigningKey::from_seed(&AGENT_SEED),
+        keys_since: START,
         boot,
         agent_version: "0.1.0".to_owned(),
         actions: Vec::new(),

@@ -161,6 +161,7 @@ impl Plane {
                 self.progress.push(text);
                 Vec::new()
             }
+            AgentFrame::Clock { .. } => Vec::new(),
             other => panic!("unexpected {} in an open session", other.name()),
         }
     }

@@ -50,6 +50,19 @@ fn open() -> SessionOpen {
     }
 }
 
+fn reset() -> GuardReset {
+    GuardReset {
+        fleet: FleetId::from_bytes([7; 16]),
+        host: HostId::from_bytes([1; 16]),
+        epoch: Epoch(1),
+        quarantine: QuarantineId::from_bytes([3; 16]),
+        host_epoch: HostEpoch(2),
+        high: Sequence(9),
+        last_report: ReportPosition::START,
+        time: UnixMs(13),
+    }
+}
+
 fn held(n: u8) -> HeldKey {
     let is = |flag: u8| n & flag != 0;
     HeldKey {
@@ -72,6 +85,7 @@ fn all_asked() -> Vec<Asked> {
         Asked::PrepareKey,
         Asked::ActivateKey(key),
         Asked::DropKey(key),
+        Asked::Reset(Box::new(reset())),
     ]
 }
 
@@ -158,7 +172,7 @@ fn lengths_are_bounded_before_anything_is_read() {
 #[test]
 fn unknown_kinds_flags_and_too_many_keys_are_refused() {
     let framed = |kind: u8, content: &[u8]| [&7u64.to_be_bytes()[..], &[kind], content].concat();
-    for kind in [0, 8, 255] {
+    for kind in [0, 9, 255] {
         assert_eq!(Asked::from_frame(&framed(kind, b"")), Err(FrameError::Kind(kind)));
     }
     assert_eq!(Answered::from_frame(&framed(10, b"")), Err(FrameError::Kind(10)));

@@ -2,7 +2,7 @@
 
 use envelope::messages::{PublicKeyBytes, ReportPosition, SealingKeyBytes};
 use fleet::{
-    model::{AppInstance, FormerKey, Host, HostStanding, JoinTokenRecord},
+    model::{AppInstance, FormerKey, Host, HostQuarantine, HostStanding, JoinTokenRecord, QuarantineSeen},
     ports::StoreError,
 };
 use ids::{AppName, HostEpoch, HostId, HostName, ReportSequence, RootVersion, Sequence, TokenId, UnixMs};
@@ -24,7 +24,8 @@ macro_rules! select_hosts {
              (SELECT group_concat(key || '=' || value, char(10)) FROM host_labels WHERE host = h.number), \
              h.identity_key, h.sealing_key, h.host_epoch, h.quarantine_why, h.revoked_at, \
              s.allocated, s.acknowledged, s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root, \
-             h.boots, h.actions, h.agent_version, h.root_version, h.enrolled_at, h.last_seen, h.receipt \
+             h.boots, h.actions, h.agent_version, h.root_version, h.enrolled_at, h.last_seen, h.receipt, \
+             h.quarantined_at, h.quarantine_is_alarm, h.quarantine_is_told, h.quarantine_release, h.clock_skew_ms \
              FROM hosts h JOIN host_state s ON s.host = h.number ",
             $rest
         )
@@ -40,7 +41,7 @@ pub(super) const SELECT_HOSTS: &str = select_hosts!("");
 pub(super) fn host(row: &SqliteRow) -> Result<(Host, u64), StoreError> {
     let mut fields = Fields::of(row, "the hosts");
     let number = fields.number()?;
-    let host = Host {
+    let mut host = Host {
         id: fields.id()?,
         name: fields.word()?,
         roles: fields.roles()?,
@@ -49,6 +50,7 @@ pub(super) fn host(row: &SqliteRow) -> Result<(Host, u64), StoreError> {
         sealing_key: SealingKeyBytes(fields.bytes()?),
         host_epoch: HostEpoch(fields.number()?),
         standing: standing(fields.get()?, fields.time_maybe()?),
+        quarantine: HostQuarantine::default(),
         allocated: Sequence(fields.number()?),
         acknowledged: Sequence(fields.number()?),
         last_report: ReportPosition { sequence: ReportSequence(fields.number()?), sha256: fields.hash()? },
@@ -58,9 +60,14 @@ pub(super) fn host(row: &SqliteRow) -> Result<(Host, u64), StoreError> {
         agent_version: fields.get()?,
         root_version: RootVersion(fields.number()?),
         enrolled_at: fields.time()?,
+        clock_skew_ms: None,
         last_seen: fields.time_maybe()?,
         receipt: fields.get()?,
     };
+    let since = fields.time_maybe()?;
+    host.quarantine =
+        HostQuarantine { since, is_alarm: fields.get()?, is_told: fields.get()?, release: fields.id_maybe()? };
+    host.clock_skew_ms = fields.get()?;
     Ok((host, number))
 }
 
@@ -114,6 +121,28 @@ impl Reader {
             })
         };
         rows.iter().map(former).collect()
+    }
+
+    /// Quarantines that its agents said they are in, latest first.
+    pub(crate) async fn host_quarantines(&self, id: HostId) -> Result<Vec<QuarantineSeen>, StoreError> {
+        let select = sqlx::query(
+            "SELECT id, seen_at, boot, host_epoch, protocol, high, report_sequence FROM host_quarantines \
+             WHERE host = (SELECT number FROM hosts WHERE id = $1) ORDER BY seen_at DESC, id",
+        );
+        let rows = self.rows("reading a host's quarantines", select.bind(&id.as_bytes()[..])).await?;
+        let seen = |row: &SqliteRow| {
+            let mut fields = Fields::of(row, "the hosts' quarantines");
+            Ok(QuarantineSeen {
+                id: fields.id()?,
+                at: fields.time()?,
+                boot: fields.id()?,
+                host_epoch: HostEpoch(fields.number()?),
+                protocol: fields.small()?,
+                high: Sequence(fields.number()?),
+                last_report: ReportSequence(fields.number()?),
+            })
+        };
+        rows.iter().map(seen).collect()
     }
 
     pub(crate) async fn join_token(&self, id: TokenId) -> Result<Option<JoinTokenRecord>, StoreError> {

@@ -3,7 +3,7 @@
 use fleet::ports::{HostKeyRotation, Written};
 use ids::{HostEpoch, HostId, ReportSequence};
 
-use super::{Transaction, unknown};
+use super::{Transaction, quarantines, unknown};
 use crate::{
     fault::Failure,
     rows::{Fields, int},
@@ -38,6 +38,9 @@ pub(super) async fn rotate(t: &mut Transaction<'_>, rotation: &HostKeyRotation) 
         .bind(&rotation.sealing_key.0[..])
         .bind(number);
     t.run("storing a host's new keys", update).await?;
+    if let Some(released) = &rotation.released {
+        quarantines::released(t, number, released).await?;
+    }
     Ok(Written::Done)
 }
 
@@ -54,8 +57,10 @@ pub(super) async fn retire(
     .bind(int(last_report.0)?)
     .bind(&host.as_bytes()[..])
     .bind(int(before.0)?);
-    match t.run("retiring a host's old keys", update).await? {
-        0 => Err(unknown("former key of host", host)),
-        _ => Ok(Written::Done),
+    if t.run("retiring a host's old keys", update).await? == 0 {
+        return Err(unknown("former key of host", host));
     }
+    let forget = sqlx::query("UPDATE hosts SET quarantine_release = NULL WHERE id = $1 AND quarantine_why IS NULL");
+    t.run("forgetting a release", forget.bind(&host.as_bytes()[..])).await?;
+    Ok(Written::Done)
 }

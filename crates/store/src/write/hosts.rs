@@ -136,7 +136,9 @@ pub(super) async fn revoke(t: &mut Transaction<'_>, host: HostId, at: UnixMs) ->
     if revoked.is_some() {
         return Err(Failure::conflict(format!("host {host} was revoked before; it stays so for good")));
     }
-    let update = sqlx::query("UPDATE hosts SET revoked_at = $1, quarantine_why = NULL WHERE number = $2");
+    let update = sqlx::query(
+        "UPDATE hosts SET revoked_at = $1, quarantine_why = NULL, quarantine_release = NULL WHERE number = $2",
+    );
     t.run("revoking a host", update.bind(int(at.0)?).bind(number)).await?;
 
     let open = sqlx::query("SELECT number, status FROM commands WHERE host = $1 AND settled_at IS NULL").bind(number);
@@ -209,11 +211,6 @@ async fn rename(t: &mut Transaction<'_>, number: i64, edit: &HostEdit, name: &st
     Ok(())
 }
 
-pub(super) async fn quarantine(t: &mut Transaction<'_>, host: HostId, why: &str) -> Result<Written, Failure> {
-    let update = sqlx::query("UPDATE hosts SET quarantine_why = $1 WHERE id = $2 AND revoked_at IS NULL");
-    changed_one(t.run("quarantining a host", update.bind(why).bind(&host.as_bytes()[..])).await?, host)
-}
-
 pub(super) async fn seen(
     t: &mut Transaction<'_>,
     host: HostId,
@@ -232,6 +229,12 @@ pub(super) async fn seen(
     .bind(int(root_version.0)?)
     .bind(&host.as_bytes()[..]);
     changed_one(t.run("storing what a session showed", update).await?, host)
+}
+
+pub(super) async fn clock(t: &mut Transaction<'_>, host: HostId, skew_ms: i64) -> Result<Written, Failure> {
+    let update = sqlx::query("UPDATE hosts SET clock_skew_ms = $1 WHERE id = $2");
+    let update = update.bind(skew_ms).bind(&host.as_bytes()[..]);
+    changed_one(t.run("storing how far a clock is off", update).await?, host)
 }
 
 pub(super) async fn left(t: &mut Transaction<'_>, host: HostId, at: UnixMs) -> Result<Written, Failure> {

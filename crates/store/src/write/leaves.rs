@@ -33,7 +33,10 @@ leaves! {
     Write::HostKeysRotate(_) => "HostKeysRotate", [HostKeyChange];
     Write::HostKeysRetire { .. } => "HostKeysRetire", [];
     Write::HostQuarantine { .. } => "HostQuarantine", [Quarantine, Alarm, Fork];
+    Write::HostQuarantineSeen { .. } => "HostQuarantineSeen", [];
+    Write::HostRelease { .. } => "HostRelease", [QuarantineRelease];
     Write::HostSeen { .. } => "HostSeen", [];
+    Write::HostClock { .. } => "HostClock", [];
     Write::HostLeft { .. } => "HostLeft", [];
     Write::RootAdvance { .. } => "RootAdvance", [RootChange];
     Write::UserCreate { .. } => "UserCreate", [AccountChange];
@@ -47,7 +50,7 @@ leaves! {
     Write::AuditHead { .. } => "AuditHead", [];
     Write::Recovery(_) => "Recovery", [FleetRestored];
     Write::By { .. } => "By", [];
-    Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, RefusalCount, SignInRefused, AuditExport];
+    Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, GuardReset, RefusalCount, SignInRefused, AuditExport];
 }
 
 #[test]

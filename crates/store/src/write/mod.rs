@@ -11,6 +11,7 @@ pub(crate) mod hot;
 mod leaves;
 mod operations;
 mod people;
+mod quarantines;
 mod recovery;
 mod restores;
 
@@ -203,7 +204,7 @@ fn has_several_statements(write: &Write) -> bool {
             | Write::AuditHead { .. }
             | Write::TokenCreate { .. }
             | Write::HostSeen { .. }
-            | Write::HostKeysRetire { .. }
+            | Write::HostClock { .. }
             | Write::HostLeft { .. }
             | Write::HostQuarantine { .. }
             | Write::RootAdvance { .. }
@@ -270,10 +271,13 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::HostKeysRetire { host, host_epoch, last_report } => {
             host_keys::retire(t, *host, *host_epoch, *last_report).await?
         }
-        Write::HostQuarantine { host, why, .. } => hosts::quarantine(t, *host, why).await?,
+        Write::HostQuarantine { host, why, audit } => quarantines::enter(t, *host, why, audit).await?,
+        Write::HostQuarantineSeen { host, seen } => quarantines::seen(t, *host, seen).await?,
+        Write::HostRelease { host, quarantine, .. } => quarantines::release(t, *host, *quarantine).await?,
         Write::HostSeen { host, actions, agent_version, boots, root_version } => {
             hosts::seen(t, *host, actions, agent_version, boots, *root_version).await?
         }
+        Write::HostClock { host, skew_ms } => hosts::clock(t, *host, *skew_ms).await?,
         Write::HostLeft { host, at } => hosts::left(t, *host, *at).await?,
         Write::RootAdvance { version, envelope, .. } => people::root_advance(t, *version, envelope).await?,
         Write::UserCreate { user, .. } => accounts::create(t, user).await?,
@@ -313,6 +317,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::CommandEnd { audit, .. }
         | Write::HostRevoke { audit, .. }
         | Write::HostQuarantine { audit, .. }
+        | Write::HostRelease { audit, .. }
         | Write::RootAdvance { audit, .. }
         | Write::UserSessionCreate { audit, .. }
         | Write::UserSessionEnd { audit, .. }
@@ -326,7 +331,9 @@ fn entries(write: &Write) -> &[AuditEntry] {
         Write::HostKeysRotate(rotation) => core::slice::from_ref(&rotation.audit),
         Write::Recovery(write) => write.audit(),
         Write::HostKeysRetire { .. }
+        | Write::HostQuarantineSeen { .. }
         | Write::HostSeen { .. }
+        | Write::HostClock { .. }
         | Write::HostLeft { .. }
         | Write::AuditHead { .. }
         | Write::ApiTokenUsed { .. } => &[],

@@ -55,6 +55,8 @@ pub(crate) fn host(name: &str) -> Host {
         sealing_key: SealingKeyBytes([12; 32]),
         host_epoch: HostEpoch(1),
         standing: HostStanding::Active,
+        quarantine: Default::default(),
+        clock_skew_ms: None,
         allocated: Sequence(0),
         acknowledged: Sequence(0),
         last_report: ReportPosition::START,

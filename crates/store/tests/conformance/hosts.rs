@@ -163,6 +163,7 @@ fn rotation(host: HostId, was: u64) -> HostKeyRotation {
         identity_key: PublicKeyBytes(identity.try_into().unwrap()),
         sealing_key: SealingKeyBytes(sealing.try_into().unwrap()),
         rotation: format!("rotation {was}").into_bytes(),
+        released: None,
         audit: entry(AuditKind::HostKeyChange, "web-1"),
     }
 }

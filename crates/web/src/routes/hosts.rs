@@ -22,6 +22,7 @@ use fleet::{
 use ids::{AppName, DurationMs, HostEpoch, HostName, Role, sha256};
 use serde::Deserialize;
 
+use super::quarantine;
 use crate::{
     access::{self, Actor},
     fresh,
@@ -155,7 +156,7 @@ pub(super) async fn label(
     summary(&shared, &host).await
 }
 
-async fn living(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
+pub(super) async fn living(shared: &Shared, name: &HostName) -> Result<Host, ApiError> {
     if let Some(host) = shared.store.host_by_name(name.clone()).await? {
         return Ok(host);
     }
@@ -179,6 +180,7 @@ pub(super) async fn show(
         HostEpoch(1) => Vec::new(),
         _ => shared.store.host_former_keys(host.id).await?,
     };
+    let keys_since = former.first().map_or(host.enrolled_at, |key| key.replaced_at);
     Ok(Json(HostDetail {
         summary: view::host_summary(&host, &*shared.notifier, shared.now()),
         enrolled_at: host.enrolled_at.into(),
@@ -195,6 +197,8 @@ pub(super) async fn show(
             HostStanding::Quarantined { why } => Some(why.clone()),
             _ => None,
         },
+        quarantine: quarantine::detail(&shared, &host).await?,
+        keys_since: Some(keys_since.into()),
         actions: host.actions.iter().map(|action| format!("{}@{}", action.name, action.version)).collect(),
         apps: apps.iter().map(ToString::to_string).collect(),
     }))

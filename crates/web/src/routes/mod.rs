@@ -16,6 +16,7 @@ mod hosts;
 mod openapi;
 mod operations;
 mod page;
+mod quarantine;
 mod recovery;
 mod restored;
 mod session;

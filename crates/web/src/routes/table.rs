@@ -16,7 +16,7 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery, restored,
+    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, quarantine, recovery, restored,
     session, sessions, tokens, users,
 };
 use crate::{access::Access, state::Shared};
@@ -64,6 +64,8 @@ const POST: Method = Method::POST;
 const PATCH: Method = Method::PATCH;
 const PUT: Method = Method::PUT;
 const DELETE: Method = Method::DELETE;
+
+const RELEASE: &str = "/api/v1/hosts/{name}/quarantine/release";
 
 /// The table.
 pub(crate) fn table() -> Vec<Route> {
@@ -115,6 +117,7 @@ fn hosts() -> Vec<Route> {
         route(GET, "/api/v1/hosts/{name}", VIEWER, NO_LEAF, hosts::show),
         route(POST, "/api/v1/hosts/{name}/rename", ADMIN, Some(AuditKind::HostRenamed), hosts::rename),
         route(PATCH, "/api/v1/hosts/{name}/labels", ADMIN, Some(AuditKind::HostLabelled), hosts::label),
+        route(POST, RELEASE, ADMIN, Some(AuditKind::QuarantineRelease), quarantine::release),
         route(DELETE, "/api/v1/hosts/{name}", ADMIN, Some(AuditKind::HostRevoked), hosts::revoke),
     ]
 }

@@ -3,8 +3,8 @@
 use axum::http::StatusCode;
 use envelope::{audit::AuditKind, token::JoinToken};
 use fleet::{
-    model::CommandStatus,
-    ports::{HostChange, Store as _},
+    model::{CommandStatus, UserRole},
+    ports::{HostChange, Store as _, Write},
 };
 use ids::{DurationMs, Sha256, sha256};
 use serde_json::json;
@@ -106,6 +106,49 @@ async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
         assert!(answer.json["detail"].as_str().unwrap().contains("alpha is revoked"), "{answer:?}");
     }
     assert_eq!(world.post("/api/v1/hosts", &json!({ "name": "alpha" })).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_quarantine_ends_by_an_admin_and_an_alarm_by_an_owner() {
+    let world = World::new().await;
+    let host = world.host("alpha").await;
+    let path = "/api/v1/hosts/alpha/quarantine/release";
+    assert_eq!(world.post(path, &json!({})).await.status, StatusCode::CONFLICT, "it is in none");
+    let id = world.quarantine(&host, true).await;
+    let shown = world.get("/api/v1/hosts/alpha").await.json["quarantine"].clone();
+    assert_eq!((&shown["agents"][0]["quarantine_id"], &shown["is_alarm"]), (&json!(id), &json!(false)));
+    let unknown = json!({ "quarantine_id": ids::QuarantineId::from_bytes([7; 16]) });
+    assert_eq!(world.post(path, &unknown).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    world.told.changes.lock().unwrap().clear();
+    let released = world.post(path, &json!({})).await;
+    assert_eq!((released.status, &released.json["quarantine_id"]), (StatusCode::ACCEPTED, &json!(id)));
+    assert_eq!(*world.told.changes.lock().unwrap(), [(host.id, HostChange::Queue)]);
+    assert_eq!(world.get("/api/v1/hosts/alpha").await.json["quarantine"]["release"], json!(id));
+
+    // Two machines say that they are the host: it must be said which is to go on.
+    let clone = world.host("beta").await;
+    let (one, _) = (world.quarantine(&clone, true).await, world.quarantine(&clone, true).await);
+    let path = "/api/v1/hosts/beta/quarantine/release";
+    assert_eq!(world.post(path, &json!({})).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(world.post(path, &json!({ "quarantine_id": one })).await.status, StatusCode::ACCEPTED);
+
+    // Nobody has said which quarantine it is in: the agent that comes is told.
+    let unseen = world.host("gamma").await;
+    world.quarantine(&unseen, false).await;
+    let told = world.post("/api/v1/hosts/gamma/quarantine/release", &json!({})).await;
+    assert_eq!((told.status, told.json.get("quarantine_id")), (StatusCode::ACCEPTED, None));
+
+    let audit = super::world::entry(AuditKind::Alarm);
+    let stolen = world.host("delta").await;
+    let write = Write::HostQuarantine { host: stolen.id, why: "a key may be stolen".to_owned(), audit };
+    world.store.write(write).await.unwrap();
+    let path = "/api/v1/hosts/delta/quarantine/release";
+    for (role, expected) in [(UserRole::Admin, StatusCode::FORBIDDEN), (UserRole::Owner, StatusCode::ACCEPTED)] {
+        let user = world.user(role.as_str(), role).await;
+        let (token, _) = world.signed_in(&user, NOW.plus(DurationMs::from_days(1))).await;
+        let request = World::request(axum::http::Method::POST, path, Some(&token), Some(&json!({})));
+        assert_eq!(world.send(request).await.status, expected, "{role}");
+    }
 }
 
 #[tokio::test]

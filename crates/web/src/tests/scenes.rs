@@ -68,19 +68,7 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             with(route.path, Some(super::root::request(world, &[])), "root metadata version 2")
         }
         (&Method::POST, "/api/v1/recovery/confirm") => super::restored::scene(world, route).await,
-        (&Method::POST, "/api/v1/hosts") => with(route.path, Some(json!({ "name": "beta" })), "for host beta"),
-        (&Method::POST, "/api/v1/hosts/{name}/rename") => {
-            world.host("alpha").await;
-            with("/api/v1/hosts/alpha/rename", Some(json!({ "name": "omega" })), "is now omega")
-        }
-        (&Method::PATCH, "/api/v1/hosts/{name}/labels") => {
-            world.host("alpha").await;
-            with("/api/v1/hosts/alpha/labels", Some(json!({ "labels": { "env": "prod" } })), "host alpha")
-        }
-        (&Method::DELETE, "/api/v1/hosts/{name}") => {
-            world.host("alpha").await;
-            with("/api/v1/hosts/alpha", None, "host alpha")
-        }
+        (_, path) if path.starts_with("/api/v1/hosts") => return host(world, route).await,
         _ => {
             let (path, body, subject) = work(world, route).await?;
             with(&path, Some(body), &subject)
@@ -109,6 +97,25 @@ async fn work(world: &World, route: &Route) -> Option<(String, Value, String)> {
         }
         _ => return None,
     })
+}
+
+/// A host, or about to be one.
+async fn host(world: &World, route: &Route) -> Option<Scene> {
+    let (verb, path) = (&route.method, route.path.replace("{name}", "alpha"));
+    let host = world.host("alpha").await;
+    let (body, subject) = match (verb, route.path.rsplit('/').next()?) {
+        (&Method::POST, "hosts") => (Some(json!({ "name": "beta" })), "for host beta"),
+        (&Method::POST, "rename") => (Some(json!({ "name": "omega" })), "is now omega"),
+        (&Method::PATCH, "labels") => (Some(json!({ "labels": { "env": "prod" } })), "host alpha"),
+        (&Method::POST, "release") => {
+            world.quarantine(&host, true).await;
+            (Some(json!({})), "host alpha")
+        }
+        (&Method::DELETE, _) => (None, "host alpha"),
+        _ => return None,
+    };
+    let request = World::request(verb.clone(), &path, Some(&world.token), body.as_ref());
+    Some(Scene { request, subject: subject.to_owned() })
 }
 
 /// Where to read something that is there.

@@ -309,11 +309,6 @@ impl World {
         self.send(Self::request(Method::DELETE, path, Some(&self.token), None)).await
     }
 
-    /// Kinds of all audit entries.
-    pub(super) async fn audit_kinds(&self) -> Vec<AuditKind> {
-        self.store.audit(0, 1000).await.unwrap().into_iter().map(|row| row.kind).collect()
-    }
-
     /// Where a test may put an agent's program.
     pub(super) fn agent_file(&self) -> std::path::PathBuf {
         self.directory.path().join("agent")
@@ -334,6 +329,8 @@ impl World {
             sealing_key: SealingSecretKey::from_bytes(&Self::SEALING_SECRET).public(),
             host_epoch: HostEpoch(0),
             standing: HostStanding::Active,
+            quarantine: Default::default(),
+            clock_skew_ms: None,
             allocated: Sequence(0),
             acknowledged: Sequence(0),
             last_report: ReportPosition::START,

@@ -1,11 +1,11 @@
-//! The accounts of a test's world, their sessions and API tokens, made behind the API.
+//! The accounts of a test's world, their sessions and API tokens, the standing of its hosts, and its audit log, behind the API.
 
 use envelope::audit::AuditKind;
 use fleet::{
-    model::{ApiToken, Credential, Principal, User, UserChange, UserRole, UserSession},
+    model::{ApiToken, Credential, Host, Principal, QuarantineSeen, User, UserChange, UserRole, UserSession},
     ports::{Store as _, Write},
 };
-use ids::{ApiTokenId, DurationMs, SessionId, UnixMs};
+use ids::{ApiTokenId, DurationMs, QuarantineId, ReportSequence, Sequence, SessionId, UnixMs};
 
 use super::world::{NOW, World, entry, fresh};
 use crate::credentials;
@@ -81,5 +81,25 @@ impl World {
             credential: Credential::Session { id: self.session, token_sha256: credentials::bearer_sha256(&self.token) },
             expires: NOW.plus(DurationMs::from_days(1)),
         }
+    }
+
+    /// The host is in quarantine, and its agent has said so, if it knows.
+    pub(super) async fn quarantine(&self, host: &Host, is_known: bool) -> QuarantineId {
+        let audit = entry(AuditKind::Quarantine);
+        let write = Write::HostQuarantine { host: host.id, why: "an old copy".to_owned(), audit };
+        self.store.write(write).await.unwrap();
+        let id: QuarantineId = fresh();
+        if is_known {
+            let (boot, host_epoch, high) = (fresh(), host.host_epoch, Sequence(0));
+            let last_report = ReportSequence(0);
+            let seen = QuarantineSeen { id, at: NOW, boot, host_epoch, protocol: 2, high, last_report };
+            self.store.write(Write::HostQuarantineSeen { host: host.id, seen }).await.unwrap();
+        }
+        id
+    }
+
+    /// Kinds of all audit entries.
+    pub(super) async fn audit_kinds(&self) -> Vec<AuditKind> {
+        self.store.audit(0, 1000).await.unwrap().into_iter().map(|row| row.kind).collect()
     }
 }

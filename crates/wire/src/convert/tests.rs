@@ -19,6 +19,8 @@ fn agent_frames() -> Vec<AgentFrame> {
         AgentFrame::EnrolProof { proof: vec![8], secret: TokenSecret(Zeroizing::new([9; 32])) },
         AgentFrame::ReceiptRequest(vec![10]),
         AgentFrame::KeyRotation(vec![11]),
+        AgentFrame::Clock { skew_ms: i64::MIN },
+        AgentFrame::Clock { skew_ms: 0 },
     ];
     for stage in [Stage::Accepted, Stage::Started, Stage::Done] {
         frames.push(AgentFrame::Accepted { command, sequence: Sequence(u64::MAX), stage });
@@ -43,6 +45,8 @@ fn control_frames() -> Vec<ControlFrame> {
         ControlFrame::AuditConsistency { head: vec![6], from_size: 0, hashes: Vec::new() },
         ControlFrame::EnrolHello(vec![7]),
         ControlFrame::EnrolReceipt(vec![8]),
+        ControlFrame::KeyReceipt(vec![9]),
+        ControlFrame::GuardReset(vec![10]),
         ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 9, over: false },
         ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 0, over: true },
     ];

@@ -170,6 +170,7 @@ fn load(
         host: HOST,
         host_epoch,
         identity: keys_of(host_epoch).identity,
+        keys_since: disk.keys_since.unwrap_or(START),
         boot,
         agent_version: "0.1.0".to_owned(),
         actions: actions_here(),

@@ -62,6 +62,8 @@ pub(crate) fn host_record() -> Host {
         sealing_key: SealingKeyBytes([9; 32]),
         host_epoch: HostEpoch(1),
         standing: HostStanding::Active,
+        quarantine: Default::default(),
+        clock_skew_ms: None,
         allocated: Sequence(0),
         acknowledged: Sequence(0),
         last_report: ReportPosition::START,

@@ -246,3 +246,22 @@ fn the_log_of_a_session_verifies_offline() {
     assert_eq!(verdict.outstanding, []);
     assert_eq!(verdict.signed, export.entries.len() as u64);
 }
+
+#[test]
+fn how_far_a_hosts_clock_is_off_is_noted_when_its_session_opens() {
+    let mut world = World::new();
+    world.connect();
+    assert_eq!(world.store.host.clock_skew_ms, Some(0));
+    for (ahead_ms, noted) in [(90_000, 90_000), (90_400, 90_000), (0, 0)] {
+        world.agent.now.wall = world.now.plus(DurationMs(ahead_ms));
+        world.connect();
+        assert_eq!(world.store.host.clock_skew_ms, Some(noted), "{ahead_ms} ms ahead");
+    }
+    world.agent.now.wall = world.now.minus(DurationMs(400_000));
+    world.connect();
+    assert_eq!(world.store.host.clock_skew_ms, Some(-400_000));
+    world.facts();
+    world.settle();
+    world.finish(ReportStatus::Succeeded);
+    assert_eq!(world.closes, [], "it takes orders all the same");
+}

@@ -6,6 +6,7 @@ mod faults;
 pub(crate) mod fixture;
 mod flow;
 mod interleavings;
+mod release;
 mod reporting;
 mod rotation;
 mod store;

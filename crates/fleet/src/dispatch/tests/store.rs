@@ -13,6 +13,7 @@ use ids::{CommandId, HostId, OperationId, Sequence, UnixMs};
 pub(crate) struct MemoryStore {
     pub(crate) host: Host,
     pub(crate) former: Vec<FormerKey>,
+    pub(crate) quarantines: Vec<QuarantineSeen>,
     /// In order of proposal.
     pub(crate) commands: Vec<Command>,
     pub(crate) operations: BTreeMap<OperationId, Operation>,
@@ -30,6 +31,7 @@ impl MemoryStore {
         Self {
             host,
             former: Vec::new(),
+            quarantines: Vec::new(),
             commands: Vec::new(),
             operations: BTreeMap::new(),
             apps: Vec::new(),
@@ -63,6 +65,15 @@ impl MemoryStore {
         let is_used = self.former.iter().any(|key| key.identity_key == rotation.identity_key);
         if is_used || self.host.host_epoch != rotation.was {
             return Err(conflict("the keys were changed meanwhile"));
+        }
+        if let Some(released) = rotation.released {
+            if self.host.last_report != released.last_report || self.host.standing == HostStanding::Active {
+                return Err(conflict("its reports went on, or it is quarantined no more"));
+            }
+            self.host.standing = HostStanding::Active;
+            self.host.allocated = self.host.allocated.max(released.high);
+            self.host.boots.clear();
+            self.quarantines.clear();
         }
         let (host_epoch, identity_key) = (self.host.host_epoch, self.host.identity_key);
         let (last_report, replaced_at) = (None, rotation.audit.time);
@@ -187,11 +198,33 @@ impl MemoryStore {
                 }
                 self.audit.push(audit);
             }
+            Write::RootAdvance { audit, .. } | Write::Audit(audit) => self.audit.push(audit),
+            other => self.apply_host(other)?,
+        }
+        Ok(Written::Done)
+    }
+
+    /// What a session writes about the host itself.
+    fn apply_host(&mut self, write: Write) -> Result<(), StoreError> {
+        match write {
             Write::HostQuarantine { why, audit, .. } => {
                 if self.host.standing != HostStanding::Active {
                     return Err(conflict("the host is not active"));
                 }
                 self.host.standing = HostStanding::Quarantined { why };
+                let is_alarm = audit.kind == AuditKind::Alarm;
+                self.host.quarantine =
+                    HostQuarantine { since: Some(audit.time), is_alarm, ..HostQuarantine::default() };
+                self.audit.push(audit);
+            }
+            Write::HostClock { skew_ms, .. } => self.host.clock_skew_ms = Some(skew_ms),
+            Write::HostQuarantineSeen { seen, .. } => {
+                self.quarantines.retain(|known| known.id != seen.id);
+                self.quarantines.push(seen);
+            }
+            Write::HostRelease { quarantine, audit, .. } => {
+                self.host.quarantine.is_told |= quarantine.is_none();
+                self.host.quarantine.release = quarantine;
                 self.audit.push(audit);
             }
             Write::HostKeysRotate(rotation) => self.rotate(*rotation)?,
@@ -199,15 +232,17 @@ impl MemoryStore {
                 for key in &mut self.former {
                     key.last_report.get_or_insert(last_report);
                 }
+                if self.host.standing == HostStanding::Active {
+                    self.host.quarantine = HostQuarantine::default();
+                }
             }
             Write::HostSeen { actions, agent_version, boots, root_version, .. } => {
                 (self.host.actions, self.host.agent_version) = (actions, agent_version);
                 (self.host.boots, self.host.root_version) = (boots, root_version);
             }
             Write::HostLeft { at, .. } => self.last_seen = Some(at),
-            Write::RootAdvance { audit, .. } | Write::Audit(audit) => self.audit.push(audit),
             other => panic!("a session does not write {other:?}"),
         }
-        Ok(Written::Done)
+        Ok(())
     }
 }

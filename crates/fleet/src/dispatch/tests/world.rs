@@ -274,8 +274,11 @@ impl World {
                 work => self.work.push_back(work),
             }
         }
-        let signing =
-            self.work.iter().filter(|work| matches!(work, Effect::SignCommand(_) | Effect::SignOpen(_))).count();
+        let signing = self
+            .work
+            .iter()
+            .filter(|work| matches!(work, Effect::SignCommand(_) | Effect::SignOpen(_) | Effect::SignReset(_)))
+            .count();
         assert!(signing <= 1, "one signature at a time");
         assert!(self.work.len() - signing <= 1, "one read or write at a time: {:?}", self.work);
     }
@@ -338,6 +341,13 @@ impl World {
                 let signed = self.keys.command.sign(&*command);
                 let payload_sha256 = signed.payload_sha256();
                 Input::CommandSigned(Ok(SignedCommand { envelope: signed.into_envelope(), payload_sha256 }))
+            }
+            Effect::SignReset(reset) if reset.high < self.signed_high => {
+                Input::ResetSigned(Err(SignError::SequenceTaken { high: self.signed_high }))
+            }
+            Effect::SignReset(mut reset) => {
+                (self.signed_high, reset.time) = (reset.high, self.now);
+                Input::ResetSigned(Ok(self.keys.command.sign(&*reset).into_envelope()))
             }
             other => panic!("not work: {other:?}"),
         };

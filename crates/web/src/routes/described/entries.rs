@@ -3,7 +3,7 @@
 use api::{
     ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
     CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
-    HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
+    HostReleaseRequest, HostReleaseResponse, HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
     OperationSummary, Page, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail,
     SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest,
     UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
@@ -162,6 +162,11 @@ fn hosts() -> Vec<Operation> {
             .at::<HostName>()
             .takes::<HostLabelRequest>()
             .json::<HostSummary>(200)
+            .may_be(&[HostNotFound, HostNotActive, Changed]),
+        post("/api/v1/hosts/{name}/quarantine/release", "host_quarantine_release", "End a host's quarantine")
+            .at::<HostName>()
+            .takes::<HostReleaseRequest>()
+            .json::<HostReleaseResponse>(202)
             .may_be(&[HostNotFound, HostNotActive, Changed]),
         delete("/api/v1/hosts/{name}", "host_revoke", "Revoke a host, for good")
             .at::<HostName>()
