@@ -265,7 +265,7 @@ impl Driver {
                 Effect::Note(note) => log(&note),
                 Effect::RootAdvanced(root) => self.agents.root_advance(root),
                 Effect::WakeAt(at) => self.wake.as_mut().reset(Instant::now() + until(at, self.agents.now())),
-                Effect::SignOpen(_) | Effect::SignCommand(_) | Effect::SignReset(_) => {
+                Effect::SignOpen(_) | Effect::SignCommand { .. } | Effect::SignReset(_) => {
                     self.sign = Some(signing(&self.agents, effect))
                 }
                 Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..) => {
@@ -298,7 +298,9 @@ fn signing(agents: &Arc<Agents>, effect: Effect) -> Answering {
     Box::pin(async move {
         match effect {
             Effect::SignOpen(open) => Input::OpenSigned(signer.sign_open(open).await),
-            Effect::SignCommand(command) => Input::CommandSigned(signer.sign_command(*command).await),
+            Effect::SignCommand { command, approvals } => {
+                Input::CommandSigned(signer.sign_command(*command, approvals).await)
+            }
             Effect::SignReset(reset) => Input::ResetSigned(signer.sign_reset(*reset).await),
             _ => Input::Tick,
         }

@@ -39,6 +39,7 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.succeeded += run.succeeded;
                 total.kills += run.kills;
                 total.cuts += run.cuts;
+                total.approved += run.approved;
                 total.meddled += run.meddled;
                 total.quarantined += run.quarantined;
                 total.rotated += run.rotated;
@@ -75,7 +76,8 @@ fn slice(slice: u64) {
     println!("slice {slice}: {count} seeds of {steps} steps: {sum:?}");
     // The runs must have been about something. (Orders that end their agent, or that the signer refuses, never succeed.)
     if count >= 100 && steps >= 300 {
-        assert!(sum.succeeded * 6 > sum.proposed, "{sum:?}");
+        assert!(sum.succeeded * 7 > sum.proposed, "{sum:?}");
+        assert!(sum.approved > count / 4, "{sum:?}");
         assert!(sum.kills > count && sum.cuts > count && sum.meddled > count, "{sum:?}");
         assert!(sum.quarantined > 0 && sum.released > 0 && sum.rotated > count / 4, "{sum:?}");
     }

@@ -28,6 +28,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "restores", sql: include_str!("../migrations/0009_restores.sql") },
     Migration { version: 10, name: "quarantines", sql: include_str!("../migrations/0010_quarantines.sql") },
     Migration { version: 11, name: "host_clocks", sql: include_str!("../migrations/0011_host_clocks.sql") },
+    Migration { version: 12, name: "approvals", sql: include_str!("../migrations/0012_approvals.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

@@ -72,7 +72,7 @@ pub(super) struct Live {
     /// The new keys were offered in this session.
     pub(super) offered: Option<Offered>,
     /// The end of this host's quarantine, which came in this session.
-    pub(super) reset: Option<Reset>,
+    pub(super) reset: Option<Box<Reset>>,
 }
 
 impl Live {

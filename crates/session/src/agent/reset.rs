@@ -48,7 +48,7 @@ impl AgentLoop {
             return self.reject("guard reset", why.to_owned());
         }
         let Some(Connection { phase: Phase::Live(live), .. }) = &mut self.connection else { return };
-        live.reset = Some(reset);
+        live.reset = Some(Box::new(reset));
         self.rotate_keys(now);
     }
 

@@ -10,7 +10,6 @@
 use core::fmt;
 
 use envelope::{
-    Verified,
     keys::{SigningKey, role},
     messages::{GuardReset, KeyOffer, KeyReceipt, KeyRotation, ReportStatus, SealingKeyBytes, SessionOpen},
     verify,
@@ -162,7 +161,7 @@ impl AgentLoop {
         let offered = self.sign_rotation(next, *exporter, live.control_nonce);
         let (rotation, sha256) = (offered.envelope.clone(), offered.sha256);
         let reset = live.reset.as_ref().map(|reset| reset.envelope().to_vec());
-        self.keys.reset = live.reset.clone().map(Verified::into_value);
+        self.keys.reset = live.reset.as_deref().map(|reset| GuardReset::clone(reset));
         if let Some(Connection { phase: Phase::Live(live), .. }) = &mut self.connection {
             live.offered = Some(offered);
         }

@@ -101,6 +101,8 @@ pub(crate) fn operation(kind: OperationKind) -> Operation {
         queue_for_ms: 600_000,
         dry_run: false,
         selector: None,
+        approvals: 0,
+        requester: None,
     }
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn new_command(operation: &Operation, host: &Host, action: &str) -> N
         },
         app: Some("shop".parse().unwrap()),
         sealed: vec![sealed],
+        held: None,
     }
 }
 

@@ -15,7 +15,7 @@ use data_encoding::BASE64;
 use envelope::token::JoinToken;
 use fleet::{
     list::{HostFilter, HostSort, StandingKind},
-    model::{Host, HostStanding, JoinTokenRecord},
+    model::{FormerKey, Host, HostStanding, JoinTokenRecord},
     ports::{Event, HostChange, HostEdit, StoreError, Write},
     selector::{ROLE_WORD, Selector, SelectorError},
 };
@@ -170,16 +170,30 @@ async fn summary(shared: &Shared, host: &Host) -> Result<Json<HostSummary>, ApiE
     Ok(Json(view::host_summary(&host, &*shared.notifier, shared.now())))
 }
 
+/// The keys a host had before, the last first.
+async fn former_keys(shared: &Shared, host: &Host) -> Result<Vec<FormerKey>, ApiError> {
+    match host.host_epoch {
+        HostEpoch(1) => Ok(Vec::new()),
+        _ => Ok(shared.store.host_former_keys(host.id).await?),
+    }
+}
+
+/// Signed rotations of a host's keys since its enrolment, ascending.
+pub(super) async fn key_changes(shared: &Shared, host: &Host) -> Result<Vec<String>, ApiError> {
+    Ok(rotations(&former_keys(shared, host).await?))
+}
+
+fn rotations(former: &[FormerKey]) -> Vec<String> {
+    former.iter().rev().map(|key| BASE64.encode(&key.rotation)).collect()
+}
+
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     PathParameter(name): PathParameter<HostName>,
 ) -> Result<Json<HostDetail>, ApiError> {
     let host = find(&shared, &name).await?;
     let apps = shared.store.apps_on(host.id).await?;
-    let former = match host.host_epoch {
-        HostEpoch(1) => Vec::new(),
-        _ => shared.store.host_former_keys(host.id).await?,
-    };
+    let former = former_keys(&shared, &host).await?;
     let keys_since = former.first().map_or(host.enrolled_at, |key| key.replaced_at);
     Ok(Json(HostDetail {
         summary: view::host_summary(&host, &*shared.notifier, shared.now()),
@@ -188,7 +202,7 @@ pub(super) async fn show(
         identity_key: BASE64.encode(&host.identity_key.0),
         sealing_key: BASE64.encode(&host.sealing_key.0),
         receipt: BASE64.encode(&host.receipt),
-        key_changes: former.iter().rev().map(|key| BASE64.encode(&key.rotation)).collect(),
+        key_changes: rotations(&former),
         root_version: host.root_version.0,
         highest_sequence: host.allocated.0,
         acknowledged_sequence: host.acknowledged.0,

@@ -11,7 +11,7 @@ use envelope::{
 };
 use fleet::{
     model::{Principal, UserRole},
-    operation::{DeployTiming, OperationRequest, Target, Work, operation_propose},
+    operation::{DeployTiming, Grounds, OperationRequest, Target, Work, operation_propose},
     ports::Store as _,
 };
 use ids::OperationId;
@@ -60,7 +60,8 @@ pub(super) async fn deployed(world: &World) -> OperationId {
     };
     let owner = Principal { role: UserRole::Owner, ..world.principal() };
     let fleet = world.root.current().fleet;
-    let proposed = operation_propose(fleet, request, &owner, &[host], NOW, &mut || fresh()).unwrap();
+    let proposed =
+        operation_propose(fleet, Grounds::default(), request, &owner, &[host], NOW, &mut || fresh()).unwrap();
     world.store.write(proposed.into_write()).await.unwrap();
     id
 }
