@@ -8,6 +8,8 @@ pub use envelope::limits::{RESULT_BYTES_MAX, RING_MAX};
 pub const PROTOCOLS: [u32; 2] = [1, 2];
 /// From this version on, heads of the audit log come with proofs, and the first comes before the first order.
 pub const PROTOCOL_AUDIT_PROOFS: u32 = 2;
+/// From this version on an agent says what became of an order whose key or epoch is void, if its number is used up there.
+pub const PROTOCOL_VOID_ANSWERED: u32 = 2;
 /// From this version on, a host's keys can be rotated.
 pub const PROTOCOL_KEY_ROTATION: u32 = 2;
 /// From this version on, a host's quarantine can be ended by a guard reset.

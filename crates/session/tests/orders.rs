@@ -134,8 +134,8 @@ fn a_command_that_is_not_for_this_host_ends_the_session() {
     dropped("another fleet", |c| c.order.fleet = ids::FleetId::from_bytes([0xee; 16]));
     dropped("another host", |c| c.order.host = HostId::from_bytes([0xee; 16]));
     dropped("another epoch", |c| c.host_epoch = HostEpoch(2));
-    dropped("epoch is void", |c| c.epoch = Epoch(0));
-    dropped("epoch is void", |c| c.epoch = Epoch(2));
+    dropped("voided the key or the epoch", |c| c.epoch = Epoch(0));
+    dropped("epoch is not that of this host's root metadata", |c| c.epoch = Epoch(2));
 }
 
 #[test]

@@ -125,6 +125,73 @@ fn dropping_a_key_stops_what_it_had_ordered_and_is_still_waiting() {
 }
 
 #[test]
+fn what_was_being_started_when_its_key_was_dropped_runs_nothing() {
+    for is_dropped in [true, false] {
+        let mut world = World::new();
+        world.connect();
+        let id = world.command("host.facts", "");
+        world.step_host();
+        let next = world.keys.next(&world.plane.root, |root| {
+            if is_dropped {
+                root.command_keys = vec![world.keys.command_next.public()];
+            }
+        });
+        world.plane.root.advance(&next).expect("it follows");
+        world.to_host.push(ControlFrame::RootChain(vec![next]));
+        while world.step_host() {}
+        // Its acceptance, then the metadata; the start was asked for in between, and comes last.
+        world.host.sync_one();
+        assert_eq!(world.host.unsynced.len(), 2, "metadata and start are being written");
+        world.sync();
+        assert_eq!(world.host.starts.contains_key(&id), !is_dropped);
+        if is_dropped {
+            world.keys.command = SigningKey::from_seed(&[33; 32]);
+            world.connect();
+            assert_eq!(world.status(id), Some(ReportStatus::Revoked));
+        }
+    }
+}
+
+#[test]
+fn an_order_under_a_dropped_key_is_good_for_the_question_what_became_of_it_and_for_nothing_else() {
+    let mut world = World::new();
+    world.connect();
+    let (lost, done) = (world.order("host.facts", ""), world.order("host.facts", ""));
+    let now = world.host.now.wall;
+    let lost_bytes = world.plane.seal(&world.keys.command, &lost, now);
+    let done_bytes = world.plane.seal(&world.keys.command, &done, now);
+    world.deliver(done_bytes.clone());
+    world.settle();
+    world.finish(done.command);
+    let unused = world.order("host.facts", "");
+    let unused_bytes = world.plane.seal(&world.keys.command, &unused, now);
+    let next = world.keys.next(&world.plane.root, |root| {
+        root.command_keys = vec![world.keys.command_next.public()];
+        root.epoch = Epoch(2);
+    });
+    world.plane.root.advance(&next).expect("it follows");
+    world.keys.command = SigningKey::from_seed(&[33; 32]);
+    world.connect();
+    // Its number was passed over: it never runs, and the host says so.
+    world.deliver(lost_bytes);
+    world.deliver(done_bytes);
+    world.settle();
+    assert!(world.plane.is_fit());
+    assert_eq!(world.status(lost.command), Some(ReportStatus::Unknown));
+    assert_eq!(world.status(done.command), Some(ReportStatus::Succeeded));
+    assert!(!world.host.starts.contains_key(&lost.command));
+    // One whose number is not used up moves nothing on.
+    world.deliver(unused_bytes);
+    world.settle();
+    assert!(matches!(world.host.closed.last(), Some((true, CloseReason::NotAuthentic { what: "command", .. }))));
+    assert!(world.status(unused.command).is_none() && !world.host.starts.contains_key(&unused.command));
+    world.connect();
+    let fresh = world.command("host.facts", "");
+    world.settle();
+    assert!(world.host.starts.contains_key(&fresh), "a new one under the new key runs");
+}
+
+#[test]
 fn root_metadata_in_a_session_that_takes_its_key_away_ends_it() {
     let mut world = World::new();
     world.connect();

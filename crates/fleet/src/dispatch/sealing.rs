@@ -9,7 +9,10 @@ use envelope::{
     verify,
 };
 use ids::{CommandId, Nonce, Sequence, UnixMs};
-use session::{frames::ControlFrame, limits::PROTOCOL_APPROVALS};
+use session::{
+    frames::ControlFrame,
+    limits::{PROTOCOL_APPROVALS, PROTOCOL_VOID_ANSWERED},
+};
 
 use super::{Effect, Entropy, HostSession, Note, lane::After, slot::Slot};
 use crate::{
@@ -69,6 +72,7 @@ impl HostSession {
             return;
         }
         let high = self.high();
+        let answers_void = self.peer.authenticated.protocol >= PROTOCOL_VOID_ANSWERED;
         let (mut room, with_approvals) = (self.room(), self.takes_approvals());
         let mut frames = Vec::new();
         for slot in &mut self.slots {
@@ -76,11 +80,14 @@ impl HostSession {
                 break;
             }
             let Some(seal) = slot.seal_to_ask(high, now) else { continue };
-            // Signed under a key or an epoch that is void by now, it would only end the session; the
-            // host ends the command by itself.
-            if !is_in_force(&seal.envelope, &self.peer.root) {
-                continue;
-            }
+            let seal = if is_in_force(&seal.envelope, &self.peer.root) {
+                seal
+            } else {
+                // Under a key or an epoch that is void by now. A host says what became of it when the number is used up
+                // there; any other would only end the session, and an agent of protocol 1 in either case.
+                let Some(seal) = slot.seal_passed(high).filter(|_| answers_void) else { continue };
+                seal
+            };
             let (sequence, command) = (seal.sequence, seal.envelope.clone());
             frames.push(deliver(command, &slot.command, with_approvals));
             slot.sent = Some(sequence);

@@ -63,6 +63,11 @@ impl Slot {
         (self.sent.is_none() && !self.acknowledged && has_arrived).then_some(last)
     }
 
+    /// The last seal whose number the host has behind it.
+    pub(super) fn seal_passed(&self, high: Sequence) -> Option<&Seal> {
+        self.command.seals.iter().rev().find(|seal| seal.sequence <= high)
+    }
+
     /// Sent, and nothing heard.
     pub(super) fn is_unacknowledged(&self) -> bool {
         self.sent.is_some() && !self.acknowledged

@@ -76,7 +76,7 @@ pub(super) struct Granted {
 impl AgentLoop {
     /// Takes a delivered command (or the question how a known one stands).
     pub(super) fn deliver(&mut self, turn: &Turn<'_, impl Admission>, bytes: &[u8], beside: Beside) {
-        let command = match verify::<Command>(bytes, self.roots.command_keys()) {
+        let command = match verify::<Command>(bytes, self.roots.command_keys_ever()) {
             Ok(command) => command,
             Err(error) => return self.reject("command", words(&error)),
         };
@@ -84,7 +84,7 @@ impl AgentLoop {
             (command.order.fleet == self.identity.fleet, "ids: it is for another fleet"),
             (command.order.host == self.identity.host, "ids: it is for another host"),
             (command.host_epoch <= self.identity.host_epoch, "epochs: it is for another epoch of this host"),
-            (Some(command.epoch) == self.epoch(), "epochs: its epoch is void"),
+            (Some(command.epoch) <= self.epoch(), "epochs: its epoch is not that of this host's root metadata"),
         ]);
         if let Some(why) = failed {
             return self.reject("command", why.to_owned());
@@ -94,6 +94,12 @@ impl AgentLoop {
         }
         let Some(now) = self.time(turn.now) else { return };
         let judgement = self.guard.memory.judge(&command, now);
+        // Root metadata dropped its key or voided its epoch: it is good for the question what became of it, and for nothing
+        // else. Its number is used up, so that nothing of it moves the guard on.
+        if !self.stands(&command) && !is_past(&judgement) {
+            return self
+                .reject("command", "key: root metadata voided the key or the epoch it was sealed under".to_owned());
+        }
         if command.host_epoch < self.identity.host_epoch && !is_only_asked_for(&judgement) {
             return self.reject("command", "epochs: it was sealed before this host's keys were rotated".to_owned());
         }
@@ -252,6 +258,11 @@ impl AgentLoop {
             .memory
             .room(|entry| !self.guard.pending.contains(&entry.command) && !self.outbox.holds(entry.command))
     }
+}
+
+/// Whether the guard has a command or its number behind it.
+const fn is_past(judgement: &Judgement) -> bool {
+    matches!(judgement, Judgement::Known(_) | Judgement::Conflict | Judgement::Unknown)
 }
 
 /// Whether a command that was sealed before a rotation is one whose end is asked for: it is known, or its number is used up,

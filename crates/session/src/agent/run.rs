@@ -112,6 +112,11 @@ impl Busy {
     }
 }
 
+fn revoked() -> Refusal {
+    let message = "the key or the epoch it was ordered under was withdrawn while it waited".to_owned();
+    Refusal::new(ReportStatus::Revoked, "key", message)
+}
+
 impl AgentLoop {
     /// Starts what may start, in the order of acceptance.
     pub(super) fn schedule(&mut self, turn: &Turn<'_, impl Admission>) {
@@ -151,8 +156,7 @@ impl AgentLoop {
     /// The cheap checks, made for everything that waits: key, epoch and time.
     fn start_refusal(&self, turn: &Turn<'_, impl Admission>, job: &Job) -> Option<Refusal> {
         if !self.stands(&job.command) {
-            let message = "the key or the epoch it was ordered under was withdrawn while it waited".to_owned();
-            return Some(Refusal::new(ReportStatus::Revoked, "key", message));
+            return Some(revoked());
         }
         let now = self.time(turn.now)?;
         if job.resumed || now <= job.command.start_by() {
@@ -176,6 +180,13 @@ impl AgentLoop {
         let why = refusal.words();
         self.event(AgentEvent::Refused { command: id, why });
         self.end_job(turn.now, id, end);
+    }
+
+    /// Ends a command that was about to run, and whose key or epoch is void by now.
+    fn end_revoked(&mut self, now: Clocks, id: CommandId) {
+        let refusal = revoked();
+        self.event(AgentEvent::Refused { command: id, why: refusal.words() });
+        self.end_job(now, id, refusal.end());
     }
 
     /// Interrupted by a restart, and its action cannot go on. It is said only once a session has shown
@@ -234,6 +245,8 @@ impl AgentLoop {
     /// Its start is durable: it runs.
     pub(super) fn run_job(&mut self, now: Clocks, id: CommandId) {
         let is_switching = self.is_switching();
+        let Some(job) = self.jobs.get(&id) else { return };
+        let is_void = !self.stands(&job.command);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if self.quarantine != QuarantineState::No {
             // Entered while the start was being written: it stands as after a restart.
@@ -246,6 +259,11 @@ impl AgentLoop {
             (job.state, job.resumed) = (JobState::Waiting, true);
             return self.waiting.push_back(id);
         }
+        // Root metadata came into force while the start was being written. Nothing of it has run, unless it had before.
+        if is_void && !job.resumed {
+            return self.end_revoked(now, id);
+        }
+        job.backwards_only |= is_void;
         job.state = JobState::Running;
         if job.admitted.kind == AdmittedKind::RotateKeys {
             return self.rotate_keys(now);
