@@ -14,6 +14,7 @@ mod approval;
 mod audit;
 mod command;
 mod host;
+mod keys;
 mod list;
 mod operation;
 mod people;
@@ -31,6 +32,7 @@ pub use host::{
     AgentProgram, AgentRelease, HostDetail, HostLabelRequest, HostQuarantine, HostReleaseRequest, HostReleaseResponse,
     HostRenameRequest, HostStatus, HostSummary, JoinTokenRequest, JoinTokenResponse, QuarantinedAgent,
 };
+pub use keys::{KeyChangeState, KeyChangeSummary, KeyList, KeyRevocationRequest, KeyRole, KeyState, KeySummary};
 pub use list::Page;
 pub use operation::{
     ActionSummary, AppDetail, AppInstance, AppSummary, BundleBytes, BundleFile, DeployBundleRequest, DeployRequest,

@@ -27,7 +27,7 @@ pub(crate) use self::{
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
     host::{AgentSource, Host, Quarantine},
-    key::{Key, Rotate, RotateAgent},
+    key::{Key, Revoke as KeyRevoke, Rotate, RotateAgent, RotateOwn, Signing as KeySigning},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
     recovery::{Confirm, Recovery},
@@ -127,9 +127,6 @@ pub(crate) enum Noun {
         after_help = "Example:\n  serverflow audit export audit.json\n  serverflow audit verify audit.json --root root.pub"
     )]
     Audit(Audit),
-    /// Rotate keys
-    #[command(subcommand, after_help = "Example:\n  serverflow key rotate agent web-1")]
-    Key(Key),
     /// Make root keys, and show, propose, sign and apply root metadata
     #[command(subcommand, after_help = "Example:\n  serverflow root show")]
     Root(Root),
@@ -139,6 +136,9 @@ pub(crate) enum Noun {
     /// Bring a control plane that was restored from a backup to where it orders again
     #[command(subcommand, after_help = "Example:\n  serverflow recovery status")]
     Recovery(Recovery),
+    /// List the control plane's own keys, rotate those and hosts', and shut out a stolen one
+    #[command(subcommand, after_help = "Example:\n  serverflow key list")]
+    Key(Key),
     /// Check the way to the control plane, the sign-in, versions, the root key and the hosts; say what to do
     #[command(after_help = "Example:\n  serverflow doctor")]
     Doctor,
@@ -236,6 +236,11 @@ mod tests {
             "serverflow root sign f --key k --root r",
             "serverflow root apply f --yes",
             "serverflow root export f",
+            "serverflow key list --json",
+            "serverflow key rotate command --key a --key b --passphrase-file c --passphrase-file d --wait 90s --yes",
+            "serverflow key rotate tls --activate-anyway --out f",
+            "serverflow key rotate session --abort",
+            "serverflow key revoke command 3b6a27bcceb6a42d62a3a8d02a6f0d73 --emergency --key a",
             "serverflow user create ada --role operator --password-file -",
             "serverflow user role ada owner",
             "serverflow user password",
@@ -283,6 +288,10 @@ mod tests {
                 "serverflow approval approve 018bcfe5-6800-7fff-bfff-ffffffffffff --expires 31d",
                 ErrorKind::ValueValidation,
             ),
+            ("serverflow key rotate root", ErrorKind::InvalidSubcommand),
+            ("serverflow key rotate command --abort --activate-anyway", ErrorKind::ArgumentConflict),
+            ("serverflow key revoke command 3b", ErrorKind::MissingRequiredArgument),
+            ("serverflow key revoke tls 3b --emergency", ErrorKind::InvalidValue),
             ("serverflow frobnicate", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).map(drop).map_err(|e| e.kind()), Err(kind), "{line}");

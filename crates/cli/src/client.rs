@@ -182,6 +182,12 @@ impl Client {
         }
     }
 
+    /// Takes something away, and has it answered what became of it.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        let request = self.request(Method::DELETE, path, &[], limits::REQUEST_TIMEOUT);
+        self.decode(self.send(request).await?).await
+    }
+
     /// Takes something away.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         let request = self.request(Method::DELETE, path, &[], limits::REQUEST_TIMEOUT);

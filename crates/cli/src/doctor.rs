@@ -1,7 +1,7 @@
 //! `doctor`: is everything right from here to the hosts, and if not, what to do.
 
 use anstyle::{AnsiColor, Style};
-use api::{AgentRelease, FleetInfo, HostStatus, HostSummary, WhoAmI};
+use api::{AgentRelease, FleetInfo, HostStatus, HostSummary, KeyList, WhoAmI};
 use ids::{DurationMs, UnixMs};
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::{
     clock,
     exit::{Ended, Failure, Kind},
     host::is_clock_wrong,
-    limits, list,
+    key, limits, list,
     output::{Output, Paint, clean, clean_line},
     roots,
     session_file::{Place, variable},
@@ -97,6 +97,12 @@ async fn examine(output: &Output, place: Place<'_>) -> Vec<Finding> {
             }
         }
     }
+    match client.get::<KeyList>(&["keys"]).await {
+        // A control plane of before has none of it.
+        Err(failure) if failure.is_not_found() => {}
+        Err(failure) => findings.push(Finding::failed("keys", &failure)),
+        Ok(list) => findings.extend(keys(&list, now)),
+    }
     let (check, known) = ("root-key", client.root().is_some() || variable("SERVERFLOW_ROOT").is_some());
     findings.push(match roots::known(&client, &output.without_progress()).await {
         Err(failure) => Finding::failed(check, &failure),
@@ -180,6 +186,36 @@ fn hosts(hosts: &[HostSummary], control_plane: &str) -> Vec<Finding> {
     findings
 }
 
+/// Changes of the control plane's keys that stand still, and keys whose rotation is due.
+fn keys(list: &KeyList, now: UnixMs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(problem) = &list.problem {
+        let advice = "Run `serverflow-control-plane doctor` on the control plane's machine.";
+        findings.push(Finding::warn("keys", format!("which command keys there are is not known: {problem}"), advice));
+    }
+    for change in list.changes.iter().filter(|change| change.stuck) {
+        let found = format!(
+            "the change of the {} key is {} since {} and waits for {}",
+            key::word(change.role),
+            key::state_word(change.state),
+            relative(now, change.moved_at.0),
+            key::waits_for(change)
+        );
+        let advice = "Go on with `serverflow key rotate`, or give it up with --abort.";
+        findings.push(Finding::warn("keys", found, advice));
+    }
+    let is_due = |key: &&api::KeySummary| key.rotation_due_at.is_some_and(|at| at.0 <= now);
+    let due: Vec<_> = list.keys.iter().filter(is_due).map(|key| key::word(key.role)).collect();
+    if !due.is_empty() {
+        let found = format!("due for rotation: {}", due.join(", "));
+        findings.push(Finding::warn("keys", found, "Change them one after the other with `serverflow key rotate`."));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("keys", "no change of a key is stuck, and none is due"));
+    }
+    findings
+}
+
 /// Some by name, the rest by their number.
 fn names(hosts: &[&HostSummary]) -> String {
     let shown: Vec<&str> = hosts.iter().take(limits::DOCTOR_NAMES_MAX).map(|host| host.name.as_str()).collect();
@@ -232,6 +268,22 @@ mod tests {
         .unwrap()
     }
 
+    /// A change under way, and a command key that is due so many days on.
+    fn key_list(stuck: bool, days: u64) -> KeyList {
+        let at = |ms: u64| api::Timestamp(UnixMs(ms)).to_string();
+        let due = NOW.plus(DurationMs::from_days(days)).0;
+        let begun = at(NOW.0 - 3 * 86_400_000);
+        serde_json::from_value(json!({
+            "keys": [{"role": "command", "key": "01", "key_id": "02", "state": "in_use", "held": true, "rotation_due_at": at(due)}],
+            "changes": [{"role": "tls", "state": "published", "emergency": false, "old_key": "01", "new_key": "02",
+                "fresh_key": "03", "begun_by": "ada", "begun_at": begun, "moved_at": begun, "stuck": stuck, "root_version": 4,
+                "activate_anyway": false, "hosts": 2, "hosts_acknowledged": 1, "hosts_waiting": ["a"],
+                "hosts_quarantined": [], "hosts_never_seen": [], "orders_under_way": 0}],
+            "problem": stuck.then_some("the signer does not answer"),
+        }))
+        .unwrap()
+    }
+
     fn user(hours: u64) -> WhoAmI {
         let expires: api::Timestamp = NOW.plus(DurationMs::from_secs(hours * 3600)).into();
         serde_json::from_value(json!({"name": "ada", "role": "admin", "expires_at": expires})).unwrap()
@@ -250,6 +302,8 @@ mod tests {
         let mut many: Vec<HostSummary> = (1..=9).map(|number| host(number, "offline", "0.1.0")).collect();
         many.extend([host(10, "quarantined", "0.2.0"), host(11, "offline", "")]);
         all.extend(hosts(&many, "0.2.1"));
+        all.extend(keys(&key_list(false, 100), NOW));
+        all.extend(keys(&key_list(true, 0), NOW));
         all.push(Finding::failed("reach", &Failure::new(Kind::Unreachable, "nobody answers").hint("start it")));
         expect_test::expect_file!["golden/doctor.txt"].assert_eq(&words(&all, Paint(false)));
     }

@@ -63,6 +63,13 @@ pub(crate) const HOSTS_AT_ONCE: usize = 8;
 /// Most hosts for which each plan is printed while a deploy goes on.
 pub(crate) const PLANS_SHOWN_HOSTS_MAX: usize = 10;
 
+/// How often a change of a key is looked at while it is followed.
+pub(crate) const KEY_CHANGE_LOOK: Duration = Duration::from_millis(500);
+/// How long connected hosts are given to take the root metadata that shuts a stolen key out, before those that have not are named.
+pub(crate) const KEY_REVOKED_LOOK: Duration = Duration::from_secs(10);
+/// Seconds that a change of a key is followed at most: 7 days.
+pub(crate) const KEY_CHANGE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
+
 /// Seconds a join token lives at least.
 pub(crate) const TOKEN_SECONDS_MIN: u64 = 10;
 /// Seconds a join token may live at most: 7 days.

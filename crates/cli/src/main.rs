@@ -119,7 +119,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Command(verb) => command::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Operation(verb) => operations::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Audit(verb) => audit::run(output, place, verb).await,
-        Noun::Key(verb) => key::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Key(verb) => key::run(output, place, verb).await,
         Noun::Root(verb) => root::run(output, place, verb).await,
         Noun::Secret(verb) => secret::run(output, place, verb).await,
         Noun::Recovery(verb) => recovery::run(output, &Client::signed_in(place)?, verb).await,

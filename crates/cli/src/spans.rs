@@ -64,6 +64,11 @@ pub(crate) fn approval_seconds(text: &str) -> Result<u64, String> {
     bounded(text, envelope::limits::APPROVAL_LIFETIME_MAX.0 / 1_000)
 }
 
+/// How long a change of a key is followed.
+pub(crate) fn wait_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::KEY_CHANGE_SECONDS_MAX)
+}
+
 /// How far back logs begin.
 pub(crate) fn since_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::SINCE_SECONDS_MAX)

@@ -5,11 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use envelope::{
-    keys::{SigningKey, role},
-    root::TrustedRoot,
-    signer_port::Signer,
-};
+use envelope::{root::TrustedRoot, signer_port::Signer};
 use fleet::{
     ports::Store,
     recovery::{Recovery, RecoveryStage},
@@ -24,14 +20,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::v1::{self, agent_link_server::AgentLink};
 
-use crate::{clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, roots_taken, session_task};
+use crate::{
+    clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, online_keys::OnlineKeys, roots_taken, session_task,
+};
 
 /// What every agent's stream needs.
 pub(crate) struct Agents {
     pub(crate) fleet: FleetId,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) signer: Arc<dyn Signer>,
-    pub(crate) session_key: SigningKey<role::Session>,
+    pub(crate) keys: Arc<OnlineKeys>,
     pub(crate) hub: Arc<Hub>,
     root: watch::Sender<Arc<TrustedRoot>>,
     /// The last restore from a backup, if there ever was one.
@@ -44,12 +42,12 @@ impl Agents {
         root: Arc<TrustedRoot>,
         store: Arc<dyn Store>,
         signer: Arc<dyn Signer>,
-        session_key: SigningKey<role::Session>,
+        keys: Arc<OnlineKeys>,
         hub: Arc<Hub>,
     ) -> Self {
         let fleet = root.current().fleet;
         let (root, recovery) = (watch::Sender::new(root), watch::Sender::new(None));
-        Self { fleet, store, signer, session_key, hub, root, recovery, strangers: AtomicU64::new(0) }
+        Self { fleet, store, signer, keys, hub, root, recovery, strangers: AtomicU64::new(0) }
     }
 
     /// The last restore is this one, or stands like this by now. Sessions begin anew, to be judged by it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use envelope::{
     audit::AuditKind,
-    keys::{SigningKey, role},
+    keys::key_id,
     messages::{AuditHead, LogPosition},
     signer_port::Signer as _,
     verify,
@@ -18,42 +18,55 @@ use fleet::{
 };
 use ids::{RootVersion, UnixMs};
 use signer::{RemoteSigner, Standing};
-use store::SqliteStore;
+use store::{AuditPosition, SqliteStore};
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use crate::{agents::Agents, clock::Moment, limits};
+use crate::{agents::Agents, clock::Moment, key_keeper::KeyKeeper, limits};
 
 /// Begins all of them; they run until they are aborted.
 pub(crate) fn start(
     agents: &Arc<Agents>,
     store: &Arc<SqliteStore>,
     signer: &Arc<RemoteSigner>,
-    audit: SigningKey<role::Audit>,
-) -> [JoinHandle<()>; 6] {
+    keeper: &Arc<KeyKeeper>,
+) -> [JoinHandle<()>; 7] {
     [
-        tokio::spawn(audit_heads(agents.clone(), store.clone(), audit)),
+        tokio::spawn(audit_heads(agents.clone(), store.clone())),
         tokio::spawn(expiry(agents.clone())),
         tokio::spawn(strangers(agents.clone())),
         tokio::spawn(mend(store.clone())),
         tokio::spawn(signer_root(agents.clone(), signer.clone())),
         tokio::spawn(void_orders(agents.clone())),
+        tokio::spawn(keeper.clone().run()),
     ]
 }
 
-/// Signs a head whenever the log has grown, at most every [`limits::HEAD_INTERVAL`].
-async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningKey<role::Audit>) {
-    let mut positions = store.audit_positions();
+/// Signs a head whenever the log has grown, at most every [`limits::HEAD_INTERVAL`]; and the last one anew when root
+/// metadata names another audit key, because from then on hosts verify heads by that one alone.
+async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>) {
+    let (mut positions, mut roots) = (store.audit_positions(), agents.roots());
     positions.mark_changed();
     // Hosts are shown a head before their first order, and a log at rest gets no new one.
-    while let Err(error) = last_head(&agents, &store, &key).await {
+    while let Err(error) = last_head(&agents, &store).await {
         tracing::error!(%error, "the last audit head could not be read; trying again");
         sleep_until(Instant::now() + limits::HEAD_INTERVAL).await;
     }
+    let mut key = roots.borrow_and_update().current().audit_key;
     loop {
-        if positions.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = positions.changed() => changed,
+            changed = roots.changed() => {
+                let is_same = core::mem::replace(&mut key, roots.borrow_and_update().current().audit_key) == key;
+                if changed.is_ok() && is_same {
+                    continue;
+                }
+                changed
+            }
+        };
+        if changed.is_err() {
             return;
         }
         let next = Instant::now() + limits::HEAD_INTERVAL;
@@ -65,33 +78,58 @@ async fn audit_heads(agents: Arc<Agents>, store: Arc<SqliteStore>, key: SigningK
             continue;
         }
         let position = *positions.borrow_and_update();
-        let log = root.current().audit_log;
-        let position = LogPosition { log, size: position.size, root: position.root };
-        let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
-        let envelope = key.sign(&head).into_envelope();
-        match store.write(Write::AuditHead { position, envelope: envelope.clone() }).await {
-            Ok(_) => agents.hub.audit_head(SignedHead { position, envelope: envelope.into() }),
-            // An older head than the stored one: after a restart, or when a write raced; the next one comes.
-            Err(StoreError::Conflict(why)) => tracing::debug!(why, "an audit head was not needed"),
-            Err(error) => {
-                tracing::error!(%error, "an audit head could not be stored; trying again");
-                positions.mark_changed();
-            }
+        if let Err(error) = sign_head(&agents, &store, position).await {
+            tracing::error!(%error, "an audit head could not be signed and stored; trying again");
+            positions.mark_changed();
         }
-        sleep_until(next).await;
+        // Another key is another matter than another leaf.
+        let is_other = tokio::select! {
+            () = sleep_until(next) => false,
+            other = roots.wait_for(|root| root.current().audit_key != key) => other.is_ok(),
+        };
+        if is_other {
+            roots.mark_changed();
+        }
     }
 }
 
+async fn sign_head(agents: &Agents, store: &SqliteStore, position: AuditPosition) -> Result<(), StoreError> {
+    let root = agents.root();
+    let position = LogPosition { log: root.current().audit_log, size: position.size, root: position.root };
+    let public = root.current().audit_key;
+    let key = agents.keys.audit(public).ok_or_else(|| {
+        StoreError::Unavailable(format!(
+            "the audit key that root metadata names, {}, is not held here",
+            key_id(&public)
+        ))
+    })?;
+    let head = AuditHead { fleet: agents.fleet, position, time: agents.now() };
+    let envelope = key.sign(&head).into_envelope();
+    match store.write(Write::AuditHead { position, envelope: envelope.clone() }).await {
+        Ok(_) => {}
+        // Signed before, by this key or by the one before it: what is stored of it stands, and hosts are shown this.
+        Err(StoreError::Conflict(_)) if store.audit_head_at(position.size).await? == Some(position) => {}
+        // An older head than the stored one: after a restart, or when a write raced; the next one comes.
+        Err(StoreError::Conflict(why)) => {
+            tracing::debug!(why, "an audit head was not needed");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    agents.hub.audit_head(SignedHead { position, envelope: envelope.into() });
+    Ok(())
+}
+
 /// Tells of the head that was signed last, before this process ran.
-async fn last_head(agents: &Agents, store: &SqliteStore, key: &SigningKey<role::Audit>) -> Result<(), StoreError> {
+async fn last_head(agents: &Agents, store: &SqliteStore) -> Result<(), StoreError> {
     let Some(envelope) = store.audit_heads(true).await?.pop() else { return Ok(()) };
-    // One that another audit key signed before it was replaced is not shown: the next one comes.
-    match verify::<AuditHead>(&envelope, &[key.verifying()]) {
+    // One that another audit key signed before it was replaced is not shown: it is signed anew at once.
+    match verify::<AuditHead>(&envelope, &[*agents.root().audit_key()]) {
         Ok(head) if head.position.log == agents.root().current().audit_log => {
             agents.hub.audit_head(SignedHead { position: head.position, envelope: envelope.into() });
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the last stored audit head does not verify under the audit key in use"),
+        Err(error) => tracing::info!(%error, "the last stored audit head is of another audit key than the one in use"),
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ async fn enrol(agents: &Agents, stream: &mut Stream) -> Result<(), Refused> {
                     return Err(Refused::Token);
                 }
                 let nonce = Challenge(random::bytes());
-                for frame in machine.answer(&root, &agents.session_key, nonce, agents.now())? {
+                for frame in machine.answer(&root, &agents.keys.session(), nonce, agents.now())? {
                     stream.send(frame).await?;
                 }
             }
@@ -111,7 +111,7 @@ async fn redeem(agents: &Agents, redemption: &Redemption, root_version: RootVers
     let record = agents.store.join_token(redemption.token).await?.ok_or(Refused::Token)?;
     let id: HostId = random::id(now);
     let receipt = redemption.receipt(id, record.host_name.clone(), record.roles.clone(), now);
-    let receipt = agents.session_key.sign(&receipt).into_envelope();
+    let receipt = agents.keys.session().sign(&receipt).into_envelope();
     let host = Host {
         id,
         name: record.host_name.clone(),

@@ -44,6 +44,11 @@ impl Files {
         self.root.join("keys/session.key.pem")
     }
 
+    /// One that is to take its place, while a change is under way; then the one before, until that is destroyed.
+    pub(crate) fn session_key_next(&self) -> PathBuf {
+        self.root.join("keys/session-next.key.pem")
+    }
+
     /// Where the command key lay before the signer had a directory of its own; it brings it over itself.
     pub(crate) fn earlier_command_key(&self) -> PathBuf {
         self.root.join("keys/command.key.pem")
@@ -53,6 +58,11 @@ impl Files {
         self.root.join("keys/audit.key.pem")
     }
 
+    /// As [`Self::session_key_next`].
+    pub(crate) fn audit_key_next(&self) -> PathBuf {
+        self.root.join("keys/audit-next.key.pem")
+    }
+
     pub(crate) fn tls_key(&self) -> PathBuf {
         self.root.join("keys/tls.key.pem")
     }
@@ -60,6 +70,11 @@ impl Files {
     /// The TLS key that comes after the present one; its pin is already published.
     pub(crate) fn tls_key_next(&self) -> PathBuf {
         self.root.join("keys/tls-next.key.pem")
+    }
+
+    /// The one after that, while a change is under way.
+    pub(crate) fn tls_key_after(&self) -> PathBuf {
+        self.root.join("keys/tls-after.key.pem")
     }
 
     /// Encrypts what the database holds of results, parameters and records. 32 bytes, hexadecimal.

@@ -50,6 +50,10 @@ pub(crate) const SIGNER_RESTART_MAX: Duration = Duration::from_secs(5);
 pub(crate) const SIGNER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time given to it to end.
 pub(crate) const SIGNER_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a change of a key that waits for hosts or for the signer is looked at.
+pub(crate) const KEY_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Time for the signer to take root metadata before hosts are told of it.
+pub(crate) const SIGNER_ROOT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often refused strangers are recorded.
 pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its expiry root metadata is warned about.

@@ -25,6 +25,7 @@ use tonic::transport::server::Connected;
 use crate::{
     limits,
     patience::{Patience, Proved},
+    tls::ServedTls,
 };
 
 /// An agent's connection after its TLS handshake.
@@ -86,13 +87,13 @@ impl AsyncWrite for AgentConnection {
 }
 
 /// Accepts connections for as long as the receiving end lives.
-pub(crate) fn accept(listener: TcpListener, tls: TlsAcceptor) -> ReceiverStream<io::Result<AgentConnection>> {
+pub(crate) fn accept(listener: TcpListener, tls: Arc<ServedTls>) -> ReceiverStream<io::Result<AgentConnection>> {
     let (ready, connections) = mpsc::channel(limits::HANDSHAKES_MAX);
     tokio::spawn(accept_loop(listener, tls, ready));
     ReceiverStream::new(connections)
 }
 
-async fn accept_loop(listener: TcpListener, tls: TlsAcceptor, ready: mpsc::Sender<io::Result<AgentConnection>>) {
+async fn accept_loop(listener: TcpListener, tls: Arc<ServedTls>, ready: mpsc::Sender<io::Result<AgentConnection>>) {
     let handshakes = Arc::new(Semaphore::new(limits::HANDSHAKES_MAX));
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     loop {
@@ -111,7 +112,7 @@ async fn accept_loop(listener: TcpListener, tls: TlsAcceptor, ready: mpsc::Sende
                 continue;
             }
         };
-        let (tls, ready) = (tls.clone(), ready.clone());
+        let (tls, ready) = (TlsAcceptor::from(tls.config()), ready.clone());
         tokio::spawn(async move {
             match timeout(limits::TLS_TIMEOUT, shake_hands(tcp, peer, &tls, place)).await {
                 Ok(Ok(connection)) => {

@@ -20,7 +20,6 @@ use tokio::{
     sync::{Notify, watch},
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 use tonic::transport::Server;
 use wire::v1::agent_link_server::AgentLinkServer;
 
@@ -32,11 +31,13 @@ use crate::{
     config::Config,
     files::Files,
     hub::Hub,
-    keys::{self, Held},
-    limits, listener,
+    key_keeper::KeyKeeper,
+    keys, limits, listener,
+    online_keys::OnlineKeys,
     people_tls::{CertificateError, PeopleTls},
     root_keeper::RootKeeper,
     signer_process::{self, OwnSigner},
+    tls::ServedTls,
 };
 
 /// Why the control plane does not run.
@@ -99,11 +100,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let store = Arc::new(SqliteStore::open(StoreConfig { path: files.database(), data_key }).await?);
     let root = Arc::new(TrustedRoot::from_stored(&store.root_chain().await?)?);
     check_keys(&files, &root, &keys)?;
-    let held = keys.held();
+    let online = Arc::new(OnlineKeys::new(files.clone(), keys)?);
     let own_signer = own_signer(&config, &files)?;
     let signer = Arc::new(RemoteSigner::dial(&signer_process::socket(&config)));
     let hub = Hub::new();
-    let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer.clone(), keys.session, hub.clone()));
+    let agents = Arc::new(Agents::new(root.clone(), store.clone(), signer.clone(), online.clone(), hub.clone()));
     agents.recovery_set(store.recovery().await?);
     warn_of_recovery(&agents);
     let hosts = chores::host_count(&agents).await?;
@@ -115,17 +116,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
 
     let (stop, stopping) = watch::channel(false);
     let admin = admin_door(&config.data_dir, &store, &hub);
-    let chores = chores::start(&agents, &store, &signer, keys.audit);
-    let acceptor = TlsAcceptor::from(keys.tls.server_config()?);
+    let keeper = Arc::new(KeyKeeper::new(agents.clone(), store.clone(), signer.clone()));
+    let chores = chores::start(&agents, &store, &signer, &keeper);
     let ended = Arc::new(Notify::new());
-    let agents_side = serve_agents(agents.clone(), agent_listener, acceptor, stopping.clone());
+    let agents_side = serve_agents(agents.clone(), agent_listener, online.tls(), stopping.clone());
     let agents_side = tokio::spawn(told(ended.clone(), agents_side));
     let watching = people_tls.clone().map(|tls| tokio::spawn(tls.watch()));
     let state = web::WebState {
         host_names: host_names(&config),
         tls: people_tls.map(|tls| tls as Arc<dyn web::Tls>),
         agent_programs: programs(&config),
-        ..people(&agents, &store, &signer, &hub, held)
+        ..people(&keeper, &hub)
     };
     let people_side = tokio::spawn(told(ended.clone(), web::serve(people_listener, state, stopped(stopping))));
 
@@ -197,11 +198,15 @@ async fn listen(address: SocketAddr, whom: &'static str, flag: &'static str) -> 
 /// A control plane with keys that root metadata does not list would be refused by every agent; better
 /// to say so here. Of command keys the signer says so itself.
 pub(crate) fn check_keys(files: &Files, root: &TrustedRoot, keys: &keys::Keys) -> Result<(), ServeError> {
-    let keys::Keys { session, audit, tls, .. } = keys;
+    let keys::Keys { session, audit, audit_next, tls, .. } = keys;
     let metadata = root.current();
     let checks = [
         ("session key", files.session_key(), metadata.session_keys.contains(&session.public())),
-        ("audit key", files.audit_key(), metadata.audit_key == audit.public()),
+        (
+            "audit key",
+            files.audit_key(),
+            [Some(audit), audit_next.as_ref()].into_iter().flatten().any(|key| metadata.audit_key == key.public()),
+        ),
         ("TLS key", files.tls_key(), metadata.tls_pins.contains(&tls.pin())),
     ];
     match checks.into_iter().find(|(_, _, is_listed)| !is_listed) {
@@ -245,20 +250,17 @@ fn programs(config: &Config) -> Arc<Programs> {
     programs
 }
 
-fn people(
-    agents: &Arc<Agents>,
-    store: &Arc<SqliteStore>,
-    signer: &Arc<RemoteSigner>,
-    hub: &Arc<Hub>,
-    held: Held,
-) -> web::WebState {
+fn people(keeper: &Arc<KeyKeeper>, hub: &Arc<Hub>) -> web::WebState {
+    let KeyKeeper { agents, store, signer, .. } = &**keeper;
+    let tls = agents.keys.tls();
     web::WebState {
         store: store.clone(),
         notifier: hub.clone(),
         events: hub.events(),
         root: agents.roots(),
-        tls_spki_sha256: held.tls,
-        root_keeper: Arc::new(RootKeeper { agents: agents.clone(), held, signer: signer.standings() }),
+        tls_spki_sha256: Box::new(move || tls.pin()),
+        root_keeper: Arc::new(RootKeeper(agents.clone())),
+        key_keeper: keeper.clone(),
         version: env!("CARGO_PKG_VERSION"),
         host_names: Vec::new(),
         streams: hub.streams(),
@@ -307,7 +309,7 @@ impl web::Figures for Figures {
 async fn serve_agents(
     agents: Arc<Agents>,
     listener: TcpListener,
-    tls: TlsAcceptor,
+    tls: Arc<ServedTls>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let service = AgentLinkServer::new(AgentService(agents))

@@ -114,7 +114,7 @@ async fn authenticate(
                 let answer = Answer {
                     identity_key: allowed.map(|host| host.identity_key_of(hello.host_epoch, &former)),
                     root: &root,
-                    session_key: &agents.session_key,
+                    session_key: &agents.keys.session(),
                     nonce: Challenge(random::bytes()),
                     time: agents.now(),
                 };
@@ -247,7 +247,7 @@ impl Driver {
             match effect {
                 Effect::Send(frame) => self.stream.send(frame).await?,
                 Effect::SendKeyReceipt(receipt) => {
-                    let envelope = self.agents.session_key.sign(&receipt).into_envelope();
+                    let envelope = self.agents.keys.session().sign(&receipt).into_envelope();
                     self.stream.send(ControlFrame::KeyReceipt(envelope)).await?;
                 }
                 Effect::SendAuditProof { head, from_size } => {

@@ -1,7 +1,7 @@
 //! The agents' listener speaks TLS 1.3 with a key of its own. Agents trust the key's hash, not a
 //! certificate authority, so the certificate is made anew from the key at each start.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ids::{Sha256, sha256};
 use rcgen::{CertificateParams, DnType, KeyPair, PublicKeyData as _};
@@ -69,5 +69,36 @@ impl TlsKey {
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
         Ok(Arc::new(config))
+    }
+}
+
+/// What the agents' listener answers new connections with; those that are open go on.
+pub(crate) struct ServedTls(RwLock<(Arc<ServerConfig>, Sha256)>);
+
+impl ServedTls {
+    /// # Errors
+    /// When no certificate can be made from the key.
+    pub(crate) fn new(key: &TlsKey) -> Result<Self, TlsError> {
+        Ok(Self(RwLock::new((key.server_config()?, key.pin()))))
+    }
+
+    /// From now on, new connections get this key.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; then nothing changes.
+    pub(crate) fn serve(&self, key: &TlsKey) -> Result<(), TlsError> {
+        let next = (key.server_config()?, key.pin());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// For a connection that comes now.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The pin of the key in use.
+    pub(crate) fn pin(&self) -> Sha256 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).1
     }
 }

@@ -9,6 +9,7 @@ mod changes;
 mod draft;
 mod file;
 mod in_force;
+mod online;
 mod proposal;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,7 @@ pub use self::{
     changes::{Change, changes},
     draft::{DraftError, Edit, next_version},
     file::{FILE_BYTES_MAX, FileError, RootFile, RootKeys},
+    online::{OnlineKey, OnlineRole, StagedKeys, listed, listed_since},
     proposal::{Added, Progress, Proposal, Threshold},
 };
 

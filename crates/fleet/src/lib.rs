@@ -5,6 +5,7 @@
 pub mod approval;
 pub mod command;
 pub mod dispatch;
+pub mod keys;
 pub mod limits;
 pub mod list;
 pub mod model;

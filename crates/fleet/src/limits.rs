@@ -41,6 +41,17 @@ pub const API_TOKEN_NAME_CHARS_MAX: usize = 64;
 /// The use of an API token is noted once in this time at most.
 pub const API_TOKEN_USE_NOTED_PER: DurationMs = DurationMs::from_mins(60);
 
+/// How long a command key or a session key is used before its rotation is advised.
+pub const SIGNING_KEY_PERIOD: DurationMs = DurationMs::from_days(180);
+/// The same of an audit key and of a TLS key, whose rotation costs more and wins less.
+pub const LONG_KEY_PERIOD: DurationMs = DurationMs::from_days(365);
+/// A change of a key that stands still for so long is said to be stuck.
+pub const KEY_CHANGE_STUCK: DurationMs = DurationMs::from_days(1);
+/// After a key was activated, an order may still be on its way that the one before it signed.
+pub const KEY_ACTIVATION_SLACK: DurationMs = DurationMs::from_secs(30);
+/// Changes of keys that one answer tells of.
+pub const KEY_CHANGES_MAX: u32 = 64;
+
 /// How long an order may wait for its host, unless the person says otherwise: a forgotten order
 /// must not fire three weeks later.
 pub const QUEUE_FOR_DEFAULT: DurationMs = DurationMs::from_mins(10);

@@ -22,6 +22,7 @@ pub use self::{
     notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece},
 };
 use crate::{
+    keys::{KeyChange, KeyChangeMove},
     list::*,
     model::*,
     recovery::{Recovery, RecoveryHost, RecoveryWrite},
@@ -133,6 +134,11 @@ pub trait Store: Send + Sync {
     fn audit_head_at(&self, size: u64) -> Later<'_, Result<Option<LogPosition>, StoreError>>;
     /// What shows the log's first `old` leaves to be a beginning of its first `new` (RFC 6962 section 2.1.2).
     fn audit_consistency(&self, old: u64, new: u64) -> Later<'_, Result<Arc<[Sha256]>, StoreError>>;
+    /// Changes of the control plane's own keys, the open ones first, then the newest, at most
+    /// [`crate::limits::KEY_CHANGES_MAX`].
+    fn key_changes(&self) -> Later<'_, Result<Vec<KeyChange>, StoreError>>;
+    /// How many commands without an end were delivered first in that time, both ends included.
+    fn orders_under_way(&self, from: UnixMs, until: UnixMs) -> Later<'_, Result<u64, StoreError>>;
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
     /// The last restore from a backup, if there ever was one.
@@ -288,6 +294,14 @@ pub enum Write {
         envelope: Vec<u8>,
         audit: AuditEntry,
     },
+    /// A change of one of the control plane's own keys begins. Refused when one of the role is open; that of a stolen
+    /// key ends that one as aborted.
+    KeyChangeBegin {
+        change: Box<KeyChange>,
+        audit: AuditEntry,
+    },
+    /// Such a change moves on. Refused when it is not where it is moved from.
+    KeyChangeMove(Box<KeyChangeMove>),
     /// A new account. Refused when an account has, or a deleted one had, its name.
     UserCreate {
         user: User,

@@ -226,6 +226,26 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     Ok(text)
 }
 
+/// Overwrites a file with zeros and removes it, durably; one that is not there is destroyed. What a disk or file system
+/// keeps of old content beside the file is not in its reach.
+///
+/// # Errors
+/// When it cannot be written or removed.
+pub fn destroy(path: &Path) -> Result<(), KeyFileError> {
+    let failed = |source| KeyFileError::io("destroy", path, source);
+    match OpenOptions::new().write(true).open(path) {
+        Ok(mut file) => {
+            let length = file.metadata().map_err(failed)?.len().min(FILE_BYTES_MAX);
+            let zeros = vec![0; usize::try_from(length).unwrap_or_default()];
+            file.write_all(&zeros).and_then(|()| file.sync_all()).map_err(failed)?;
+            fs::remove_file(path).map_err(failed)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    sync_directory(path)
+}
+
 /// Makes a directory (and its parents) that only its owner may enter.
 ///
 /// # Errors
@@ -345,5 +365,18 @@ mod tests {
         assert!(read_seed(&path, KeyKind::Ed25519).is_ok());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("mode set");
         assert!(matches!(read_seed(&path, KeyKind::Ed25519), Err(KeyFileError::Permissions { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_destroyed_file_is_overwritten_before_it_is_gone() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("key.pem");
+        write_seed(&path, KeyKind::Ed25519, &[7; 32]).expect("written");
+        let other_name = directory.path().join("other-name");
+        fs::hard_link(&path, &other_name).expect("a second name for the same content");
+        destroy(&path).expect("destroyed");
+        destroy(&path).expect("once is enough");
+        let left = fs::read(&other_name).expect("read");
+        assert!(!path.exists() && !left.is_empty() && left.iter().all(|byte| *byte == 0));
     }
 }

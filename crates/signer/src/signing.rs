@@ -368,7 +368,7 @@ impl Signing {
     /// The file goes first: a name without its key is forgotten at the next start.
     fn drop_key(&mut self, id: KeyId) -> Result<(), SignError> {
         self.trust.clone().forget(id)?;
-        place::remove(&self.place.key(id)).map_err(|error| unavailable(&error))?;
+        keyfile::destroy(&self.place.key(id)).map_err(|error| unavailable(&error))?;
         self.keys.remove(&id);
         self.change(|trust| trust.forget(id))
     }

@@ -211,7 +211,11 @@ impl Trust {
             key.is_void |= before.contains(&key.public) && !now.contains(&key.public);
         }
         let is_void = |id| self.keys.iter().any(|key| key.id == id && key.is_void);
-        self.active = self.active.filter(|id| !is_void(*id));
+        if self.active.is_some_and(is_void) {
+            // The version that shuts a key out names the one that takes its place, so that nothing stands between.
+            let next = self.keys.iter().find(|key| !key.is_void && now.contains(&key.public));
+            self.active = next.map(|key| key.id);
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 10, name: "quarantines", sql: include_str!("../migrations/0010_quarantines.sql") },
     Migration { version: 11, name: "host_clocks", sql: include_str!("../migrations/0011_host_clocks.sql") },
     Migration { version: 12, name: "approvals", sql: include_str!("../migrations/0012_approvals.sql") },
+    Migration { version: 13, name: "key_changes", sql: include_str!("../migrations/0013_key_changes.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

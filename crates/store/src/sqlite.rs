@@ -7,6 +7,7 @@ use std::{
 
 use envelope::{messages::LogPosition, recovery::RecoveryCopy};
 use fleet::{
+    keys::KeyChange,
     list::{
         AppLine, AuditFilter, AuditLine, AuditSort, CommandLine, CommandListFilter, CredentialSort, HeadLine,
         HostFilter, HostSort, ListPage, Listed, OperationFilter, OperationLine, SessionFilter, TokenFilter, UserFilter,
@@ -432,6 +433,12 @@ impl Store for SqliteStore {
     }
     fn audit_consistency(&self, old: u64, new: u64) -> Later<'_, Result<Arc<[Sha256]>, StoreError>> {
         Box::pin(self.proofs.consistency(old, new))
+    }
+    fn key_changes(&self) -> Later<'_, Result<Vec<KeyChange>, StoreError>> {
+        Box::pin(self.reader.key_changes())
+    }
+    fn orders_under_way(&self, from: UnixMs, until: UnixMs) -> Later<'_, Result<u64, StoreError>> {
+        Box::pin(self.reader.orders_under_way(from, until))
     }
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.root_chain())

@@ -36,6 +36,6 @@ mod tests;
 
 pub use agent_programs::AgentPrograms;
 pub use serve::serve;
-pub use state::{Figures, RootKeeper, WebState};
+pub use state::{Figures, KeyKeeper, PinInUse, RootKeeper, WebState};
 pub use streams::Streams;
 pub use tls::{Connection, Tls};

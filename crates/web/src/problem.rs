@@ -60,6 +60,7 @@ kinds! {
     UserNotFound NOT_FOUND "user-not-found" "No such account";
     SessionNotFound NOT_FOUND "session-not-found" "No such session";
     TokenNotFound NOT_FOUND "token-not-found" "No such API token";
+    KeyChangeNotFound NOT_FOUND "key-change-not-found" "No change of the key is under way";
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "No such method";
     TooSlow SERVICE_UNAVAILABLE "too-slow" "Took too long";
     BodyTooSlow REQUEST_TIMEOUT "body-too-slow" "The request took too long to arrive";
@@ -78,6 +79,7 @@ kinds! {
     RootNotNext CONFLICT "root-not-next" "Not the next version of root metadata";
     RootKeyInUse CONFLICT "root-key-in-use" "Root metadata drops a key in use";
     Recovering CONFLICT "recovering" "Restored from a backup, and not confirmed";
+    KeyChangeOpen CONFLICT "key-change-open" "A change of the key stands in the way";
     Changed CONFLICT "changed-meanwhile" "Something changed meanwhile";
     TooLarge PAYLOAD_TOO_LARGE "too-large" "The request is too large";
     NotJson UNSUPPORTED_MEDIA_TYPE "not-json" "The body is not JSON";
@@ -89,6 +91,7 @@ kinds! {
     TooManyRequests TOO_MANY_REQUESTS "too-many-requests" "Too many requests";
     Internal INTERNAL_SERVER_ERROR "internal" "The control plane failed";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is busy";
+    KeysUnavailable SERVICE_UNAVAILABLE "keys-unavailable" "No key can be made now";
     StoreUnavailable SERVICE_UNAVAILABLE "store-unavailable" "The database cannot be used";
 }
 

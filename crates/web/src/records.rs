@@ -8,6 +8,7 @@ use envelope::{
     root::{self, TrustedRoot},
 };
 use fleet::{
+    keys::KeyChange,
     model::{Host, JoinTokenRecord, Principal, User},
     ports::{AuditEntry, AuditRecord},
 };
@@ -118,6 +119,28 @@ pub(crate) fn root_changed(actor: &Principal, before: &TrustedRoot, after: &Trus
     });
     let subject = format!("root metadata version {}", after.version());
     entry(now, AuditKind::RootChange, actor.audit_name(), subject, &record)
+}
+
+/// A change of one of the control plane's own keys, the fresh one made.
+pub(crate) fn key_change_begun(actor: &Principal, change: &KeyChange, now: UnixMs) -> AuditEntry {
+    let what = if change.keys.is_emergency { "shut out" } else { "prepared" };
+    key_change(actor, change, what, now)
+}
+
+/// What somebody did to it then.
+pub(crate) fn key_change_moved(actor: &Principal, change: &KeyChange, what: &str, now: UnixMs) -> AuditEntry {
+    key_change(actor, change, what, now)
+}
+
+fn key_change(actor: &Principal, change: &KeyChange, what: &str, now: UnixMs) -> AuditEntry {
+    let keys = &change.keys;
+    let record = json!({
+        "role": keys.role.as_str(), "old": keys.old.to_string(), "new": keys.new.to_string(),
+        "fresh": keys.fresh.to_string(), "emergency": keys.is_emergency, "state": change.state.as_str(), "what": what,
+        "asked_by": actor.user_name,
+    });
+    let about = if keys.is_emergency { keys.old } else { keys.new };
+    entry(now, AuditKind::KeyChange, actor.audit_name(), format!("{}: {what}", about.named(keys.role)), &record)
 }
 
 pub(crate) fn sign_out(session: &Principal, now: UnixMs) -> AuditEntry {

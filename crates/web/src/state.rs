@@ -5,14 +5,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use envelope::{messages::RootMetadata, root::TrustedRoot};
+use envelope::{
+    messages::RootMetadata,
+    root::{OnlineKey, OnlineRole, StagedKeys, TrustedRoot},
+};
 use fleet::{
-    ports::{Event, Notifier, Store},
+    keys::HeldOnlineKey,
+    ports::{Event, Later, Notifier, Store},
     recovery::Recovery,
 };
 use ids::{Sha256, UnixMs, UserId};
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{OwnedMutexGuard, Semaphore, broadcast, watch};
 
 use crate::{
     access::TokensUsed, agent_programs::AgentPrograms, credentials::CredentialError, download_rate::DownloadRate,
@@ -31,7 +35,7 @@ pub struct WebState {
     /// Root metadata in force. Its first address goes into join tokens.
     pub root: watch::Receiver<Arc<TrustedRoot>>,
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the agents' listener uses now.
-    pub tls_spki_sha256: Sha256,
+    pub tls_spki_sha256: PinInUse,
     /// Version of the control plane.
     pub version: &'static str,
     /// Host names (no port) under which people reach this listener, beside `localhost` and loopback
@@ -48,6 +52,8 @@ pub struct WebState {
     pub clock: fn() -> UnixMs,
     /// Who goes by root metadata beside this room.
     pub root_keeper: Arc<dyn RootKeeper>,
+    /// Who holds the control plane's own keys.
+    pub key_keeper: Arc<dyn KeyKeeper>,
     /// Figures that others keep.
     pub figures: Arc<dyn Figures>,
     /// Metrics that others have registered; this room's are added to it.
@@ -70,11 +76,27 @@ pub trait Figures: Send + Sync {
 pub trait RootKeeper: Send + Sync {
     /// What this control plane could not do any more under that version, and what to do first; nothing
     /// when it can go on.
-    fn hindered_by(&self, next: &RootMetadata) -> Option<String>;
+    fn hindered_by<'a>(&'a self, next: &'a RootMetadata) -> Later<'a, Option<String>>;
     /// It is stored: from now on everything is judged by it.
-    fn in_force(&self, root: Arc<TrustedRoot>);
+    fn in_force(&self, root: Arc<TrustedRoot>) -> Later<'_, ()>;
     /// The recovery after a restore stands like this by now.
     fn recovered(&self, recovery: Recovery);
+}
+
+/// The hash of the TLS key's SubjectPublicKeyInfo, as it is when asked.
+pub type PinInUse = Box<dyn Fn() -> Sha256 + Send + Sync>;
+
+/// Whoever holds the control plane's own keys. Private halves never come this way.
+pub trait KeyKeeper: Send + Sync {
+    /// One at a time changes keys or root metadata: waits for its turn, which lasts as long as the answer lives.
+    fn turn(&self) -> Later<'_, OwnedMutexGuard<()>>;
+    /// Every key that is held; of command keys, the signer says so. The error is in words.
+    fn held(&self) -> Later<'_, Result<Vec<HeldOnlineKey>, String>>;
+    /// Makes the fresh key of a change, durably, and says which keys the change is about. `stolen` is a command key that
+    /// is to be shut out. The error is in words.
+    fn prepare(&self, role: OnlineRole, stolen: Option<OnlineKey>) -> Later<'_, Result<StagedKeys, String>>;
+    /// A change was begun, moved or given up: see what can be done.
+    fn look(&self);
 }
 
 /// What every handler shares.
@@ -84,7 +106,7 @@ pub(crate) struct Shared {
     pub(crate) streams: Arc<Streams>,
     pub(crate) events: broadcast::Sender<Event>,
     root: watch::Receiver<Arc<TrustedRoot>>,
-    pub(crate) tls_spki_sha256: Sha256,
+    pub(crate) tls_spki_sha256: PinInUse,
     pub(crate) version: &'static str,
     pub(crate) host_names: Vec<String>,
     pub(crate) tls: Option<Arc<dyn Tls>>,
@@ -96,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) bundle_readers: Arc<Semaphore>,
     clock: fn() -> UnixMs,
     pub(crate) root_keeper: Arc<dyn RootKeeper>,
+    pub(crate) key_keeper: Arc<dyn KeyKeeper>,
     pub(crate) figures: Arc<dyn Figures>,
     pub(crate) metrics: Metrics,
     pub(crate) request_ids: fresh::RequestIds,
@@ -131,6 +154,7 @@ impl Shared {
             bundle_readers: Arc::new(Semaphore::new(limits::BUNDLE_READERS_MAX)),
             clock: state.clock,
             root_keeper: state.root_keeper,
+            key_keeper: state.key_keeper,
             figures: state.figures,
             metrics: Metrics::new(state.registry),
             request_ids: fresh::RequestIds::new()?,

@@ -1,6 +1,8 @@
 //! From what is stored to what the API shows. Signed things are verified again on the way out, so
 //! that "verified by" is a statement about these very bytes.
 
+pub(crate) mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{

@@ -46,6 +46,8 @@ use crate::{
 
 /// How long a word from the other side may take.
 const WORD_MAX: Duration = Duration::from_secs(30);
+/// How long one look for a word takes.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Keys taken from a control plane's disk.
 pub struct Stolen {
@@ -54,6 +56,8 @@ pub struct Stolen {
     pub command: SigningKey<role::Command>,
     pub audit: SigningKey<role::Audit>,
     pub tls: rcgen::KeyPair,
+    /// Of the root metadata that the thief has seen.
+    pub epoch: Epoch,
 }
 
 impl Stolen {
@@ -71,6 +75,7 @@ impl Stolen {
             command: SigningKey::from_seed(&fleet.command_seed()),
             audit: SigningKey::from_seed(&seed("keys/audit.key.pem")),
             tls: rcgen::KeyPair::from_pem(&tls).expect("a TLS key"),
+            epoch: Epoch(1),
         }
     }
 }
@@ -296,6 +301,11 @@ impl EvilStream {
     pub fn greet(&mut self, stolen: &Stolen) -> AgentHello {
         let Some(FromAgent::Hello(bytes)) = self.receive() else { panic!("an agent begins with its hello") };
         let hello = AgentHello::decode(&bytes).expect("a hello");
+        self.answer(stolen, &hello, &bytes);
+        hello
+    }
+
+    fn answer(&self, stolen: &Stolen, hello: &AgentHello, bytes: &[u8]) {
         let answer = ControlHello {
             protocol: hello.protocols.last().copied().expect("a version"),
             fleet: stolen.fleet,
@@ -303,12 +313,11 @@ impl EvilStream {
             agent_nonce: hello.nonce,
             control_nonce: Challenge([7; 32]),
             exporter: self.exporter,
-            agent_hello_sha256: sha256(&bytes),
+            agent_hello_sha256: sha256(bytes),
             time: now(),
             root_version: hello.root_version,
         };
         self.send(FromControl::Hello(stolen.session.sign(&answer).into_envelope()));
-        hello
     }
 
     /// The handshake up to an open session, as an honest control plane would do it, at this time; the agent's hello.
@@ -318,12 +327,25 @@ impl EvilStream {
     pub fn open_at(&mut self, stolen: &Stolen, signer: &SigningKey<role::Command>, time: UnixMs) -> AgentHello {
         let hello = self.greet(stolen);
         let Some(FromAgent::Proof(proof)) = self.receive() else { panic!("an agent proves itself") };
-        let proof_sha256 = crate::stranger::payload_sha256(&proof);
+        self.send_open(stolen, signer, time, &hello, &proof);
+        assert!(matches!(self.receive(), Some(FromAgent::Actions(_))), "an agent lists its actions");
+        hello
+    }
+
+    fn send_open(
+        &self,
+        stolen: &Stolen,
+        signer: &SigningKey<role::Command>,
+        time: UnixMs,
+        hello: &AgentHello,
+        proof: &[u8],
+    ) {
+        let proof_sha256 = crate::stranger::payload_sha256(proof);
         let open = SessionOpen {
             fleet: stolen.fleet,
             host: hello.host,
             host_epoch: hello.host_epoch,
-            epoch: Epoch(1),
+            epoch: stolen.epoch,
             exporter: self.exporter,
             proof_sha256,
             time,
@@ -331,8 +353,25 @@ impl EvilStream {
             last_report: hello.last_report,
         };
         self.send(FromControl::Open(signer.sign(&open).into_envelope()));
-        assert!(matches!(self.receive(), Some(FromAgent::Actions(_))), "an agent lists its actions");
-        hello
+    }
+
+    /// Whether the agent takes this for a session of its control plane: it closes the stream, or `is_open` sees that it did.
+    pub fn opens(&mut self, stolen: &Stolen, is_open: impl Fn() -> bool) -> bool {
+        let Some(FromAgent::Hello(bytes)) = self.receive() else { return false };
+        let Ok(hello) = AgentHello::decode(&bytes) else { return false };
+        self.answer(stolen, &hello, &bytes);
+        let Some(FromAgent::Proof(proof)) = self.receive() else { return false };
+        self.send_open(stolen, &stolen.command, now(), &hello, &proof);
+        loop {
+            if is_open() {
+                return true;
+            }
+            let word = self.handle().block_on(async { timeout(GLANCE, self.incoming.message()).await });
+            match word {
+                Err(_) | Ok(Ok(Some(_))) => {}
+                Ok(Ok(None) | Err(_)) => return false,
+            }
+        }
     }
 
     /// [`Self::open_at`] the present time, under the fleet's own command key, and the very head that the host

@@ -2,6 +2,7 @@
 //! telling the control plane works on a machine with nothing but this program.
 
 mod document;
+mod draft;
 mod edits;
 mod files;
 mod init;
@@ -16,7 +17,11 @@ use data_encoding::BASE64;
 use envelope::root::{RootFile, TrustedRoot, next_version};
 
 use self::document::{Present, Shown};
-pub(crate) use self::init::{failed as key_failed, reveal};
+pub(crate) use self::{
+    draft::{Drafted, draft},
+    init::{failed as key_failed, reveal},
+    sign::open_key,
+};
 use crate::{
     arguments::{Propose, Root},
     client::Client,
@@ -86,7 +91,7 @@ async fn propose(output: &Output, place: Place<'_>, asked: &Propose) -> Result<E
     let proposed = envelope::root::Proposal::new(&next).map_err(|error| files::broken(&error))?;
     let mut made = RootFile { chain: Some(current), proposed };
     if let Some(key) = &asked.key {
-        let key = sign::open(key, asked.passphrase_file.as_deref())?;
+        let key = sign::open_key(key, asked.passphrase_file.as_deref())?;
         sign::ask(output, &made, asked.yes, "Sign this")?;
         sign::add(&mut made, &key)?;
     }

@@ -24,7 +24,7 @@ use crate::{
 
 pub(super) fn run(output: &Output, asked: &RootSign) -> Result<Ended, Failure> {
     let mut file = files::read(&asked.file)?;
-    let key = open(&asked.key, asked.passphrase_file.as_deref())?;
+    let key = open_key(&asked.key, asked.passphrase_file.as_deref())?;
     has_a_say(&file, &key)?;
     vouched(&file, &key, asked.root.as_deref())?;
     ask(output, &file, asked.yes, "Sign this")?;
@@ -49,7 +49,7 @@ pub(super) fn run(output: &Output, asked: &RootSign) -> Result<Ended, Failure> {
 }
 
 /// Opens a root key's file.
-pub(super) fn open(path: &Path, passphrase_file: Option<&Path>) -> Result<SigningKey<role::Root>, Failure> {
+pub(crate) fn open_key(path: &Path, passphrase_file: Option<&Path>) -> Result<SigningKey<role::Root>, Failure> {
     let passphrase = match passphrase_file {
         Some(file) => password::of_file(file)?,
         None => prompt::password(&format!("Passphrase of {}: ", path.display()))

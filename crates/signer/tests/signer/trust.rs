@@ -73,6 +73,23 @@ async fn a_key_that_root_metadata_dropped_never_signs_again() {
 }
 
 #[tokio::test]
+async fn the_version_that_shuts_out_the_active_key_puts_the_one_it_lists_in_its_place() {
+    let room = Room::new().await;
+    let signer = room.open().unwrap();
+    let fresh = signer.prepare_key().await.unwrap();
+    let out = root(2, &[fresh], |metadata| metadata.epoch = Epoch(2));
+    signer.advance_root(vec![out]).await.unwrap();
+    drop(signer);
+    let signer = room.open().unwrap();
+    let signed = signer.sign_command(at_epoch(2, 1)).await.unwrap().envelope;
+    assert!(verify::<Command>(&signed, &[VerifyingKey::try_from(fresh).unwrap()]).is_ok(), "nobody had to activate it");
+    // Not one that root metadata dropped before, though it lists it again.
+    let back = root(3, &[key().public()], |metadata| metadata.epoch = Epoch(2));
+    signer.advance_root(vec![back]).await.unwrap();
+    assert!(refusal(&signer, at_epoch(2, 2)).await.contains("no active command key"));
+}
+
+#[tokio::test]
 async fn root_metadata_that_does_not_verify_changes_nothing() {
     let room = Room::new().await;
     let signer = room.open().unwrap();

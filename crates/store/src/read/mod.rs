@@ -3,6 +3,7 @@
 mod commands;
 mod host_lists;
 mod hosts;
+mod keys;
 mod keyset;
 mod lists;
 mod log;

@@ -52,6 +52,8 @@ leaves! {
     Write::AuditHead { .. } => "AuditHead", [];
     Write::Recovery(_) => "Recovery", [FleetRestored];
     Write::By { .. } => "By", [];
+    Write::KeyChangeBegin { .. } => "KeyChangeBegin", [KeyChange];
+    Write::KeyChangeMove(_) => "KeyChangeMove", [KeyChange];
     Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, GuardReset, RefusalCount, SignInRefused, AuditExport];
 }
 

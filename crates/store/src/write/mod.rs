@@ -7,6 +7,7 @@ mod flush;
 mod host_keys;
 mod hosts;
 pub(crate) mod hot;
+mod keys;
 #[cfg(test)]
 mod leaves;
 mod operations;
@@ -208,6 +209,7 @@ fn has_several_statements(write: &Write) -> bool {
             | Write::HostLeft { .. }
             | Write::HostQuarantine { .. }
             | Write::RootAdvance { .. }
+            | Write::KeyChangeMove(_)
             | Write::CommandEnd { .. }
             | Write::UserSessionEnd { .. }
             | Write::UserSessionsEnd { .. }
@@ -282,6 +284,8 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::HostClock { host, skew_ms } => hosts::clock(t, *host, *skew_ms).await?,
         Write::HostLeft { host, at } => hosts::left(t, *host, *at).await?,
         Write::RootAdvance { version, envelope, .. } => people::root_advance(t, *version, envelope).await?,
+        Write::KeyChangeBegin { change, .. } => keys::begin(t, change).await?,
+        Write::KeyChangeMove(moved) => keys::change_move(t, moved).await?,
         Write::UserCreate { user, .. } => accounts::create(t, user).await?,
         Write::UserChange { was, change, .. } => accounts::change(t, was, change).await?,
         Write::UserSessionCreate { session, password_hash, .. } => {
@@ -322,6 +326,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::HostQuarantine { audit, .. }
         | Write::HostRelease { audit, .. }
         | Write::RootAdvance { audit, .. }
+        | Write::KeyChangeBegin { audit, .. }
         | Write::UserSessionCreate { audit, .. }
         | Write::UserSessionEnd { audit, .. }
         | Write::UserCreate { audit, .. }
@@ -332,6 +337,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::Audit(audit) => core::slice::from_ref(audit),
         Write::HostEdit(edit) => &edit.audit,
         Write::CommandsApprove(approved) => &approved.audit,
+        Write::KeyChangeMove(moved) => core::slice::from_ref(&moved.audit),
         Write::HostKeysRotate(rotation) => core::slice::from_ref(&rotation.audit),
         Write::Recovery(write) => write.audit(),
         Write::HostKeysRetire { .. }

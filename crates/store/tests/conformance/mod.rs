@@ -6,6 +6,7 @@ mod audit;
 pub(crate) mod commands;
 pub(crate) mod fixtures;
 mod hosts;
+mod keys;
 mod lists;
 pub(crate) mod model;
 mod people;
@@ -59,6 +60,9 @@ cases! {
     approvals::an_approval_is_stored_only_as_it_was_judged,
     approvals::what_is_held_too_long_is_overdue,
     approvals::an_account_has_one_approver_key_and_a_key_one_account,
+    keys::a_change_is_open_once_for_each_role_and_moves_in_order,
+    keys::a_stolen_key_ends_the_change_that_was_open,
+    keys::orders_under_way_are_those_delivered_in_that_time,
     audit::records_are_read_back_in_order,
     audit::refused_writes_leave_no_leaf,
     audit::heads_are_kept_ascending,

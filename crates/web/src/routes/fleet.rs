@@ -49,6 +49,7 @@ pub(super) async fn root_advance(
     JsonBody(FleetRootRequest { envelope }): JsonBody<FleetRootRequest>,
 ) -> Result<Json<FleetRoot>, ApiError> {
     let envelope = BASE64.decode(envelope.as_bytes()).map_err(|_| ApiError::field("envelope", "it is not base64"))?;
+    let turn = shared.key_keeper.turn().await;
     let (current, now) = (shared.root(), shared.now());
     if current.is_present(&envelope) {
         return Ok(Json(shown(&current)));
@@ -59,7 +60,7 @@ pub(super) async fn root_advance(
         let detail = "this version has expired already, so no host would take an order; propose one anew";
         return Err(ApiError::new(Kind::RootRefused, detail));
     }
-    if let Some(why) = shared.root_keeper.hindered_by(next.current()) {
+    if let Some(why) = shared.root_keeper.hindered_by(next.current()).await {
         return Err(ApiError::new(Kind::RootKeyInUse, why));
     }
     if let Some(recovery) = shared.store.recovery().await? {
@@ -76,8 +77,9 @@ pub(super) async fn root_advance(
     let written = to_the_end(async move {
         let written = store.write(write).await;
         if written.is_ok() {
-            keeper.in_force(taken);
+            keeper.in_force(taken).await;
         }
+        drop(turn);
         written
     });
     written.await.map_err(|error| match error {

@@ -257,7 +257,7 @@ pub(super) async fn join_token(
         token: id,
         secret,
         root_sha256: root.payload_sha256(),
-        spki_sha256: shared.tls_spki_sha256,
+        spki_sha256: (shared.tls_spki_sha256)(),
         address: root.current().addresses.first().cloned().unwrap_or_default(),
     };
     let text = token.to_text().map_err(|error| {

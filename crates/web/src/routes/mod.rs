@@ -14,6 +14,7 @@ pub(crate) mod described;
 mod fleet;
 mod health;
 mod hosts;
+mod keys;
 mod openapi;
 mod operations;
 mod page;

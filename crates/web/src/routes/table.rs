@@ -16,8 +16,8 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, approvals, apps, audit, commands, fleet, health, hosts, openapi, operations, page, quarantine,
-    recovery, restored, session, sessions, tokens, users,
+    actions, agents, approvals, apps, audit, commands, fleet, health, hosts, keys, openapi, operations, page,
+    quarantine, recovery, restored, session, sessions, tokens, users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -69,7 +69,7 @@ const RELEASE: &str = "/api/v1/hosts/{name}/quarantine/release";
 
 /// The table.
 pub(crate) fn table() -> Vec<Route> {
-    [open(), people(), hosts(), work(), log()].into_iter().flatten().collect()
+    [open(), people(), hosts(), keys(), work(), log()].into_iter().flatten().collect()
 }
 
 fn open() -> Vec<Route> {
@@ -121,6 +121,17 @@ fn hosts() -> Vec<Route> {
         route(PATCH, "/api/v1/hosts/{name}/labels", ADMIN, Some(AuditKind::HostLabelled), hosts::label),
         route(POST, RELEASE, ADMIN, Some(AuditKind::QuarantineRelease), quarantine::release),
         route(DELETE, "/api/v1/hosts/{name}", ADMIN, Some(AuditKind::HostRevoked), hosts::revoke),
+    ]
+}
+
+fn keys() -> Vec<Route> {
+    let leaf = Some(AuditKind::KeyChange);
+    vec![
+        route(GET, "/api/v1/keys", VIEWER, NO_LEAF, keys::list),
+        route(POST, "/api/v1/keys/{role}/rotation", OWNER, leaf, keys::rotate),
+        route(POST, "/api/v1/keys/{role}/rotation/activate", OWNER, leaf, keys::activate),
+        route(DELETE, "/api/v1/keys/{role}/rotation", OWNER, leaf, keys::abort),
+        route(POST, "/api/v1/keys/command/revocation", OWNER, leaf, keys::revoke),
     ]
 }
 

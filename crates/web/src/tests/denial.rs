@@ -16,7 +16,11 @@ use crate::{access::Access, limits, routes};
 
 fn path(pattern: &str) -> String {
     let id: ids::CommandId = fresh();
-    pattern.replace("{name}", "some.name").replace("{id}", &id.to_string()).replace("{sha256}", &"0".repeat(64))
+    pattern
+        .replace("{name}", "some.name")
+        .replace("{id}", &id.to_string())
+        .replace("{sha256}", &"0".repeat(64))
+        .replace("{role}", "session")
 }
 
 #[test]

@@ -47,7 +47,7 @@ async fn restored(world: &World) -> String {
     let body = root::request(world, &restoring(world, 1_000));
     let mut next = TrustedRoot::clone(&world.shared.root());
     next.advance(&BASE64.decode(body["envelope"].as_str().unwrap().as_bytes()).unwrap()).unwrap();
-    world.shared.root_keeper.in_force(next.into());
+    world.shared.root_keeper.in_force(next.into()).await;
     token
 }
 

@@ -1,19 +1,44 @@
 //! Root metadata through REST: what is put in force, what is refused, and who is told.
 
+use std::sync::Arc;
+
 use axum::http::{Method, StatusCode};
 use data_encoding::BASE64;
 use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
-    root::{Edit, next_version, sign_root},
+    messages::RootMetadata,
+    root::{Edit, TrustedRoot, next_version, sign_root},
 };
-use fleet::{model::UserRole, ports::Store as _};
+use fleet::{
+    model::UserRole,
+    ports::{Later, Store as _},
+};
 use ids::{DurationMs, RootVersion, Sha256};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::world::{Answer, NOW, World};
+use crate::RootKeeper;
 
 const PATH: &str = "/api/v1/fleet/root";
+
+/// A control plane that signs with the session key of the world's first root metadata.
+pub(super) struct Keeper(pub(super) watch::Sender<Arc<TrustedRoot>>);
+
+impl RootKeeper for Keeper {
+    fn hindered_by<'a>(&'a self, next: &'a RootMetadata) -> Later<'a, Option<String>> {
+        let is_dropped = !next.session_keys.contains(&SigningKey::<role::Session>::from_seed(&[3; 32]).public());
+        Box::pin(std::future::ready(is_dropped.then(|| "it drops the session key in use".to_owned())))
+    }
+
+    fn in_force(&self, root: Arc<TrustedRoot>) -> Later<'_, ()> {
+        self.0.send_replace(root);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn recovered(&self, _: fleet::recovery::Recovery) {}
+}
 
 fn root_key(seed: u8) -> SigningKey<role::Root> {
     SigningKey::from_seed(&[seed; 32])

@@ -7,6 +7,7 @@ use axum::{
 };
 use envelope::messages::ReportStatus;
 use fleet::{
+    keys::ChangeState,
     model::{UserChange, UserRole},
     ports::AppChange,
 };
@@ -61,6 +62,14 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             with(route.path, Some(super::root::request(world, &[])), "root metadata version 2")
         }
         (&Method::POST, "/api/v1/recovery/confirm") => super::restored::scene(world, route).await,
+        (&Method::POST, "/api/v1/keys/{role}/rotation") => with("/api/v1/keys/session/rotation", None, "session key"),
+        (&Method::POST, "/api/v1/keys/command/revocation") => {
+            with(route.path, Some(json!({ "key": world.root.current().command_keys[0].to_string() })), "shut out")
+        }
+        (_, path) if path.starts_with("/api/v1/keys/") => {
+            world.key_change(ChangeState::Published).await;
+            with(&path.replace("{role}", "session"), None, "session key")
+        }
         (_, path) if path.starts_with("/api/v1/hosts") => return host(world, route).await,
         _ => {
             let (path, body, subject) = work(world, route).await?;

@@ -37,11 +37,8 @@ use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
-use super::{
-    openapi::Asked,
-    world_root::{Keeper, root_metadata},
-};
-use crate::{Figures, WebState, credentials, edge::Peer, routes, state::Shared};
+use super::{openapi::Asked, world_root::root_metadata};
+use crate::{WebState, credentials, edge::Peer, routes, state::Shared};
 
 pub(super) const NOW: UnixMs = UnixMs(1_790_000_000_000);
 pub(super) const PASSWORD: &str = "correct horse battery";
@@ -89,17 +86,6 @@ impl Notifier for Told {
     }
     fn connected(&self, host: HostId) -> Option<UnixMs> {
         self.connected.lock().unwrap().contains(&host).then_some(NOW)
-    }
-}
-
-struct StoreFigures(Arc<SqliteStore>);
-
-impl Figures for StoreFigures {
-    fn sessions_open(&self) -> u64 {
-        3
-    }
-    fn audit_size(&self) -> u64 {
-        self.0.audit_position().size
     }
 }
 
@@ -173,15 +159,16 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         notifier: told.clone(),
         events,
         root: in_force,
-        root_keeper: Arc::new(Keeper(roots)),
-        tls_spki_sha256: Sha256([9; 32]),
+        root_keeper: Arc::new(super::root::Keeper(roots)),
+        key_keeper: Arc::new(super::keys::HeldHere::default()),
+        tls_spki_sha256: Box::new(|| Sha256([9; 32])),
         version: "0.1.0-test",
         host_names: vec!["control.example.org".to_owned()],
         tls: None,
         agent_programs: Arc::new(super::agents::Served(directory.path().join("agent"))),
         streams: Arc::default(),
         clock: now,
-        figures: Arc::new(StoreFigures(store.clone())),
+        figures: Arc::new(super::figures::StoreFigures(store.clone())),
         registry: Registry::default(),
     };
     (state, WorldParts { store, told, root, user, command_key, directory })

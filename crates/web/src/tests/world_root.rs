@@ -1,18 +1,13 @@
-//! The root metadata of a test's world, and who keeps it.
-
-use std::sync::Arc;
+//! The root metadata of a test's world.
 
 use envelope::{
     keys::{SigningKey, role},
     messages::{ApprovalThresholds, RootMetadata},
-    root::TrustedRoot,
     seal::SealingSecretKey,
 };
 use ids::{AuditLogId, DurationMs, Epoch, FleetId, RootVersion, Sha256};
-use tokio::sync::watch;
 
 use super::world::{NOW, World};
-use crate::RootKeeper;
 
 pub(super) fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<role::Command>) -> RootMetadata {
     RootMetadata {
@@ -35,20 +30,4 @@ pub(super) fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<
         protocol_min: 1,
         epoch: Epoch(0),
     }
-}
-
-/// A control plane that signs with the session key of the world's first root metadata.
-pub(super) struct Keeper(pub(super) watch::Sender<Arc<TrustedRoot>>);
-
-impl RootKeeper for Keeper {
-    fn hindered_by(&self, next: &RootMetadata) -> Option<String> {
-        let own = SigningKey::<role::Session>::from_seed(&[3; 32]).public();
-        (!next.session_keys.contains(&own)).then(|| "it drops the session key in use".to_owned())
-    }
-
-    fn in_force(&self, root: Arc<TrustedRoot>) {
-        self.0.send_replace(root);
-    }
-
-    fn recovered(&self, _: fleet::recovery::Recovery) {}
 }

@@ -5,9 +5,10 @@ use api::{
     ApproverSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse, CommandDetail, CommandSummary,
     DenialRequest, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostReleaseRequest, HostReleaseResponse, HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse,
-    OperationRequest, OperationResponse, OperationSummary, Page, RecoveryConfirmRequest, RecoveryRewrapRequest,
-    RecoveryStatus, ReleaseDetail, SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse,
-    TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
+    KeyChangeSummary, KeyList, KeyRevocationRequest, KeyRole, OperationRequest, OperationResponse, OperationSummary,
+    Page, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail, SessionSummary, SignInRequest,
+    SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest,
+    UserSummary, WhoAmI,
 };
 use axum::http::Method;
 use ids::{ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, UserName};
@@ -18,20 +19,31 @@ use crate::{
     metrics,
     problem::Kind::{
         ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, ApprovedAlready, Busy, Changed, CommandEnded,
-        CommandNotFound, HostExists, HostNotActive, HostNotFound, Invalid, KeyTaken, LastOwner, LimitReached,
-        NothingHeld, OperationConflict, OperationNotFound, OwnAccount, Recovering, RootKeyInUse, RootNotNext,
-        RootRefused, SessionNotFound, SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns, UserExists,
-        UserNotFound,
+        CommandNotFound, HostExists, HostNotActive, HostNotFound, Invalid, KeyChangeNotFound, KeyChangeOpen, KeyTaken,
+        KeysUnavailable, LastOwner, LimitReached, NothingHeld, OperationConflict, OperationNotFound, OwnAccount,
+        Recovering, RootKeyInUse, RootNotNext, RootRefused, SessionNotFound, SignInRefused, TokenNotFound,
+        TooManyDownloads, TooManySignIns, UserExists, UserNotFound,
     },
     routes::{apps, audit, commands, hosts, operations, sessions, tokens, users},
 };
 
 /// One for each route.
 pub(crate) fn operations() -> Vec<Operation> {
-    [open(), own(), users(), sessions_and_tokens(), hosts(), operations_and_apps(), approvals(), commands(), log()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        open(),
+        own(),
+        users(),
+        sessions_and_tokens(),
+        hosts(),
+        keys(),
+        operations_and_apps(),
+        approvals(),
+        commands(),
+        log(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn get(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
@@ -180,6 +192,28 @@ fn hosts() -> Vec<Operation> {
         delete("/api/v1/hosts/{name}", "host_revoke", "Revoke a host, for good")
             .at::<HostName>()
             .may_be(&[HostNotFound, Changed]),
+    ]
+}
+
+fn keys() -> Vec<Operation> {
+    vec![
+        get("/api/v1/keys", "key_list", "The control plane's own keys, and changes of them").json::<KeyList>(200),
+        post("/api/v1/keys/{role}/rotation", "key_rotate", "Begin a change of one of them, or look how far it is")
+            .at::<KeyRole>()
+            .json::<KeyChangeSummary>(200)
+            .may_be(&[KeyChangeOpen, KeysUnavailable, Changed]),
+        post("/api/v1/keys/{role}/rotation/activate", "key_activate", "Use the new key without waiting for more hosts")
+            .at::<KeyRole>()
+            .json::<KeyChangeSummary>(200)
+            .may_be(&[KeyChangeNotFound, KeyChangeOpen]),
+        Operation::new(Method::DELETE, "/api/v1/keys/{role}/rotation", "key_rotation_abort", "Give a change up")
+            .at::<KeyRole>()
+            .json::<KeyChangeSummary>(200)
+            .may_be(&[KeyChangeNotFound, KeyChangeOpen]),
+        post("/api/v1/keys/command/revocation", "key_revoke", "Make ready to shut out a stolen command key")
+            .takes::<KeyRevocationRequest>()
+            .json::<KeyChangeSummary>(200)
+            .may_be(&[KeysUnavailable, Changed]),
     ]
 }
 

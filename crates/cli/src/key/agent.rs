@@ -1,4 +1,4 @@
-//! `key …`
+//! `key rotate agent`: hosts get new keys, wave after wave.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use ids::HostName;
 use serde::Serialize;
 
 use crate::{
-    arguments::{Key, Rotate, RotateAgent},
+    arguments::RotateAgent,
     client::Client,
     clock,
     exit::{Ended, Failure},
@@ -32,13 +32,7 @@ struct NotRotated {
     why: String,
 }
 
-pub(crate) async fn run(output: &Output, client: &Client, verb: Key) -> Result<Ended, Failure> {
-    match verb {
-        Key::Rotate(Rotate::Agent(choice)) => rotate_agents(output, client, choice).await,
-    }
-}
-
-async fn rotate_agents(output: &Output, client: &Client, choice: RotateAgent) -> Result<Ended, Failure> {
+pub(super) async fn rotate(output: &Output, client: &Client, choice: RotateAgent) -> Result<Ended, Failure> {
     let mut rotated = Rotated::default();
     let hosts = if choice.all { connected(client, &mut rotated.left).await? } else { choice.hosts };
     let hosts: BTreeSet<HostName> = hosts.into_iter().collect();
