@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use actions::Request;
 use envelope::{
-    keys::SigningKey,
-    messages::{Order, ReportStatus},
+    Verified, VerifyingKey,
+    keys::{SigningKey, role},
+    messages::{Command, Order, ReportStatus},
+    root::TrustedRoot,
     seal::SealingSecretKey,
 };
 use ids::{
@@ -115,6 +117,13 @@ impl SimHost {
     pub(crate) fn clocks(&self, now: UnixMs) -> Clocks {
         let boot = BootMs(now.since(self.booted_at).0);
         Clocks { boot, wall: UnixMs(now.0.saturating_add_signed(self.skew)) }
+    }
+
+    /// Whether root metadata that is durable here lists the key that signed it, in the epoch it was signed for.
+    pub(crate) fn has_authority(&self, command: &Verified<Command>) -> bool {
+        let Ok(root) = TrustedRoot::from_stored(&self.disk.root_chain) else { return false };
+        let signed = |key: &VerifyingKey<role::Command>| key.key_id() == command.key_id();
+        root.command_keys().iter().any(signed) && root.current().epoch == command.epoch
     }
 
     /// Starts the agent from what is durable.

@@ -30,8 +30,8 @@ pub(crate) struct Control {
     /// The signer's own record: highest sequence signed for each host.
     signed_high: BTreeMap<HostId, Sequence>,
     pub(crate) root: Arc<TrustedRoot>,
-    session_key: SigningKey<role::Session>,
-    command_key: SigningKey<role::Command>,
+    pub(crate) session_key: SigningKey<role::Session>,
+    pub(crate) command_key: SigningKey<role::Command>,
     /// Whoever looks at what others ask for.
     pub(crate) approver: SigningKey<role::Approver>,
     audit_key: SigningKey<role::Audit>,
@@ -43,7 +43,12 @@ pub(crate) struct Control {
 }
 
 pub(crate) enum Peer {
-    Strange { handshake: Box<Handshake>, chains: Vec<Vec<Vec<u8>>> },
+    /// Judged by the root metadata that was in force when it began.
+    Strange {
+        handshake: Box<Handshake>,
+        chains: Vec<Vec<Vec<u8>>>,
+        root: Arc<TrustedRoot>,
+    },
     Known(Box<Known>),
 }
 
@@ -130,7 +135,8 @@ impl Control {
 
     pub(crate) fn accept(&mut self, link: LinkId, exporter: ids::TlsExporter) {
         let handshake = Box::new(Handshake::new(self.fleet, exporter));
-        self.peers.insert(link, Peer::Strange { handshake, chains: Vec::new() });
+        let root = self.root.clone();
+        self.peers.insert(link, Peer::Strange { handshake, chains: Vec::new(), root });
     }
 
     /// A frame arrives.
@@ -145,7 +151,7 @@ impl Control {
         match self.peers.get_mut(&link) {
             None => Vec::new(),
             Some(Peer::Known(_)) => self.input(link, Input::Received(frame), now, random, ledger),
-            Some(Peer::Strange { handshake, chains }) => match handshake.receive(frame) {
+            Some(Peer::Strange { handshake, chains, root }) => match handshake.receive(frame) {
                 Ok(HandshakeStep::Wait) => Vec::new(),
                 Ok(HandshakeStep::RootChain(chain)) => {
                     chains.push(chain);
@@ -157,7 +163,7 @@ impl Control {
                     let host = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
                     let answer = Answer {
                         identity_key: host.map(|host| host.identity_key_of(hello.host_epoch, former)),
-                        root: &self.root,
+                        root: &*root,
                         session_key: &self.session_key,
                         nonce: Challenge(random.bytes()),
                         time: now,
@@ -168,10 +174,10 @@ impl Control {
                     }
                 }
                 Ok(HandshakeStep::Authenticated(authenticated)) => {
-                    let chains = core::mem::take(chains);
+                    let (chains, root) = (core::mem::take(chains), root.clone());
                     let head = self.head_seen(authenticated.hello.audit_head);
                     let former = self.store.former_keys.get(&authenticated.host).cloned().unwrap_or_default();
-                    let (root, recovery) = (self.root.clone(), Recovering::default());
+                    let recovery = Recovering::default();
                     let established = Established { authenticated: *authenticated, root, head, former, recovery };
                     self.establish(link, established, chains, now, random, ledger)
                 }
@@ -215,6 +221,8 @@ impl Control {
         ledger: &mut Ledger,
     ) -> Vec<(LinkId, Said)> {
         let host = established.authenticated.host;
+        // It came into force during the handshake, when nobody could be told.
+        let is_behind = established.root.version() < self.root.version();
         let mut said = Vec::new();
         for older in self.links_of(host) {
             said.extend(self.input(older, Input::Superseded, now, random, ledger));
@@ -223,6 +231,9 @@ impl Control {
         let known = Known { host, machine, skew: self.skew, head_size: 0, storing: None, signing: None, wake_at: None };
         self.peers.insert(link, Peer::Known(Box::new(known)));
         said.extend(self.perform(link, effects, ledger));
+        if is_behind {
+            said.extend(self.input(link, Input::RootChanged, now, random, ledger));
+        }
         for chain in chains {
             said.extend(self.input(link, Input::Received(AgentFrame::RootChain(chain)), now, random, ledger));
         }

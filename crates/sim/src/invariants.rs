@@ -88,6 +88,16 @@ impl Ledger {
         }
     }
 
+    /// Whether a machine ever did that.
+    pub(crate) fn was_restored(&self, host: HostId) -> bool {
+        self.restored.contains(&host)
+    }
+
+    /// Whether the control plane's clock was ever set.
+    pub(crate) fn clock_was_set(&self) -> bool {
+        self.clock != (0, 0)
+    }
+
     /// A machine came back from an old copy of its disk.
     pub(crate) fn restored(&mut self, host: HostId) {
         self.restored.insert(host);
@@ -113,6 +123,9 @@ impl Ledger {
         });
         self.must(order.host == host.id, || {
             format!("command {id} starts at host {}, and is for {}", host.id, order.host)
+        });
+        self.must(start.backwards_only || host.has_authority(&start.command), || {
+            format!("command {id} starts, and its key or its epoch is not in root metadata any more")
         });
         let may_go_on = self.stopped(host.id, id).is_none() || (start.resumed && start.cancelled);
         self.must(may_go_on, || format!("command {id} starts, and a cancellation was reported to have stopped it"));

@@ -15,6 +15,7 @@ mod invariants;
 mod memory_store;
 mod network;
 mod random;
+mod rotation;
 mod surprises;
 mod world;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use envelope::{
     audit::{AuditKind, AuditLeaf},
     merkle,
-    messages::LogPosition,
+    messages::{LogPosition, PublicKeyBytes},
 };
 use fleet::{
     command::CommandEvent,
@@ -77,6 +77,12 @@ fn conflict<T>(what: &str) -> Result<T, StoreError> {
 }
 
 impl MemoryStore {
+    /// Every identity key that the host has, or had.
+    pub(crate) fn identities(&self, host: HostId) -> Vec<PublicKeyBytes> {
+        let former = self.former_keys.get(&host).into_iter().flatten().map(|key| key.identity_key);
+        former.chain(self.hosts.get(&host).map(|host| host.identity_key)).collect()
+    }
+
     pub(crate) fn commands_open(&self, host: HostId) -> Vec<Command> {
         let of_host = |command: &&Command| command.order.host == host && !command.status.is_end();
         self.proposed.iter().filter_map(|id| self.commands.get(id)).filter(of_host).cloned().collect()

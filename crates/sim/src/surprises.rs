@@ -40,10 +40,11 @@ enum Surprise {
     CopyDisk,
     RestoreDisk,
     Release,
+    Rotate,
     Pass,
 }
 
-const SURPRISES: [(u64, Surprise); 16] = [
+const SURPRISES: [(u64, Surprise); 17] = [
     (260, Surprise::Propose),
     (120, Surprise::Approve),
     (60, Surprise::Cancel),
@@ -59,7 +60,8 @@ const SURPRISES: [(u64, Surprise); 16] = [
     (20, Surprise::CopyDisk),
     (40, Surprise::RestoreDisk),
     (60, Surprise::Release),
-    (192, Surprise::Pass),
+    (30, Surprise::Rotate),
+    (162, Surprise::Pass),
 ];
 
 impl World {
@@ -97,6 +99,7 @@ impl World {
             }
             Surprise::RestoreDisk => self.restore_disk(),
             Surprise::Release => self.release(),
+            Surprise::Rotate => self.rotate(true),
             Surprise::Pass => self.pass_time(false, true),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     invariants::{Ledger, Violation},
     network::{Link, LinkId},
     random::Random,
+    rotation::Rotation,
 };
 
 /// When the world begins.
@@ -47,6 +48,10 @@ pub struct Summary {
     pub rotated: usize,
     /// Quarantines that were ended.
     pub released: usize,
+    /// Changes of the control plane's keys that were carried through.
+    pub keys_changed: usize,
+    /// Of these, stolen command keys that were shut out.
+    pub revoked: usize,
 }
 
 /// How a run with a cut log went.
@@ -73,6 +78,7 @@ pub struct World {
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) last_link: u64,
     pub(crate) ledger: Ledger,
+    pub(crate) rotation: Rotation,
     pub(crate) step: u32,
     pub(crate) summary: Summary,
     /// Copies of disks, for restored machines.
@@ -84,7 +90,7 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, hosts: u8) -> Self {
         let mut random = Random::new(seed);
-        let (control, root_sha256, root) = fleet(&mut random);
+        let (control, root_sha256, root, rotation) = fleet(&mut random);
         let mut world = Self {
             seed,
             random,
@@ -95,6 +101,7 @@ impl World {
             links: BTreeMap::new(),
             last_link: 0,
             ledger: Ledger::default(),
+            rotation,
             step: 0,
             summary: Summary::default(),
             copies: BTreeMap::new(),
@@ -169,16 +176,21 @@ impl World {
                 self.ledger.check_end(&self.control.store);
                 let seen: Vec<_> = self.hosts.iter().map(|host| (host.id, host.disk.audit_head)).collect();
                 self.ledger.check_log(&self.control.store, &seen);
+                self.check_refusals();
                 self.check()?;
                 return Ok(self.summed_up());
+            }
+            if self.random.chance(100) {
+                self.rotate(false);
             }
             self.turn(false)?;
         }
         let open = self.control.unsettled();
         let what = format!(
-            "no rest: commands without an end: {open:?}, with other keys: {:?}, not released: {:?}",
+            "no rest: commands without an end: {open:?}, with other keys: {:?}, not released: {:?}, behind: {:?}",
             self.stranded(),
-            self.unreleased()
+            self.unreleased(),
+            self.behind()
         );
         Err(self.violation(what))
     }
@@ -257,7 +269,10 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.control.unsettled().is_empty() && self.stranded().is_none() && self.unreleased().is_none()
+        self.control.unsettled().is_empty()
+            && self.stranded().is_none()
+            && self.unreleased().is_none()
+            && !self.is_rotating()
     }
 
     /// A host that takes orders, and whose keys in force are not those on record: a rotation that is not through.
@@ -294,6 +309,8 @@ impl World {
             quarantined: leaves(&[AuditKind::Quarantine, AuditKind::Alarm, AuditKind::Fork]),
             rotated: store.former_keys.values().map(Vec::len).sum(),
             released: leaves(&[AuditKind::GuardReset]),
+            keys_changed: self.rotation.rotated,
+            revoked: self.rotation.revoked,
             ..self.summary
         }
     }
@@ -309,7 +326,7 @@ impl World {
 }
 
 /// A control plane with a root of one key.
-fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
+fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>, Rotation) {
     let root_key = SigningKey::<role::Root>::from_seed(&random.bytes());
     let session = SigningKey::<role::Session>::from_seed(&random.bytes());
     let command = SigningKey::<role::Command>::from_seed(&random.bytes());
@@ -340,5 +357,5 @@ fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
     let envelope = sign_root(&[&root_key], &metadata);
     let root = TrustedRoot::pin_key(&envelope, root_key.public()).expect("invariant: our own root verifies");
     let sha256 = root.payload_sha256();
-    (Control::new(Arc::new(root), session, command, audit, approver), sha256, envelope)
+    (Control::new(Arc::new(root), session, command, audit, approver), sha256, envelope, Rotation::new(root_key))
 }

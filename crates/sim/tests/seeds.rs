@@ -44,6 +44,8 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.quarantined += run.quarantined;
                 total.rotated += run.rotated;
                 total.released += run.released;
+                total.keys_changed += run.keys_changed;
+                total.revoked += run.revoked;
             }
             Err(_) => {
                 let violation = World::new(seed, HOSTS).traced().run(steps).expect_err("the same seed, the same run");
@@ -80,6 +82,7 @@ fn slice(slice: u64) {
         assert!(sum.approved > count / 4, "{sum:?}");
         assert!(sum.kills > count && sum.cuts > count && sum.meddled > count, "{sum:?}");
         assert!(sum.quarantined > 0 && sum.released > 0 && sum.rotated > count / 4, "{sum:?}");
+        assert!(sum.keys_changed * 2 > count && sum.revoked * 40 > count, "{sum:?}");
     }
 }
 
