@@ -10,6 +10,7 @@ mod figures;
 mod journal;
 mod member;
 mod plane;
+mod rotation;
 
 use std::{
     path::PathBuf,
@@ -152,6 +153,8 @@ async fn run(arguments: &Arguments) -> Result<(), Fault> {
         bench.fan_out().await?;
         bench.fan_out_with_singles().await?;
         bench.kill_and_return().await?;
+        bench.rotate_command_key().await?;
+        bench.revoke_command_key().await?;
         let troubles = world.troubles.load(Ordering::Relaxed);
         if troubles > 0 {
             return Err(Fault::Troubles(troubles));

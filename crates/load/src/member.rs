@@ -54,6 +54,8 @@ pub(crate) struct World {
     /// Reports acknowledged since the beginning, but those of agent 0, which gets the single commands. Each is
     /// verified and durable at the control plane.
     pub(crate) acknowledged: watch::Sender<usize>,
+    /// Versions of root metadata taken since the beginning, by all agents.
+    pub(crate) roots_taken: watch::Sender<usize>,
     /// Orders refused, messages dropped, quarantines: none is expected.
     pub(crate) troubles: AtomicUsize,
 }
@@ -70,16 +72,25 @@ impl World {
             actions: actions::actions().iter().map(reference).collect(),
             open: watch::Sender::new(0),
             acknowledged: watch::Sender::new(0),
+            roots_taken: watch::Sender::new(0),
             troubles: AtomicUsize::new(0),
         }))
     }
 }
 
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// This machine's time, in Unix milliseconds.
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+}
+
 fn now() -> Clocks {
-    let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     // Past zero, as after a real boot.
     let boot = BootMs(milliseconds(BEGAN.elapsed()) + 60_000);
-    Clocks { boot, wall: UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)) }
+    Clocks { boot, wall: UnixMs(wall_ms()) }
 }
 
 /// A machine that has become a host, and its keys.
@@ -232,10 +243,8 @@ impl Running {
             AgentEvent::Acknowledged { .. } if self.number > 0 => {
                 self.world.acknowledged.send_modify(|count| *count += 1);
             }
-            AgentEvent::Acknowledged { .. }
-            | AgentEvent::Accepted { .. }
-            | AgentEvent::RootAdvanced { .. }
-            | AgentEvent::AuditContinues { .. } => {}
+            AgentEvent::RootAdvanced { .. } => self.world.roots_taken.send_modify(|count| *count += 1),
+            AgentEvent::Acknowledged { .. } | AgentEvent::Accepted { .. } | AgentEvent::AuditContinues { .. } => {}
             AgentEvent::Refused { .. }
             | AgentEvent::Dropped { .. }
             | AgentEvent::KeysTaken { .. }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use envelope::keys::{SigningKey, role};
+use keyfile::KeyKind;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -31,6 +33,8 @@ pub(crate) struct Plane {
     agents: SocketAddr,
     people: SocketAddr,
     token: String,
+    /// The fleet's one root key.
+    pub(crate) root_key: SigningKey<role::Root>,
     child: Option<Child>,
 }
 
@@ -51,7 +55,19 @@ impl Plane {
         let made: Value = serde_json::from_slice(&made.stdout)?;
         let file = made["token_file"].as_str().ok_or_else(|| Fault::Plane("`init` named no token file".to_owned()))?;
         let token = fs::read_to_string(file)?.trim().to_owned();
-        Ok(Self { program: program.to_owned(), folder: folder.to_owned(), agents, people, token, child: None })
+        let word = |field: &str| made[field].as_str().ok_or_else(|| Fault::Plane(format!("`init` named no {field}")));
+        let root_key = Path::new(word("root_key")?);
+        let root_key = keyfile::read_seed_encrypted(root_key, KeyKind::Ed25519, word("root_passphrase")?)?;
+        let root_key = SigningKey::from_seed(&root_key);
+        Ok(Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            agents,
+            people,
+            token,
+            root_key,
+            child: None,
+        })
     }
 
     /// Starts it and waits until it answers people; how long that took.
