@@ -3,7 +3,7 @@
 
 use ids::DurationMs;
 
-use crate::limits::{BACKOFF_RESET_AFTER_MS, BACKOFF_WINDOW_MS_MAX, BACKOFF_WINDOW_MS_MIN};
+use crate::limits::{BACKOFF_ATTEMPTS_OPENED, BACKOFF_RESET_AFTER_MS, BACKOFF_WINDOW_MS_MAX, BACKOFF_WINDOW_MS_MIN};
 
 /// Grows with each attempt, starts over only after a session that lasted.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,12 @@ impl Backoff {
         let window = BACKOFF_WINDOW_MS_MIN.saturating_shl(self.attempts).min(BACKOFF_WINDOW_MS_MAX);
         self.attempts = self.attempts.saturating_add(1);
         DurationMs(random % (window + 1))
+    }
+
+    /// A session was opened: whoever is there is the control plane, and well. That it ends soon, as with each change of root
+    /// metadata, is no reason to stay away for long.
+    pub fn session_opened(&mut self) {
+        self.attempts = self.attempts.min(BACKOFF_ATTEMPTS_OPENED);
     }
 
     /// A session ended after so long.
@@ -52,6 +58,9 @@ mod tests {
         assert_eq!(backoff.next_wait(BACKOFF_WINDOW_MS_MAX), DurationMs(BACKOFF_WINDOW_MS_MAX));
         backoff.session_ended(DurationMs(BACKOFF_RESET_AFTER_MS - 1));
         assert_eq!(backoff.clone().next_wait(BACKOFF_WINDOW_MS_MAX), DurationMs(BACKOFF_WINDOW_MS_MAX));
+        backoff.session_opened();
+        let window = BACKOFF_WINDOW_MS_MIN << BACKOFF_ATTEMPTS_OPENED;
+        assert_eq!(backoff.clone().next_wait(window), DurationMs(window), "after one that was opened, seconds at most");
         backoff.session_ended(DurationMs(BACKOFF_RESET_AFTER_MS));
         assert!(backoff.next_wait(u64::MAX).0 <= BACKOFF_WINDOW_MS_MIN);
     }

@@ -18,5 +18,7 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BACKOFF_WINDOW_MS_MAX: u64 = 60_000;
 /// Smallest window of the random wait before dialling again, in milliseconds.
 pub const BACKOFF_WINDOW_MS_MIN: u64 = 500;
+/// After a session that was opened and did not last, the window is the smallest, doubled so often at most: 2 s.
+pub const BACKOFF_ATTEMPTS_OPENED: u32 = 2;
 /// A session that lasted this long, in milliseconds, resets the back-off.
 pub const BACKOFF_RESET_AFTER_MS: u64 = 30_000;

@@ -152,12 +152,24 @@ impl Member {
         let state = JournalState { root_chain, ..JournalState::default() };
         let (machine, _) = AgentLoop::new(identity, state, false, now(), &Registered)?;
         let (done, durable) = mpsc::unbounded_channel();
-        let mut running = Running { number: self.number, world, machine, done, durable, wake: None, is_open: false };
+        let mut running = Running {
+            number: self.number,
+            world,
+            machine,
+            done,
+            durable,
+            wake: None,
+            is_open: false,
+            has_opened: false,
+        };
         let mut backoff = Backoff::default();
         loop {
             if let Ok(connection) = dial(&target, Purpose::Session).await {
                 let began = now().boot;
                 running.session(connection).await?;
+                if core::mem::take(&mut running.has_opened) {
+                    backoff.session_opened();
+                }
                 backoff.session_ended(now().boot.since(began));
             }
             let wait = backoff.next_wait(u64::from_le_bytes(*random::<8>()?));
@@ -175,6 +187,8 @@ struct Running {
     durable: mpsc::UnboundedReceiver<WriteId>,
     wake: Option<BootMs>,
     is_open: bool,
+    /// One was, since last asked.
+    has_opened: bool,
 }
 
 impl Running {
@@ -239,7 +253,10 @@ impl Running {
 
     fn event(&mut self, event: &AgentEvent) {
         match event {
-            AgentEvent::SessionOpen { .. } => self.opened(true),
+            AgentEvent::SessionOpen { .. } => {
+                self.has_opened = true;
+                self.opened(true);
+            }
             AgentEvent::Acknowledged { .. } if self.number > 0 => {
                 self.world.acknowledged.send_modify(|count| *count += 1);
             }

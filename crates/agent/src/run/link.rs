@@ -137,6 +137,11 @@ impl Link {
         }
     }
 
+    /// The session on the present connection is open.
+    pub(super) fn opened(&mut self) {
+        self.backoff.session_opened();
+    }
+
     /// Other directions are in force: whoever waits to dial dials at once.
     pub(super) fn dial_now(&mut self) {
         if let State::Waiting { until } = &mut self.state {

@@ -330,6 +330,7 @@ impl Shell {
     }
 
     fn session_open(&mut self, skew_ms: i64) {
+        self.link.opened();
         let now = now();
         let time = UnixMs(now.wall.0.saturating_add_signed(skew_ms.saturating_neg()));
         self.keeper.status.clock = Some(ClockStatus { boot: self.boot, time, at: now.boot });
