@@ -26,9 +26,9 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "host_keys", sql: include_str!("../migrations/0007_host_keys.sql") },
     Migration { version: 8, name: "recovery_copies", sql: include_str!("../migrations/0008_recovery_copies.sql") },
     Migration { version: 9, name: "restores", sql: include_str!("../migrations/0009_restores.sql") },
-    Migration { version: 10, name: "quarantines", sql: include_str!("../migrations/0010_quarantines.sql") },
-    Migration { version: 11, name: "host_clocks", sql: include_str!("../migrations/0011_host_clocks.sql") },
-    Migration { version: 12, name: "approvals", sql: include_str!("../migrations/0012_approvals.sql") },
+    Migration { version: 10, name: "approvals", sql: include_str!("../migrations/0010_approvals.sql") },
+    Migration { version: 11, name: "quarantines", sql: include_str!("../migrations/0011_quarantines.sql") },
+    Migration { version: 12, name: "host_clocks", sql: include_str!("../migrations/0012_host_clocks.sql") },
     Migration { version: 13, name: "key_changes", sql: include_str!("../migrations/0013_key_changes.sql") },
 ];
 

@@ -63,6 +63,8 @@ fn host(n: u8, root_version: u64, standing: HostStanding) -> Host {
         sealing_key: envelope::seal::SealingSecretKey::from_bytes(&[n; 32]).public(),
         host_epoch: HostEpoch(1),
         standing,
+        quarantine: Default::default(),
+        clock_skew_ms: None,
         allocated: Sequence(0),
         acknowledged: Sequence(0),
         last_report: ReportPosition::START,

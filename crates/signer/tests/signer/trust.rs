@@ -81,7 +81,7 @@ async fn the_version_that_shuts_out_the_active_key_puts_the_one_it_lists_in_its_
     signer.advance_root(vec![out]).await.unwrap();
     drop(signer);
     let signer = room.open().unwrap();
-    let signed = signer.sign_command(at_epoch(2, 1)).await.unwrap().envelope;
+    let signed = signer.sign_command(at_epoch(2, 1), Vec::new()).await.unwrap().envelope;
     assert!(verify::<Command>(&signed, &[VerifyingKey::try_from(fresh).unwrap()]).is_ok(), "nobody had to activate it");
     // Not one that root metadata dropped before, though it lists it again.
     let back = root(3, &[key().public()], |metadata| metadata.epoch = Epoch(2));

@@ -42,7 +42,7 @@ async fn advance(world: &World, edits: &[Edit]) {
     root.advance(&envelope).unwrap();
     let write = Write::RootAdvance { version: next.version, envelope, audit: entry(AuditKind::RootChange) };
     world.store.write(write).await.unwrap();
-    world.shared.root_keeper.in_force(Arc::new(root));
+    world.shared.root_keeper.in_force(Arc::new(root)).await;
 }
 
 /// Their key's account.

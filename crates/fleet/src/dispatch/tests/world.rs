@@ -288,11 +288,9 @@ impl World {
                 work => self.work.push_back(work),
             }
         }
-        let signing = self
-            .work
-            .iter()
-            .filter(|work| matches!(work, Effect::SignCommand { .. } | Effect::SignOpen(_) | Effect::SignReset(_)))
-            .count();
+        let is_signing =
+            |work: &&Effect| matches!(work, Effect::SignCommand { .. } | Effect::SignOpen(_) | Effect::SignReset(_));
+        let signing = self.work.iter().filter(is_signing).count();
         assert!(signing <= 1, "one signature at a time");
         assert!(self.work.len() - signing <= 1, "one read or write at a time: {:?}", self.work);
     }
