@@ -75,6 +75,8 @@ pub struct HostSession {
     host: Option<Host>,
     /// Something in this session put the host into quarantine, whether or not that is stored yet.
     quarantined: bool,
+    /// Its reports fork from what is stored: no further one is taken in this session.
+    is_forked: bool,
     keys: HostKeys,
     /// The host offered new keys in this session: what is sealed now waits for the next one.
     is_rotating: bool,
@@ -114,6 +116,7 @@ impl HostSession {
             phase: Phase::Loading,
             host: None,
             quarantined: false,
+            is_forked: false,
             keys: HostKeys::default(),
             is_rotating: false,
             is_retiring: false,

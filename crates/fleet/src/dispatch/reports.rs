@@ -28,7 +28,7 @@ use super::{
 use crate::{
     command::CommandEvent,
     limits,
-    model::{Command, CommandStatus, Host, Operation, Seal},
+    model::{Command, CommandStatus, Host, HostStanding, Operation, Seal},
     operation::{app_change, may_have_next, operation_next},
     ports::{AuditEntry, Event, KeptReport, Settlement, StoreError, Write},
     record,
@@ -200,7 +200,12 @@ impl HostSession {
         self.reports.clear();
         let why = format!("it sent another report {} than follows from what is stored here", report.sequence);
         self.note(Note::Alarm(why.clone()));
-        self.quarantine_as(AuditKind::Fork, why, Some(RefusalCode::Quarantined), now);
+        self.is_forked = true;
+        // A host that is quarantined already keeps its session: sent away, it would come back at once and say the same,
+        // and each time a leaf would be written.
+        let is_known = self.host.as_ref().is_some_and(|host| host.standing != HostStanding::Active);
+        let close = (!is_known).then_some(RefusalCode::Quarantined);
+        self.quarantine_as(AuditKind::Fork, why, close, now);
     }
 
     /// Position of the report that a command was settled by.

@@ -102,7 +102,7 @@ impl HostSession {
     }
 
     pub(super) const fn takes_reports(&self) -> bool {
-        matches!(self.resetting, Resetting::No)
+        matches!(self.resetting, Resetting::No) && !self.is_forked
     }
 }
 
