@@ -58,10 +58,10 @@ const SURPRISES: [(u64, Surprise); 17] = [
     (8, Surprise::ControlClock),
     (10, Surprise::Policy),
     (20, Surprise::CopyDisk),
-    (40, Surprise::RestoreDisk),
-    (60, Surprise::Release),
+    (60, Surprise::RestoreDisk),
+    (120, Surprise::Release),
     (30, Surprise::Rotate),
-    (162, Surprise::Pass),
+    (82, Surprise::Pass),
 ];
 
 impl World {
