@@ -10,6 +10,8 @@ use crate::{OperationResponse, Timestamp};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CommandStatus {
+    /// Waits for people to approve it.
+    Held,
     Queued,
     Delivered,
     Accepted,
@@ -25,7 +27,8 @@ pub enum CommandStatus {
 
 impl CommandStatus {
     /// Every status, in the order of a command's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Held,
         Self::Queued,
         Self::Delivered,
         Self::Accepted,
@@ -42,13 +45,14 @@ impl CommandStatus {
     /// Whether nothing more can happen.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
+        !matches!(self, Self::Held | Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
     }
 
     /// The word used in JSON, flags and tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Delivered => "delivered",
             Self::Accepted => "accepted",

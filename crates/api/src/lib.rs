@@ -10,6 +10,7 @@
 //! 404 no such thing; 409 it stands in the way of what is there; 422 read, but wrong; 429 too often; 503
 //! not now.
 
+mod approval;
 mod audit;
 mod command;
 mod host;
@@ -21,6 +22,7 @@ mod recovery;
 mod session;
 mod time;
 
+pub use approval::{ApprovalEvidence, ApprovalRequest, ApprovalShown, ApproverRequest, ApproverSummary, DenialRequest};
 pub use audit::{AuditEntry, AuditExport, AuditExportEntry};
 pub use command::{
     CancelRequest, CancelResponse, CommandDetail, CommandStatus, CommandSummary, SignedOrder, SignedReport,

@@ -231,7 +231,10 @@ pub struct OperationResponse {
     /// What its hosts were selected by; absent when they were named. What it came to are the hosts of the commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
-    /// Every command so far; a deploy's second stage appears when its plan is in.
+    /// How many people must approve what it changes; absent when nobody has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals_needed: Option<u32>,
+    /// Every command so far; a later stage appears when the one before is in.
     pub commands: Vec<OperationCommand>,
     /// Worth knowing about the files of a `deploy_bundle`; only in the answer to that request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

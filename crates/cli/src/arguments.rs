@@ -2,6 +2,7 @@
 
 mod action;
 mod app;
+mod approval;
 mod audit;
 mod choice;
 mod command;
@@ -21,6 +22,7 @@ use ids::UserName;
 pub(crate) use self::{
     action::{Action, Run},
     app::{App, AppFiles, Deploy, Lifecycle, Logs, Move, Rise},
+    approval::{Approval, Approve, Approver, ApproverInit},
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
@@ -113,6 +115,12 @@ pub(crate) enum Noun {
     /// List, show and watch operations: what was asked for at once, on one host or many
     #[command(subcommand, after_help = "Example:\n  serverflow operation list --since 2h")]
     Operation(Operation),
+    /// Make and list the keys with which people approve
+    #[command(subcommand, after_help = "Example:\n  serverflow approver init")]
+    Approver(Approver),
+    /// List, show, approve and refuse what waits for a second person
+    #[command(subcommand, after_help = "Example:\n  serverflow approval list")]
+    Approval(Approval),
     /// Read, verify and export the audit log
     #[command(
         subcommand,
@@ -209,6 +217,12 @@ mod tests {
             "serverflow operation list --requested-by ada --since 2h --until 1h --limit 5 --sort created_at",
             "serverflow operation show 018bcfe5-6800-7fff-bfff-ffffffffffff",
             "serverflow operation watch 018bcfe5-6800-7fff-bfff-ffffffffffff",
+            "serverflow approver init --out k --passphrase-file - --json",
+            "serverflow approver list",
+            "serverflow approval list --all",
+            "serverflow approval show 018bcfe5-6800-7fff-bfff-ffffffffffff",
+            "serverflow approval approve 018bcfe5-6800-7fff-bfff-ffffffffffff --key k --expires 2h --unbound --yes",
+            "serverflow approval deny 018bcfe5-6800-7fff-bfff-ffffffffffff --because no --yes",
             "serverflow user list --role owner --status disabled --sort=-created_at",
             "serverflow session list --user ada --address 2001:db8::7 --limit 3",
             "serverflow token list --user ada --status revoked --all",
@@ -265,6 +279,10 @@ mod tests {
             ("serverflow root propose --renew --apply", ErrorKind::MissingRequiredArgument),
             ("serverflow root propose --renew --apply --key k --from f", ErrorKind::ArgumentConflict),
             ("serverflow root sign f", ErrorKind::MissingRequiredArgument),
+            (
+                "serverflow approval approve 018bcfe5-6800-7fff-bfff-ffffffffffff --expires 31d",
+                ErrorKind::ValueValidation,
+            ),
             ("serverflow frobnicate", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).map(drop).map_err(|e| e.kind()), Err(kind), "{line}");

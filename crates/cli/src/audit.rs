@@ -253,6 +253,7 @@ struct Holds {
     commands: u64,
     reports: u64,
     report_gaps: u64,
+    approvals: u64,
     outstanding: Vec<OutstandingDocument>,
 }
 
@@ -287,6 +288,7 @@ impl VerdictDocument<'_> {
                 commands: verdict.orders,
                 reports: verdict.reports,
                 report_gaps: verdict.gaps,
+                approvals: verdict.approvals,
                 outstanding: outstanding.collect(),
             }),
         }
@@ -301,6 +303,7 @@ fn verdict_words(verdict: &AuditVerdict, now: UnixMs, paint: Paint) -> String {
         ("root metadata", format!("version {}", verdict.root_version.0)),
         ("leaves", format!("{} covered by the head signed {}", verdict.signed, relative(now, verdict.signed_at))),
         ("enrolled hosts", verdict.hosts.to_string()),
+        ("signed approvals", verdict.approvals.to_string()),
         ("signed commands", verdict.orders.to_string()),
         ("signed reports", verdict.reports.to_string()),
     ];

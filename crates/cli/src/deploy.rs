@@ -54,6 +54,7 @@ pub(crate) async fn run(output: &Output, client: &Client, deploy: Deploy) -> Res
     let verb = if deploy.dry_run { "planning" } else { "deploying" };
     let names: Vec<&str> = details.iter().map(|host| host.summary.name.as_str()).collect();
     output.progress(format_args!("{verb} {app} on {} (operation {operation_id})", names.join(", ")));
+    let queue_for = queue_for.or(sent.approvals_needed.map(|_| limits::APPROVAL_QUEUE_SECONDS));
     wait_words(output, queue_for, &details);
     let wait = match (deploy.detach, deploy.dry_run) {
         (true, _) => Wait::Detached,

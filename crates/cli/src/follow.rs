@@ -88,14 +88,22 @@ pub(crate) async fn operation(
 ) -> Result<OperationResponse, Failure> {
     let hosts = known.commands.len();
     let tells_plans = plans && hosts <= limits::PLANS_SHOWN_HOSTS_MAX;
-    let mut follower = Follower { client, output, told: BTreeMap::new(), tells_ends: hosts > 1, tells_plans };
+    let mut follower =
+        Follower { client, output, told: BTreeMap::new(), held: BTreeMap::new(), tells_ends: hosts > 1, tells_plans };
     follower.all_told(known);
     follower.follow(&["operations", &known.operation_id.to_string()]).await
 }
 
 /// Follows one command to its end, telling people what happens.
 pub(crate) async fn command(client: &Client, output: &Output, id: CommandId) -> Result<CommandDetail, Failure> {
-    let mut follower = Follower { client, output, told: BTreeMap::new(), tells_ends: false, tells_plans: false };
+    let mut follower = Follower {
+        client,
+        output,
+        told: BTreeMap::new(),
+        held: BTreeMap::new(),
+        tells_ends: false,
+        tells_plans: false,
+    };
     follower.follow(&["commands", &id.to_string()]).await
 }
 
@@ -104,6 +112,8 @@ struct Follower<'a> {
     output: &'a Output,
     /// The last status told of each command.
     told: BTreeMap<CommandId, CommandStatus>,
+    /// What was told of each that is held: how many have approved it.
+    held: BTreeMap<CommandId, String>,
     /// Ends are told as they come when there are several hosts; for one, the result says it.
     tells_ends: bool,
     tells_plans: bool,
@@ -234,7 +244,11 @@ impl Follower<'_> {
     /// Tells where a command stands, unless that was told or something later was.
     fn tell(&mut self, standing: &Standing<'_>) {
         let before = self.told.get(&standing.command).copied();
-        if before.is_some_and(|before| before.is_final() || stage(before) >= stage(standing.status)) {
+        let is_old = before.is_some_and(|before| before.is_final() || stage(before) >= stage(standing.status));
+        let is_held = standing.status == CommandStatus::Held && before.is_none_or(|before| before == standing.status);
+        let is_news = is_held
+            && self.held.insert(standing.command, standing.message.to_owned()).as_deref() != Some(standing.message);
+        if is_old && !is_news {
             return;
         }
         self.told.insert(standing.command, standing.status);
@@ -250,6 +264,7 @@ impl Follower<'_> {
         let word = self.output.progress_paint().on(status_style(*status), status_words(*status));
         match status {
             CommandStatus::Delivered | CommandStatus::Accepted => None,
+            CommandStatus::Held => Some(format!("{host}: {name}: {word}: {}", clean_line(message))),
             CommandStatus::Queued | CommandStatus::Running => Some(format!("{host}: {name}: {word}")),
             CommandStatus::Succeeded if is_plan && self.tells_plans => {
                 let plan = result.and_then(plan_words);

@@ -54,6 +54,8 @@ pub(crate) const ROOT_EXPIRY_WARN: ids::DurationMs = ids::DurationMs::from_days(
 pub(crate) const DOCTOR_NAMES_MAX: usize = 5;
 /// Items of one page of a list, as the control plane has it.
 pub(crate) const PAGE_ITEMS_MAX: usize = 500;
+/// Approvals of one request, as the control plane takes them.
+pub(crate) const APPROVALS_PER_REQUEST_MAX: usize = 500;
 /// Hosts asked about at once.
 pub(crate) const HOSTS_AT_ONCE: usize = 8;
 /// Most hosts for which each plan is printed while a deploy goes on.
@@ -69,6 +71,8 @@ pub(crate) const API_TOKEN_SECONDS_MIN: u64 = 60;
 pub(crate) const API_TOKEN_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 /// Seconds an order may wait for its host at most: 30 days.
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+/// Seconds an order that people must approve waits for its host, unless it is said otherwise: a day.
+pub(crate) const APPROVAL_QUEUE_SECONDS: u64 = 24 * 60 * 60;
 /// Seconds back that followed logs may begin at most: 7 days.
 pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// How long Ctrl-C waits to learn how what was followed stands.

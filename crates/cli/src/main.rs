@@ -9,6 +9,8 @@ mod action;
 mod app;
 mod app_files;
 mod app_move;
+mod approval;
+mod approver;
 mod arguments;
 mod audit;
 mod check;
@@ -120,6 +122,8 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Root(verb) => root::run(output, place, verb).await,
         Noun::Secret(verb) => secret::run(output, place, verb).await,
         Noun::Recovery(verb) => recovery::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Approver(verb) => approver::run(output, &Client::signed_in(place)?, verb).await,
+        Noun::Approval(verb) => approval::run(output, &Client::signed_in(place)?, verb).await,
         Noun::User(verb) => user::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Session(verb) => session::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Token(verb) => token::run(output, &Client::signed_in(place)?, verb).await,

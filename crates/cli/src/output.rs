@@ -164,7 +164,9 @@ impl Paint {
 /// The style of a command's status.
 pub(crate) const fn status_style(status: CommandStatus) -> Style {
     match status {
-        CommandStatus::Queued | CommandStatus::Delivered | CommandStatus::Accepted => Style::new().dimmed(),
+        CommandStatus::Held | CommandStatus::Queued | CommandStatus::Delivered | CommandStatus::Accepted => {
+            Style::new().dimmed()
+        }
         CommandStatus::Running => AnsiColor::Cyan.on_default(),
         CommandStatus::Succeeded => AnsiColor::Green.on_default(),
         CommandStatus::Cancelled | CommandStatus::Expired => AnsiColor::Yellow.on_default(),

@@ -29,6 +29,10 @@ pub(crate) struct Roots {
     session_keys: Vec<VerifyingKey<role::Session>>,
     /// The owner recovery keys in force: every secret is sealed to them as well.
     pub(crate) recovery_keys: Vec<SealingKeyBytes>,
+    /// Every command key that was ever in force.
+    pub(crate) command_keys: Vec<VerifyingKey<role::Command>>,
+    /// The version in force.
+    pub(crate) root: TrustedRoot,
 }
 
 /// The chain as the control plane gives it, not verified yet.
@@ -45,6 +49,18 @@ pub(crate) async fn known(client: &Client, output: &Output) -> Result<Roots, Fai
     verified(&chain, key)
 }
 
+/// The same, only from a key that is known: for what somebody stands for with their own signature.
+pub(crate) async fn vouched(client: &Client) -> Result<Roots, Failure> {
+    let key = known_key(client)?.ok_or_else(|| {
+        Failure::new(
+            Kind::NotAllowed,
+            "no root key is known here, so nothing that the control plane shows can be verified",
+        )
+        .hint("name the root key's file with SERVERFLOW_ROOT, or sign in with `serverflow login URL --root FILE`")
+    })?;
+    verified(&fetch(client).await?, key)
+}
+
 /// The same, as the version in force with its chain.
 pub(crate) async fn trusted(client: &Client, output: &Output) -> Result<TrustedRoot, Failure> {
     let (chain, key) = begun(client, output).await?;
@@ -54,11 +70,7 @@ pub(crate) async fn trusted(client: &Client, output: &Output) -> Result<TrustedR
 /// The chain, and the key with which it must begin.
 async fn begun(client: &Client, output: &Output) -> Result<(Vec<Vec<u8>>, PublicKeyBytes), Failure> {
     let chain = fetch(client).await?;
-    let key = match variable("SERVERFLOW_ROOT") {
-        Some(file) => Some(read_key(file.as_ref())?),
-        None => client.root(),
-    };
-    let key = match key {
+    let key = match known_key(client)? {
         Some(key) => key,
         None => {
             output.progress(
@@ -69,6 +81,13 @@ async fn begun(client: &Client, output: &Output) -> Result<(Vec<Vec<u8>>, Public
         }
     };
     Ok((chain, key))
+}
+
+fn known_key(client: &Client) -> Result<Option<PublicKeyBytes>, Failure> {
+    match variable("SERVERFLOW_ROOT") {
+        Some(file) => read_key(file.as_ref()).map(Some),
+        None => Ok(client.root()),
+    }
 }
 
 /// A file with the root's public key.
@@ -90,10 +109,13 @@ pub(crate) fn first_key(chain: &[Vec<u8>]) -> Result<PublicKeyBytes, Failure> {
 
 /// Verifies a chain from a root key on.
 pub(crate) fn verified(chain: &[Vec<u8>], key: PublicKeyBytes) -> Result<Roots, Failure> {
-    let mut session_keys = Vec::new();
-    let root = followed(chain, key, |root| session_keys.extend_from_slice(root.session_keys()))?;
+    let (mut session_keys, mut command_keys) = (Vec::new(), Vec::new());
+    let root = followed(chain, key, |root| {
+        session_keys.extend_from_slice(root.session_keys());
+        command_keys.extend_from_slice(root.command_keys());
+    })?;
     let RootMetadata { fleet, recovery_keys, .. } = root.current();
-    Ok(Roots { fleet: *fleet, session_keys, recovery_keys: recovery_keys.clone() })
+    Ok(Roots { fleet: *fleet, recovery_keys: recovery_keys.clone(), session_keys, command_keys, root })
 }
 
 /// The same, showing each version.

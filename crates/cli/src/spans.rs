@@ -59,6 +59,11 @@ pub(crate) fn queue_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::QUEUE_SECONDS_MAX)
 }
 
+/// How long an approval holds.
+pub(crate) fn approval_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, envelope::limits::APPROVAL_LIFETIME_MAX.0 / 1_000)
+}
+
 /// How far back logs begin.
 pub(crate) fn since_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::SINCE_SECONDS_MAX)

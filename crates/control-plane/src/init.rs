@@ -340,6 +340,7 @@ impl Furnishing<'_> {
             password_hash: web::credentials::password_hash(&password)?,
             created_at: now,
             disabled_at: None,
+            approver: None,
         };
         let (token, token_sha256) = web::credentials::bearer_token()?;
         let session = UserSession {

@@ -265,7 +265,7 @@ impl Driver {
                 Effect::Note(note) => log(&note),
                 Effect::RootAdvanced(root) => self.agents.root_advance(root),
                 Effect::WakeAt(at) => self.wake.as_mut().reset(Instant::now() + until(at, self.agents.now())),
-                Effect::SignOpen(_) | Effect::SignCommand(_) => self.sign = Some(signing(&self.agents, effect)),
+                Effect::SignOpen(_) | Effect::SignCommand { .. } => self.sign = Some(signing(&self.agents, effect)),
                 Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..) => {
                     self.store = Some(storing(&self.agents, effect));
                 }
@@ -296,7 +296,9 @@ fn signing(agents: &Arc<Agents>, effect: Effect) -> Answering {
     Box::pin(async move {
         match effect {
             Effect::SignOpen(open) => Input::OpenSigned(signer.sign_open(open).await),
-            Effect::SignCommand(command) => Input::CommandSigned(signer.sign_command(*command).await),
+            Effect::SignCommand { command, approvals } => {
+                Input::CommandSigned(signer.sign_command(*command, approvals).await)
+            }
             _ => Input::Tick,
         }
     })

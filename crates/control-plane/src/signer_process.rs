@@ -71,15 +71,19 @@ pub(crate) enum SignerError {
     Signal(#[source] io::Error),
 }
 
-/// What a signer of this program takes for a read. `command.cancel` only ever puts back, and agents take it likewise.
-fn is_read(action: &ActionName, version: u32) -> bool {
-    let class = actions::find(action, version).map(|info| info.class);
-    class == Some(Class::Read) || action.as_str() == CANCEL_ACTION
+/// What a signer of this program takes an action for. `command.cancel` only ever puts back, so it is taken for a read, as
+/// agents do.
+fn class_of(action: &ActionName, version: u32) -> Option<Class> {
+    if action.as_str() == CANCEL_ACTION {
+        Some(Class::Read)
+    } else {
+        actions::find(action, version).map(|info| info.class)
+    }
 }
 
 /// A signer in this process, over that directory; `data_dir` is where one of before kept its key, if it did.
 pub(crate) fn open(place: Place, data_dir: Option<PathBuf>) -> Result<LocalSigner, PlaceError> {
-    LocalSigner::open(SignerConfig { place, earlier: data_dir, is_read, clock: Arc::new(clock::now) })
+    LocalSigner::open(SignerConfig { place, earlier: data_dir, class_of, clock: Arc::new(clock::now) })
 }
 
 /// Signs until it is asked to end.
@@ -270,9 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn what_only_reads_is_known_by_its_class() {
-        let is_read = |name: &str, version| is_read(&name.parse().expect("an action's name"), version);
-        assert!(is_read("host.facts", 1) && is_read("command.cancel", 1));
-        assert!(!is_read("app.deploy", 1) && !is_read("host.facts", 99) && !is_read("no.such", 1));
+    fn an_action_is_known_by_its_class() {
+        let class = |name: &str, version| class_of(&name.parse().expect("an action's name"), version);
+        assert_eq!((class("host.facts", 1), class("command.cancel", 1)), (Some(Class::Read), Some(Class::Read)));
+        assert_eq!((class("app.deploy", 1), class("app.remove", 1)), (Some(Class::Change), Some(Class::Destructive)));
+        assert_eq!((class("host.facts", 99), class("no.such", 1)), (None, None));
     }
 }

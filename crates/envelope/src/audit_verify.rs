@@ -48,6 +48,8 @@ pub struct AuditVerdict {
     pub orders: u64,
     /// Signed reports.
     pub reports: u64,
+    /// Signed approvals.
+    pub approvals: u64,
     /// Gaps in hosts' chains of reports that the log itself records.
     pub gaps: u64,
     /// Entries by which the control plane itself says that something was wrong: alarms and forks.
@@ -128,6 +130,16 @@ pub enum AuditFault {
     /// One command id with two contents.
     #[error("command {command} in entry {index} says something else than when it was sealed before")]
     OrderChanged { index: u64, command: CommandId },
+    /// An approval does not verify.
+    #[error("the approval in entry {index} does not verify under an approver key of the root metadata")]
+    Approval {
+        index: u64,
+        #[source]
+        source: VerifyError,
+    },
+    /// An approval of another fleet.
+    #[error("the approval in entry {index} is for another fleet")]
+    ApprovalElsewhere { index: u64 },
     /// A report does not verify.
     #[error("the report in entry {index} does not verify under the key of any enrolled host")]
     Report {
@@ -182,6 +194,7 @@ struct Trust {
     root: TrustedRoot,
     session: Vec<VerifyingKey<role::Session>>,
     command: Vec<VerifyingKey<role::Command>>,
+    approver: Vec<VerifyingKey<role::Approver>>,
     audit: Vec<VerifyingKey<role::Audit>>,
     /// Logs before a restore, and where root metadata says each stood.
     earlier_logs: BTreeMap<AuditLogId, LogPosition>,
@@ -191,8 +204,14 @@ impl Trust {
     fn build(chain: &[Vec<u8>], root_key: PublicKeyBytes) -> Result<Self, AuditFault> {
         let (first, rest) = chain.split_first().ok_or(AuditFault::NoRoot)?;
         let root = TrustedRoot::pin_key(first, root_key).map_err(AuditFault::Root)?;
-        let mut trust =
-            Self { root, session: Vec::new(), command: Vec::new(), audit: Vec::new(), earlier_logs: BTreeMap::new() };
+        let mut trust = Self {
+            root,
+            session: Vec::new(),
+            command: Vec::new(),
+            approver: Vec::new(),
+            audit: Vec::new(),
+            earlier_logs: BTreeMap::new(),
+        };
         trust.collect();
         for envelope in rest {
             trust.root.advance(envelope).map_err(AuditFault::Root)?;
@@ -211,6 +230,7 @@ impl Trust {
         }
         add(&mut self.session, self.root.session_keys());
         add(&mut self.command, self.root.command_keys());
+        add(&mut self.approver, self.root.approver_keys());
         add(&mut self.audit, core::slice::from_ref(self.root.audit_key()));
         self.earlier_logs.extend(self.root.current().restored_log.map(|position| (position.log, position)));
     }
@@ -289,6 +309,7 @@ pub fn verify_export(export: &AuditExport, root_key: PublicKeyBytes) -> Result<A
         hosts: chains.host_count(),
         orders: chains.order_count(),
         reports: chains.report_count(),
+        approvals: chains.approval_count(),
         gaps: chains.gap_count(),
         alarms: export.entries.iter().filter(|entry| matches!(entry.kind, AuditKind::Alarm | AuditKind::Fork)).count()
             as u64,

@@ -18,11 +18,11 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// implementation checks what it can know (well-formed, strictly rising sequence per host, bounded
 /// jumps, rate, its own copy of root metadata) and uses its own clock.
 ///
-/// Standing orders and guard resets will be further methods of this kind, each with its message; so
-/// will approvals be an argument of [`Self::sign_command`].
+/// Standing orders and guard resets will be further methods of this kind, each with its message.
 pub trait Signer: Send + Sync {
-    /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock.
-    fn sign_command(&self, command: Command) -> Later<'_, Result<SignedCommand, SignError>>;
+    /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock, `approvals`
+    /// (envelopes) against its root metadata, if the command's class needs any.
+    fn sign_command(&self, command: Command, approvals: Vec<Vec<u8>>) -> Later<'_, Result<SignedCommand, SignError>>;
     /// Signs a session-open; the signer puts in its own time.
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>>;
     /// Has the signer verify and take root metadata, ascending; what it has already is passed over. Its first

@@ -15,6 +15,10 @@ use crate::model::CommandStatus;
 /// Something that happened to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommandEvent {
+    /// As many people approved it as its class needs.
+    Approved,
+    /// One of them said no.
+    Denied,
     /// It got its first sequence and signature, durably.
     Sealed,
     /// A new session showed that the host never got it; it was sealed again.
@@ -59,7 +63,8 @@ pub struct TransitionRow {
 
 impl CommandStatus {
     /// Every status, in the order of a command's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::Held,
         Self::Queued,
         Self::Delivered,
         Self::Accepted,
@@ -80,12 +85,14 @@ impl CommandStatus {
     pub fn after(self, event: CommandEvent) -> Result<Self, TransitionError> {
         use CommandEvent as E;
         let to = match (self, event) {
+            (Self::Held, E::Approved) => Some(Self::Queued),
+            (Self::Held, E::Denied) => Some(Self::Cancelled),
             (Self::Queued, E::Sealed) => Some(Self::Delivered),
-            (Self::Queued, E::CancelledBeforeSealing | E::HostRevoked) => Some(Self::Cancelled),
+            (Self::Held | Self::Queued, E::CancelledBeforeSealing | E::HostRevoked) => Some(Self::Cancelled),
             (Self::Queued, E::RefusedBySigner) => Some(Self::Rejected),
-            (Self::Queued | Self::Delivered, E::ExpiredUndelivered) => Some(Self::Expired),
+            (Self::Held | Self::Queued | Self::Delivered, E::ExpiredUndelivered) => Some(Self::Expired),
             // Never sealed: no host can have accepted, started or ended it.
-            (Self::Queued, _) => None,
+            (Self::Held | Self::Queued, _) => None,
 
             (Self::Delivered, E::Resealed) => Some(Self::Delivered),
             (Self::Delivered, E::StageAccepted) => Some(Self::Accepted),
@@ -105,13 +112,14 @@ impl CommandStatus {
     /// Whether this is an end.
     #[must_use]
     pub const fn is_end(self) -> bool {
-        !matches!(self, Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
+        !matches!(self, Self::Held | Self::Queued | Self::Delivered | Self::Accepted | Self::Running)
     }
 
     /// The word used in the API, the database and the CLI.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Queued => "queued",
             Self::Delivered => "delivered",
             Self::Accepted => "accepted",
@@ -152,7 +160,7 @@ impl fmt::Display for CommandStatus {
 /// A text that is no command status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not a command status: use one of queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled"
+    "{0:?} is not a command status: use one of held, queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled"
 )]
 pub struct CommandStatusParseError(String);
 
@@ -167,7 +175,9 @@ impl FromStr for CommandStatus {
 
 impl CommandEvent {
     /// Every event, in the order of a command's life.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
+        Self::Approved,
+        Self::Denied,
         Self::Sealed,
         Self::Resealed,
         Self::StageAccepted,
@@ -200,6 +210,8 @@ impl From<Stage> for CommandEvent {
 impl fmt::Display for CommandEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Approved => "approved by enough people",
+            Self::Denied => "denied by an approver",
             Self::Sealed => "sealed",
             Self::Resealed => "sealed again",
             Self::StageAccepted => "accepted by its host",

@@ -2,6 +2,7 @@
 //!
 //! No clock, no randomness, no network, no database: shells bring those and call the ports.
 
+pub mod approval;
 pub mod command;
 pub mod dispatch;
 pub mod limits;

@@ -44,6 +44,8 @@ pub const API_TOKEN_USE_NOTED_PER: DurationMs = DurationMs::from_mins(60);
 /// How long an order may wait for its host, unless the person says otherwise: a forgotten order
 /// must not fire three weeks later.
 pub const QUEUE_FOR_DEFAULT: DurationMs = DurationMs::from_mins(10);
+/// The same for an order that people must approve first: they may not be there.
+pub const QUEUE_FOR_APPROVAL_DEFAULT: DurationMs = DurationMs::from_days(1);
 /// Least time a person may ask for.
 pub const QUEUE_FOR_MIN: DurationMs = DurationMs::from_secs(1);
 /// Greatest time a person may ask for.
@@ -72,6 +74,13 @@ pub const PROGRESS_BYTES_MAX: usize = 4 * 1024;
 pub const PROGRESS_PER_SECOND_MAX: u32 = 50;
 /// Characters of a message kept with a command.
 pub const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// Approver keys of one account: a person counts once.
+pub const APPROVER_KEYS_PER_USER_MAX: usize = 1;
+/// Bytes of the approvals of one command together: they travel in one frame with it and its sealed values.
+pub const APPROVALS_BYTES_MAX: usize = 256 * 1024;
+/// Characters of the reason given with a denial.
+pub const BECAUSE_CHARS_MAX: usize = 500;
 
 /// First wait before the store or the signer is tried again; doubles up to [`RETRY_MAX`].
 pub const RETRY_FIRST: DurationMs = DurationMs(250);

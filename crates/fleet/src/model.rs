@@ -5,7 +5,7 @@ mod people;
 
 use envelope::messages::{LogPosition, Order, PublicKeyBytes, ReportPosition, SealedValue, SealingKeyBytes};
 use ids::{
-    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, ReportSequence, Role,
+    ActionName, AppName, BootId, CommandId, HostEpoch, HostId, HostName, KeyId, OperationId, ReportSequence, Role,
     RootVersion, Sequence, Sha256, TokenId, UnixMs, UserName,
 };
 use session::frames::ActionRef;
@@ -84,6 +84,8 @@ pub enum HostStanding {
 /// Where a command stands. The table of transitions is in [`crate::command`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CommandStatus {
+    /// Waits for people to approve it; not sealed.
+    Held,
     /// Waits for its host; not sealed.
     Queued,
     /// Sealed and stored, sent or about to be.
@@ -111,6 +113,8 @@ pub struct Command {
     pub host_name: HostName,
     pub app: Option<AppName>,
     pub sealed: Vec<SealedValue>,
+    /// Envelopes of the approvals stored for it, each by another key.
+    pub approvals: Vec<Vec<u8>>,
     pub status: CommandStatus,
     /// One or a few sentences for a person; empty while nothing is to be said.
     pub message: String,
@@ -141,6 +145,8 @@ pub struct NewCommand {
     pub order: Order,
     pub app: Option<AppName>,
     pub sealed: Vec<SealedValue>,
+    /// It waits for approvals before it may be sealed; what is said of it meanwhile.
+    pub held: Option<String>,
 }
 
 impl NewCommand {
@@ -168,6 +174,10 @@ pub struct Operation {
     pub dry_run: bool,
     /// What its hosts were selected by, if they were not named. The hosts it came to are those of its commands.
     pub selector: Option<String>,
+    /// How many people must approve what it changes; 0: none.
+    pub approvals: u32,
+    /// The requester's approver key, which never counts.
+    pub requester: Option<KeyId>,
 }
 
 /// Kinds of operation, by their stages.

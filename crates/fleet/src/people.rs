@@ -11,6 +11,7 @@
 
 mod record;
 
+use envelope::messages::PublicKeyBytes;
 use ids::{ApiTokenId, DurationMs, Sha256, UnixMs, UserName};
 
 use crate::{
@@ -42,6 +43,12 @@ pub enum PeopleError {
         role: UserRole,
         /// Disable or delete.
         what: &'static str,
+    },
+    /// It is for the holder of the account alone.
+    #[error("only {name} registers an approver key of {name}, from the machine that made it")]
+    NotOwn {
+        /// The account.
+        name: UserName,
     },
     /// A field breaks its rule.
     #[error("{field}: {message}")]
@@ -124,6 +131,17 @@ pub fn user_role_set(actor: &Principal, was: User, role: UserRole, now: UnixMs) 
 pub fn user_password_set(actor: &Principal, was: User, hash: String, now: UnixMs) -> Result<Write, PeopleError> {
     may_see(actor, &was)?;
     Ok(changed(actor, was, UserChange::Password(hash), now))
+}
+
+/// The own approver key, instead of the one before.
+///
+/// # Errors
+/// When the account is another's: whoever registers a key for somebody could approve in their name.
+pub fn user_approver_set(actor: &Principal, was: User, key: PublicKeyBytes, now: UnixMs) -> Result<Write, PeopleError> {
+    if actor.user != was.id {
+        return Err(PeopleError::NotOwn { name: was.name });
+    }
+    Ok(changed(actor, was, UserChange::Approver(key, now), now))
 }
 
 /// Shuts an account, or opens it again.

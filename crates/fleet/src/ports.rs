@@ -1,22 +1,26 @@
 //! The doors through which the control plane's shells reach the world on behalf of these decisions.
 //! Only shells call ports; decisions are functions and machines that return what to write.
 
+mod content;
 mod notifier;
 
 use std::sync::Arc;
 
 use envelope::{
     audit::AuditKind,
-    messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes},
+    messages::LogPosition,
     recovery::{RecoveryCopy, WrappedKey},
 };
 use ids::{
-    ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, LabelKey, LabelValue, OperationId,
-    ReportSequence, RootVersion, Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+    ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, ReportSequence, RootVersion,
+    Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
-pub use self::notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece};
+pub use self::{
+    content::{AppChange, Approved, Endorsed, HostEdit, HostKeyRotation, KeptReport, Settlement},
+    notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece},
+};
 use crate::{
     list::*,
     model::*,
@@ -211,6 +215,16 @@ pub enum Write {
         at: UnixMs,
         audit: AuditEntry,
     },
+    /// One person approves held commands of an operation, all or none: each must still be held, have the approvals it
+    /// was judged with, and none by that key. Each that has enough is queued.
+    CommandsApprove(Box<Approved>),
+    /// An approver says no to held commands of an operation: all of them end, or none.
+    CommandsDeny {
+        commands: Vec<CommandId>,
+        message: String,
+        at: UnixMs,
+        audit: AuditEntry,
+    },
     /// Tombstone; queued commands are cancelled, others that have no end become unknown.
     HostRevoke {
         host: HostId,
@@ -316,81 +330,6 @@ pub enum Write {
         position: LogPosition,
         envelope: Vec<u8>,
     },
-}
-
-/// What changes about a host by its owner's word.
-#[derive(Clone, Debug)]
-pub struct HostEdit {
-    pub host: HostId,
-    /// The name it had when this was decided; it must have it still.
-    pub was: HostName,
-    /// Its new name.
-    pub name: Option<HostName>,
-    /// Labels to set, and those to take away (`None`). Taking away what is not there is no error.
-    pub labels: Vec<(LabelKey, Option<LabelValue>)>,
-    pub at: UnixMs,
-    pub audit: Vec<AuditEntry>,
-}
-
-/// New keys of a host, both signatures verified.
-#[derive(Clone, Debug)]
-pub struct HostKeyRotation {
-    pub host: HostId,
-    /// Its epoch before.
-    pub was: HostEpoch,
-    pub host_epoch: HostEpoch,
-    pub identity_key: PublicKeyBytes,
-    pub sealing_key: SealingKeyBytes,
-    /// Its envelope.
-    pub rotation: Vec<u8>,
-    /// The same is the record.
-    pub audit: AuditEntry,
-}
-
-/// A verified report and everything that follows from it, in one transaction.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    pub host: HostId,
-    /// Report position before this report, as the host's row must still have it.
-    pub expected_last: ReportPosition,
-    /// Where the chain stands with it; `expected_last` itself when it fills an earlier gap.
-    pub position: ReportPosition,
-    pub envelope: Vec<u8>,
-    pub command: CommandId,
-    pub sequence: Sequence,
-    pub status: CommandStatus,
-    pub message: String,
-    pub audit_head: Option<LogPosition>,
-    pub at: UnixMs,
-    /// The next stage of the operation, if this end asks for one.
-    pub follow_up: Vec<NewCommand>,
-    pub app: Option<AppChange>,
-    pub audit: Vec<AuditEntry>,
-}
-
-/// A verified report that ends nothing, and what is recorded of it.
-#[derive(Clone, Debug)]
-pub struct KeptReport {
-    pub host: HostId,
-    /// Report position before this report, as the host's row must still have it.
-    pub expected_last: ReportPosition,
-    pub position: ReportPosition,
-    /// Sequence of the command it is about; the host acknowledged at least this.
-    pub sequence: Sequence,
-    pub audit_head: Option<LogPosition>,
-    /// The report's envelope is the record of the first.
-    pub audit: Vec<AuditEntry>,
-}
-
-/// What a settled command did to the list of apps.
-#[derive(Clone, Debug)]
-pub enum AppChange {
-    /// A release is current on the host.
-    Deployed(AppInstance),
-    /// The present release was stopped, started or restarted.
-    Ran { app: AppName, host: HostId, state: AppInstanceState },
-    /// The app is gone from the host.
-    Removed { app: AppName, host: HostId },
 }
 
 /// What a transaction answered.

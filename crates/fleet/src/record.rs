@@ -72,6 +72,27 @@ pub(crate) fn command(order: &Order, host: &HostName, envelope: Vec<u8>, now: Un
     AuditEntry { time: now, kind: AuditKind::Command, actor, subject, record: AuditRecord::Envelope(envelope) }
 }
 
+/// Somebody approved a held command: the leaf covers the signed bytes.
+pub(crate) fn approval(command: &Command, actor: String, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
+    let order = &command.order;
+    let subject = format!("operation {} ({}) on host {}", order.operation, order.action, command.host_name);
+    AuditEntry { time: now, kind: AuditKind::Approval, actor, subject, record: AuditRecord::Envelope(envelope) }
+}
+
+/// An approver said no.
+pub(crate) fn approval_denied(
+    operation: &Operation,
+    held: &[&Command],
+    actor: String,
+    because: &str,
+    now: UnixMs,
+) -> AuditEntry {
+    let commands: Vec<Value> = held.iter().map(|command| order_line(&command.order)).collect();
+    let record = json!({ "operation": operation.id, "because": because, "commands": commands });
+    let subject = format!("operation {}", operation.id);
+    AuditEntry { time: now, kind: AuditKind::ApprovalDenied, actor, subject, record: inline(&record) }
+}
+
 /// A verified report: the leaf covers its signed bytes.
 pub(crate) fn report(of: CommandId, host: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
     let subject = format!("report of command {of}");

@@ -13,6 +13,8 @@ pub const PROTOCOL_KEY_ROTATION: u32 = 2;
 /// How often in a row a control plane may say that it stored this host's new keys and then refuse them, before the
 /// agent takes them for somebody else's.
 pub const NEXT_KEYS_REFUSED_MAX: u32 = 4;
+/// From this version on, agents judge approvals, and take commands that need them.
+pub const PROTOCOL_APPROVALS: u32 = 2;
 
 /// From a connection to the end of its authentication.
 pub const AUTHENTICATION_MAX: DurationMs = DurationMs::from_secs(5);

@@ -234,9 +234,9 @@ async fn watch_standing(queue: &mpsc::Sender<Question>, standings: &watch::Sende
 }
 
 impl Signer for RemoteSigner {
-    fn sign_command(&self, command: Command) -> Later<'_, Result<SignedCommand, SignError>> {
+    fn sign_command(&self, command: Command, approvals: Vec<Vec<u8>>) -> Later<'_, Result<SignedCommand, SignError>> {
         let take = |answered| if let Answered::Signed(signed) = answered { Some(signed) } else { None };
-        Box::pin(self.ask_for(Asked::Command(Box::new(command)), take))
+        Box::pin(self.ask_for(Asked::Command(Box::new(command), approvals), take))
     }
 
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>> {

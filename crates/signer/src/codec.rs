@@ -20,7 +20,8 @@ const HEAD_BYTES: usize = 9;
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    Command(Box<Command>),
+    /// With its approvals. Without any its frame is that of a signer of before.
+    Command(Box<Command>, Vec<Vec<u8>>),
     Open(Box<SessionOpen>),
     AdvanceRoot(Vec<Vec<u8>>),
     Keys,
@@ -79,6 +80,14 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Bytes behind their length.
+    fn counted(&mut self, bytes: &[u8]) -> Result<(), FrameError> {
+        let length = u32::try_from(bytes.len()).map_err(|_| FrameError::Content)?;
+        self.bytes(&length.to_be_bytes());
+        self.bytes(bytes);
+        Ok(())
+    }
+
     /// With its length before it.
     fn finish(mut self) -> Result<Vec<u8>, FrameError> {
         let length = self.0.len() - LENGTH_BYTES;
@@ -122,6 +131,14 @@ impl<'a> Reader<'a> {
         self.0 = rest;
         Ok(taken.to_vec())
     }
+
+    fn counted_to_end(&mut self) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut all = Vec::new();
+        while !self.0.is_empty() {
+            all.push(self.counted()?);
+        }
+        Ok(all)
+    }
 }
 
 /// Number and kind of a frame, without its length, and the reader behind them.
@@ -137,24 +154,25 @@ fn ended<T>(reader: &Reader<'_>, value: T) -> Result<T, FrameError> {
 impl Asked {
     pub(crate) fn to_frame(&self, number: u64) -> Result<Vec<u8>, FrameError> {
         let kind = match self {
-            Self::Command(_) => 1,
+            Self::Command(_, approvals) if approvals.is_empty() => 1,
             Self::Open(_) => 2,
             Self::AdvanceRoot(_) => 3,
             Self::Keys => 4,
             Self::PrepareKey => 5,
             Self::ActivateKey(_) => 6,
             Self::DropKey(_) => 7,
+            Self::Command(..) => 8,
         };
         let mut writer = Writer::new(number, kind);
         match self {
-            Self::Command(command) => writer.bytes(&payload_bytes(&**command)),
+            Self::Command(command, approvals) if approvals.is_empty() => writer.bytes(&payload_bytes(&**command)),
+            Self::Command(command, approvals) => {
+                writer.counted(&payload_bytes(&**command))?;
+                approvals.iter().try_for_each(|envelope| writer.counted(envelope))?;
+            }
             Self::Open(open) => writer.bytes(&payload_bytes(&**open)),
             Self::AdvanceRoot(chain) => {
-                for envelope in chain {
-                    let length = u32::try_from(envelope.len()).map_err(|_| FrameError::Content)?;
-                    writer.bytes(&length.to_be_bytes());
-                    writer.bytes(envelope);
-                }
+                chain.iter().try_for_each(|envelope| writer.counted(envelope))?;
             }
             Self::Keys | Self::PrepareKey => {}
             Self::ActivateKey(key) | Self::DropKey(key) => writer.bytes(key.as_bytes()),
@@ -166,19 +184,22 @@ impl Asked {
     pub(crate) fn from_frame(frame: &[u8]) -> Result<(u64, Self), FrameError> {
         let (number, kind, mut reader) = head(frame)?;
         let asked = match kind {
-            1 => Self::Command(Box::new(payload_from_bytes(reader.rest())?)),
+            1 => Self::Command(Box::new(payload_from_bytes(reader.rest())?), Vec::new()),
             2 => Self::Open(Box::new(payload_from_bytes(reader.rest())?)),
-            3 => {
-                let mut chain = Vec::new();
-                while !reader.0.is_empty() {
-                    chain.push(reader.counted()?);
-                }
-                Self::AdvanceRoot(chain)
-            }
+            3 => Self::AdvanceRoot(reader.counted_to_end()?),
             4 => Self::Keys,
             5 => Self::PrepareKey,
             6 => Self::ActivateKey(KeyId::from_bytes(reader.array()?)),
             7 => Self::DropKey(KeyId::from_bytes(reader.array()?)),
+            8 => {
+                let command = Box::new(payload_from_bytes(&reader.counted()?)?);
+                let approvals = reader.counted_to_end()?;
+                // One request has one form.
+                if approvals.is_empty() {
+                    return Err(FrameError::Content);
+                }
+                Self::Command(command, approvals)
+            }
             other => return Err(FrameError::Kind(other)),
         };
         ended(&reader, (number, asked))

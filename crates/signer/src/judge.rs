@@ -3,27 +3,28 @@
 use std::collections::HashMap;
 
 use envelope::{
-    Payload as _, guard,
+    Payload as _, approval, guard,
     limits::SEQUENCE_JUMP_MAX,
     messages::{Command, SessionOpen},
     root::TrustedRoot,
     signer_port::SignError,
 };
-use ids::{ActionName, Epoch, FleetId, HostId, Sequence, UnixMs};
+use ids::{ActionName, Class, Epoch, FleetId, HostId, Sequence, UnixMs};
 
 use crate::{
     limits,
     rate::{Rate, Rates},
 };
 
-/// Whether an action, in that version, does no more than read. A command does not say so itself: it names an action and
-/// the hash of its schema, and agents look the class up in what they were built with. So does whoever starts a signer.
-pub type IsRead = fn(&ActionName, u32) -> bool;
+/// The class of an action in that version. A command does not say it itself: it names an action and the hash of its
+/// schema, and agents look the class up in what they were built with. So does whoever starts a signer. An action that is
+/// not known counts as destructive.
+pub type ClassOf = fn(&ActionName, u32) -> Option<Class>;
 
 /// The signer's judgement, with what it remembers between requests.
 #[derive(Debug)]
 pub(crate) struct Judge {
-    is_read: IsRead,
+    class_of: ClassOf,
     commands: Rates,
     opens: Rates,
 }
@@ -33,17 +34,18 @@ fn refused<T>(why: String) -> Result<T, SignError> {
 }
 
 impl Judge {
-    pub(crate) fn new(is_read: IsRead) -> Self {
+    pub(crate) fn new(class_of: ClassOf) -> Self {
         let commands =
             Rate { burst: limits::COMMANDS_PER_HOST_BURST, per_second: limits::COMMANDS_PER_HOST_PER_SECOND };
         let opens = Rate { burst: limits::OPENS_PER_HOST_BURST, per_second: limits::OPENS_PER_HOST_PER_SECOND };
-        Self { is_read, commands: Rates::new(commands), opens: Rates::new(opens) }
+        Self { class_of, commands: Rates::new(commands), opens: Rates::new(opens) }
     }
 
     /// `high` is the highest sequence given to this host so far, this batch included.
     pub(crate) fn command(
         &mut self,
         command: &Command,
+        approvals: &[Vec<u8>],
         high: Sequence,
         now: UnixMs,
         root: &TrustedRoot,
@@ -73,6 +75,7 @@ impl Judge {
         }
         check_epoch(command.epoch, root)?;
         self.check_expiry(command, now, root)?;
+        self.check_approvals(command, approvals, now, root)?;
         take(&mut self.commands, host, now, "commands")
     }
 
@@ -87,14 +90,44 @@ impl Judge {
     }
 
     fn check_expiry(&self, command: &Command, now: UnixMs, root: &TrustedRoot) -> Result<(), SignError> {
-        let (action, version) = (&command.order.action, command.order.action_version);
-        if !root.is_expired(now.max(root.issued_floor())) || (self.is_read)(action, version) {
+        let action = &command.order.action;
+        if !root.is_expired(now.max(root.issued_floor())) || self.class(command) == Class::Read {
             return Ok(());
         }
         let root = root.version();
         refused(format!(
             "root metadata version {root} has expired, and {action} does more than read; issue newer root metadata and order it again"
         ))
+    }
+
+    fn class(&self, command: &Command) -> Class {
+        (self.class_of)(&command.order.action, command.order.action_version).unwrap_or(Class::Destructive)
+    }
+
+    /// As hosts judge it, from root metadata alone: a host's owner may ask for more. Nothing of it can be mended by
+    /// waiting, so it is a refusal.
+    fn check_approvals(
+        &self,
+        command: &Command,
+        approvals: &[Vec<u8>],
+        now: UnixMs,
+        root: &TrustedRoot,
+    ) -> Result<(), SignError> {
+        let thresholds = root.current().approvals;
+        let needed = match self.class(command) {
+            Class::Read => 0,
+            Class::Change => thresholds.change,
+            Class::Destructive => thresholds.destructive,
+        };
+        if needed == 0 || command.order.dry_run {
+            return Ok(());
+        }
+        let now = now.max(root.issued_floor());
+        let terms = approval::Terms { keys: root.approver_keys(), host_epoch: command.host_epoch, now };
+        match approval::judge(approvals, needed, &command.order, terms) {
+            Ok(_) => Ok(()),
+            Err(error) => refused(format!("command {}: approvals: {error}", command.order.command)),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ mod state_file;
 mod trust;
 
 pub use client::{RemoteSigner, Standing};
-pub use judge::IsRead;
+pub use judge::ClassOf;
 pub use place::{Place, PlaceError, examine_sequences};
 pub use server::serve;
 pub use signer::{Clock, LocalSigner, SignerConfig};

@@ -105,7 +105,7 @@ async fn write_answers(mut stream: OwnedWriteHalf, mut waiting: mpsc::Receiver<W
 
 async fn perform(signer: &dyn Signer, asked: Asked) -> Answered {
     let answered: Result<Answered, SignError> = match asked {
-        Asked::Command(command) => signer.sign_command(*command).await.map(Answered::Signed),
+        Asked::Command(command, approvals) => signer.sign_command(*command, approvals).await.map(Answered::Signed),
         Asked::Open(open) => signer.sign_open(*open).await.map(Answered::Envelope),
         Asked::AdvanceRoot(chain) => signer.advance_root(chain).await.map(Answered::Version),
         Asked::Keys => signer.keys().await.map(Answered::Keys),

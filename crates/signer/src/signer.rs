@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bring_over::{bring_over, remove_originals},
-    judge::{IsRead, Judge},
+    judge::{ClassOf, Judge},
     limits,
     log::Log,
     place::{Place, PlaceError},
@@ -42,8 +42,8 @@ pub struct SignerConfig {
     pub place: Place,
     /// Where a control plane of before kept command key and sequences, to be brought over if there are any.
     pub earlier: Option<PathBuf>,
-    /// See [`IsRead`].
-    pub is_read: IsRead,
+    /// See [`ClassOf`].
+    pub class_of: ClassOf,
     /// See [`Clock`].
     pub clock: Clock,
 }
@@ -65,7 +65,7 @@ impl LocalSigner {
     /// # Errors
     /// When something is missing, damaged, another fleet's, or in use.
     pub fn open(config: SignerConfig) -> Result<Self, PlaceError> {
-        let SignerConfig { place, earlier, is_read, clock } = config;
+        let SignerConfig { place, earlier, class_of, clock } = config;
         let lock = place.take()?;
         let (trust, keys) = open_trust(&place, earlier.as_ref())?;
         let state = trust.fleet().map(|fleet| StateFile::open(&place.sequences(), fleet)).transpose()?;
@@ -76,7 +76,7 @@ impl LocalSigner {
         let (queue, requests) = mpsc::channel(limits::QUEUE_MAX);
         let impaired = Arc::new(AtomicBool::new(!log.is_open()));
         let directory = place.directory().to_owned();
-        let judge = Judge::new(is_read);
+        let judge = Judge::new(class_of);
         let signing = Signing { place, trust, keys, state, judge, log, clock, impaired: impaired.clone() };
         let thread = std::thread::Builder::new()
             .name("signer".to_owned())
@@ -148,8 +148,8 @@ fn open_trust(place: &Place, earlier: Option<&PathBuf>) -> Result<(Trust, Keys),
 }
 
 impl Signer for LocalSigner {
-    fn sign_command(&self, command: Command) -> Later<'_, Result<SignedCommand, SignError>> {
-        Box::pin(self.ask(|answer| Request::Command { command: Box::new(command), answer }))
+    fn sign_command(&self, command: Command, approvals: Vec<Vec<u8>>) -> Later<'_, Result<SignedCommand, SignError>> {
+        Box::pin(self.ask(|answer| Request::Command { command: Box::new(command), approvals, answer }))
     }
 
     fn sign_open(&self, open: SessionOpen) -> Later<'_, Result<Vec<u8>, SignError>> {

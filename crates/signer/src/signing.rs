@@ -33,7 +33,7 @@ use crate::{
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, SignError>>;
 
 pub(crate) enum Request {
-    Command { command: Box<Command>, answer: Answer<SignedCommand> },
+    Command { command: Box<Command>, approvals: Vec<Vec<u8>>, answer: Answer<SignedCommand> },
     Open { open: Box<SessionOpen>, answer: Answer<Vec<u8>> },
     AdvanceRoot { chain: Vec<Vec<u8>>, answer: Answer<RootVersion> },
     Keys { answer: Answer<SignerKeys> },
@@ -93,7 +93,9 @@ impl Signing {
             let mut decided = Decided::default();
             for request in batch.drain(..) {
                 match request {
-                    Request::Command { command, answer } => self.command(command, answer, now, &mut decided),
+                    Request::Command { command, approvals, answer } => {
+                        self.command(command, &approvals, answer, now, &mut decided);
+                    }
                     Request::Open { open, answer } => self.open(open, answer, now, &mut decided),
                     // What came before it is settled under what was in force before it.
                     other => {
@@ -106,7 +108,14 @@ impl Signing {
         }
     }
 
-    fn command(&mut self, command: Box<Command>, answer: Answer<SignedCommand>, now: UnixMs, decided: &mut Decided) {
+    fn command(
+        &mut self,
+        command: Box<Command>,
+        approvals: &[Vec<u8>],
+        answer: Answer<SignedCommand>,
+        now: UnixMs,
+        decided: &mut Decided,
+    ) {
         let order = &command.order;
         let host = order.host;
         let mut line = Line {
@@ -121,8 +130,10 @@ impl Signing {
         let high = decided.raised.get(&host).copied();
         let high = high.or_else(|| state.map(|state| state.high(host))).unwrap_or_default();
         let judge = &mut self.judge;
-        let judged =
-            self.trust.signing().and_then(|(key, root)| judge.command(&command, high, now, root).map(|()| key));
+        let judged = self
+            .trust
+            .signing()
+            .and_then(|(key, root)| judge.command(&command, approvals, high, now, root).map(|()| key));
         match judged {
             Ok(key) => {
                 decided.raised.insert(host, command.sequence);

@@ -29,9 +29,11 @@ pub(crate) struct Control {
     pub(crate) store: MemoryStore,
     /// The signer's own record: highest sequence signed for each host.
     signed_high: BTreeMap<HostId, Sequence>,
-    root: Arc<TrustedRoot>,
+    pub(crate) root: Arc<TrustedRoot>,
     session_key: SigningKey<role::Session>,
     command_key: SigningKey<role::Command>,
+    /// Whoever looks at what others ask for.
+    pub(crate) approver: SigningKey<role::Approver>,
     audit_key: SigningKey<role::Audit>,
     /// It hides from itself that hosts hold heads it cannot continue: somebody else runs it.
     pub(crate) is_lying: bool,
@@ -104,6 +106,7 @@ impl Control {
         session_key: SigningKey<role::Session>,
         command_key: SigningKey<role::Command>,
         audit_key: SigningKey<role::Audit>,
+        approver: SigningKey<role::Approver>,
     ) -> Self {
         Self {
             fleet: root.current().fleet,
@@ -113,6 +116,7 @@ impl Control {
             session_key,
             command_key,
             audit_key,
+            approver,
             is_lying: false,
             peers: BTreeMap::new(),
             skew: 0,
@@ -298,7 +302,7 @@ impl Control {
                     self.peers.remove(&link);
                 }
                 Effect::WakeAt(at) => known.wake_at = Some(at),
-                effect @ (Effect::SignOpen(_) | Effect::SignCommand(_)) => known.signing = Some(effect),
+                effect @ (Effect::SignOpen(_) | Effect::SignCommand { .. }) => known.signing = Some(effect),
                 effect @ (Effect::Load(_) | Effect::LoadCommand(_) | Effect::LoadOperation(_) | Effect::Write(..)) => {
                     known.storing = Some(effect);
                 }
@@ -329,7 +333,7 @@ impl Control {
                 open.time = now;
                 Input::OpenSigned(Ok(self.command_key.sign(&open).into_envelope()))
             }
-            Effect::SignCommand(command) => Input::CommandSigned(self.sign(&command)),
+            Effect::SignCommand { command, .. } => Input::CommandSigned(self.sign(&command)),
             _ if refused => match effect {
                 Effect::Write(id, _) => Input::Written(id, Err(failed())),
                 Effect::LoadCommand(_) => Input::CommandLoaded(Err(failed())),
@@ -391,7 +395,8 @@ impl Control {
 
     /// The timer over hosts that have no session.
     pub(crate) fn expire(&mut self, now: UnixMs, ledger: &mut Ledger) {
-        let is_queued = |command: &&fleet::model::Command| command.status == CommandStatus::Queued;
+        let is_queued =
+            |command: &&fleet::model::Command| matches!(command.status, CommandStatus::Held | CommandStatus::Queued);
         let commands: Vec<_> = self.store.commands.values().filter(is_queued).cloned().collect();
         for write in fleet::dispatch::expire_queued(now, &commands) {
             // A conflict means that something else came first.

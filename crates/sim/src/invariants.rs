@@ -158,6 +158,7 @@ impl Ledger {
     /// After every step.
     pub(crate) fn check(&mut self, store: &MemoryStore) {
         for (id, command) in &store.commands {
+            self.check_approved(store, *id, command);
             if self.check_command(*id, command) {
                 self.note_cancel(store, command);
             }
@@ -166,6 +167,16 @@ impl Ledger {
             let (allocated, acknowledged) = (host.allocated, host.acknowledged);
             self.must(acknowledged <= allocated, || format!("host {} acknowledged what was never sent", host.name));
         }
+    }
+
+    /// No effect without authority: what people must approve has not begun before they had.
+    fn check_approved(&mut self, store: &MemoryStore, id: CommandId, command: &Command) {
+        let needed = store.operations.get(&command.order.operation).map_or(0, |operation| operation.approvals);
+        let has_begun = self.work(command.order.host, id).fresh_starts > 0;
+        let is_approved = command.approvals.len() >= usize::try_from(needed).unwrap_or(usize::MAX);
+        self.must(command.order.dry_run || !has_begun || is_approved, || {
+            format!("command {id} has begun, and {needed} people had to approve it")
+        });
     }
 
     /// From here on what it stopped does nothing more.

@@ -12,7 +12,10 @@ use fleet::{
     command::CommandEvent,
     dispatch::SignedHead,
     model::{Command, CommandStatus, FormerKey, Host, HostStanding, NewCommand, Operation},
-    ports::{AuditEntry, AuditRecord, HostKeyRotation, KeptReport, Settlement, StoreError, Write, Written},
+    ports::{
+        Approved, AuditEntry, AuditRecord, Endorsed, HostKeyRotation, KeptReport, Settlement, StoreError, Write,
+        Written,
+    },
 };
 use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sha256};
 
@@ -104,6 +107,7 @@ impl MemoryStore {
                 (row.status, row.message, row.settled_at) = (*status, message.clone(), Some(*at));
                 self.audit.append(audit);
             }
+            Write::CommandsApprove(approved) => self.approve(approved)?,
             Write::HostRevoke { host, at, audit } => {
                 self.revoke(*host, *at)?;
                 self.audit.append(audit);
@@ -154,8 +158,9 @@ impl MemoryStore {
                 host_name,
                 app: new.app.clone(),
                 sealed: new.sealed.clone(),
-                status: CommandStatus::Queued,
-                message: String::new(),
+                approvals: Vec::new(),
+                status: if new.held.is_some() { CommandStatus::Held } else { CommandStatus::Queued },
+                message: new.held.clone().unwrap_or_default(),
                 requested_by: requested_by.clone(),
                 seals: Vec::new(),
                 report: None,
@@ -182,6 +187,25 @@ impl MemoryStore {
         (host.host_epoch, host.identity_key) = (rotation.host_epoch, rotation.identity_key);
         host.sealing_key = rotation.sealing_key;
         self.former_keys.entry(rotation.host).or_default().push(former);
+        Ok(())
+    }
+
+    fn approve(&mut self, approved: &Approved) -> Result<(), StoreError> {
+        for endorsed in &approved.commands {
+            let Some(row) = self.commands.get(&endorsed.command) else { return conflict("no such command") };
+            if row.status != CommandStatus::Held || row.approvals.len() != endorsed.stored_before {
+                return conflict("it moved on");
+            }
+        }
+        for Endorsed { command, envelope, message, .. } in &approved.commands {
+            let Some(row) = self.commands.get_mut(command) else { return conflict("no such command") };
+            row.approvals.push(envelope.clone());
+            row.message = message.clone().unwrap_or_default();
+            if message.is_none() {
+                row.status = CommandStatus::Queued;
+            }
+        }
+        approved.audit.iter().for_each(|entry| self.audit.append(entry));
         Ok(())
     }
 

@@ -1,12 +1,18 @@
 //! What people and misfortune do: orders and cancellations, cut cables, killed processes, wrong clocks,
 //! old disks.
 
+use std::collections::BTreeMap;
+
+use envelope::{limits::APPROVAL_LIFETIME_MAX, messages::Approval};
 use fleet::{
-    model::{Credential, Host, Principal, UserRole},
-    operation::{CancelDecision, CancelOrigin, OperationRequest, Target, Work, command_cancel, operation_propose},
+    approval::{self, Matter},
+    model::{CommandStatus, Credential, Host, Principal, User, UserRole},
+    operation::{
+        CancelDecision, CancelOrigin, Grounds, OperationRequest, Target, Work, command_cancel, operation_propose,
+    },
     ports::{AuditEntry, AuditRecord, Write},
 };
-use ids::{ApiTokenId, CommandId, DurationMs, OperationId, UserId};
+use ids::{ApiTokenId, CommandId, DurationMs, OperationId, UserId, sha256};
 
 use crate::{
     network::LinkId,
@@ -20,6 +26,7 @@ const OPEN_COMMANDS_MAX: usize = 12;
 #[derive(Clone, Copy)]
 enum Surprise {
     Propose,
+    Approve,
     Cancel,
     Revoke,
     Cut,
@@ -35,8 +42,9 @@ enum Surprise {
     Pass,
 }
 
-const SURPRISES: [(u64, Surprise); 14] = [
+const SURPRISES: [(u64, Surprise); 15] = [
     (260, Surprise::Propose),
+    (120, Surprise::Approve),
     (60, Surprise::Cancel),
     (3, Surprise::Revoke),
     (60, Surprise::Cut),
@@ -49,7 +57,7 @@ const SURPRISES: [(u64, Surprise); 14] = [
     (10, Surprise::Policy),
     (10, Surprise::CopyDisk),
     (6, Surprise::RestoreDisk),
-    (416, Surprise::Pass),
+    (296, Surprise::Pass),
 ];
 
 impl World {
@@ -62,6 +70,7 @@ impl World {
         });
         match chosen.map_or(Surprise::Pass, |(_, surprise)| *surprise) {
             Surprise::Propose => self.propose(),
+            Surprise::Approve => self.approve(),
             Surprise::Cancel => self.cancel(),
             Surprise::Revoke => self.revoke(),
             Surprise::Cut => self.cut_any(),
@@ -126,12 +135,61 @@ impl World {
         };
         let hosts: Vec<Host> = self.control.store.hosts.values().cloned().collect();
         let (now, fleet, actor) = (self.control_now(), self.control.fleet, self.actor());
+        let grounds = Grounds { approvals: self.control.root.current().approvals, requester: None };
         let random = &mut self.random;
         let mut ids = || CommandId::new_v7(now, random.bytes());
         // A host that is quarantined or revoked is refused here, in words.
-        let Ok(proposed) = operation_propose(fleet, request, &actor, &hosts, now, &mut ids) else { return };
+        let Ok(proposed) = operation_propose(fleet, grounds, request, &actor, &hosts, now, &mut ids) else {
+            return;
+        };
         self.control.write(&proposed.into_write(), &mut self.ledger);
         self.tell(host, false);
+    }
+
+    /// A second person approves one of the commands that wait for it.
+    pub(crate) fn approve(&mut self) {
+        let store = &self.control.store;
+        let held: Vec<_> = store.proposed.iter().filter_map(|id| store.commands.get(id)).collect();
+        let held: Vec<_> = held.into_iter().filter(|command| command.status == CommandStatus::Held).cloned().collect();
+        let Some(command) = self.random.pick(&held).cloned() else { return };
+        let (order, now) = (&command.order, self.control_now());
+        let host = &store.hosts[&order.host];
+        let approval = Approval {
+            fleet: order.fleet,
+            host: order.host,
+            host_epoch: host.host_epoch,
+            operation: order.operation,
+            action: order.action.clone(),
+            action_version: order.action_version,
+            parameters_sha256: sha256(&order.parameters),
+            sealed: order.sealed.clone(),
+            plan_sha256: sha256(b"what was shown"),
+            bind_plan: self.random.chance(500),
+            approved_at: now,
+            expires: now.plus(APPROVAL_LIFETIME_MAX),
+        };
+        let envelope = self.control.approver.sign(&approval).into_envelope();
+        let user = User {
+            id: UserId::from_bytes([2; 16]),
+            name: "second".parse().expect("invariant: a valid name"),
+            role: UserRole::Viewer,
+            password_hash: String::new(),
+            created_at: BEGINNING,
+            disabled_at: None,
+            approver: Some((self.control.approver.public(), BEGINNING)),
+        };
+        let actor = Principal { user: user.id, user_name: user.name.clone(), role: user.role, ..self.actor() };
+        let hosts = BTreeMap::from([(host.id, host.clone())]);
+        let (operation, root) = (&store.operations[&order.operation], &*self.control.root);
+        let matter = Matter { operation, commands: core::slice::from_ref(&command), hosts: &hosts, root, now };
+        // The clock may have been set to before root metadata was issued.
+        let Ok(write) = approval::approve(&matter, &actor, &user, vec![envelope]) else { return };
+        self.summary.approved += 1;
+        let host = self.hosts.iter().position(|host| host.id == command.order.host);
+        self.control.write(&write, &mut self.ledger);
+        if let Some(host) = host {
+            self.tell(host, false);
+        }
     }
 
     fn tell(&mut self, host: usize, is_revoked: bool) {

@@ -36,6 +36,8 @@ pub struct Summary {
     pub kills: usize,
     /// Connections cut.
     pub cuts: usize,
+    /// Commands that somebody approved.
+    pub approved: usize,
     /// Frames dropped, doubled or swapped.
     pub meddled: usize,
     /// Hosts in quarantine at the end.
@@ -220,6 +222,8 @@ impl World {
         self.step += 1;
         if with_surprises && self.random.chance(350) {
             self.surprise();
+        } else if !with_surprises && self.random.chance(20) {
+            self.approve();
         } else {
             self.happen(with_surprises);
         }
@@ -282,6 +286,9 @@ fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
     let session = SigningKey::<role::Session>::from_seed(&random.bytes());
     let command = SigningKey::<role::Command>::from_seed(&random.bytes());
     let audit = SigningKey::<role::Audit>::from_seed(&random.bytes());
+    let approver = SigningKey::<role::Approver>::from_seed(&random.bytes());
+    // In some fleets somebody must look at what destroys.
+    let destructive = u32::from(random.chance(400));
     let metadata = RootMetadata {
         version: RootVersion(1),
         issued: BEGINNING,
@@ -293,8 +300,8 @@ fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
         recovery_keys: Vec::new(),
         session_keys: vec![session.public()],
         command_keys: vec![command.public()],
-        approver_keys: Vec::new(),
-        approvals: ApprovalThresholds::default(),
+        approver_keys: vec![approver.public()],
+        approvals: ApprovalThresholds { change: 0, destructive },
         audit_key: audit.public(),
         audit_log: AuditLogId::from_bytes(random.bytes()),
         restored_log: None,
@@ -305,5 +312,5 @@ fn fleet(random: &mut Random) -> (Control, Sha256, Vec<u8>) {
     let envelope = sign_root(&[&root_key], &metadata);
     let root = TrustedRoot::pin_key(&envelope, root_key.public()).expect("invariant: our own root verifies");
     let sha256 = root.payload_sha256();
-    (Control::new(Arc::new(root), session, command, audit), sha256, envelope)
+    (Control::new(Arc::new(root), session, command, audit, approver), sha256, envelope)
 }

@@ -39,6 +39,7 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.succeeded += run.succeeded;
                 total.kills += run.kills;
                 total.cuts += run.cuts;
+                total.approved += run.approved;
                 total.meddled += run.meddled;
                 total.quarantined += run.quarantined;
             }
@@ -74,6 +75,7 @@ fn slice(slice: u64) {
     // The runs must have been about something. (Orders that end their agent, or that the signer refuses, never succeed.)
     if count >= 100 && steps >= 300 {
         assert!(sum.succeeded * 5 > sum.proposed, "{sum:?}");
+        assert!(sum.approved > count / 4, "{sum:?}");
         assert!(sum.kills > count && sum.cuts > count && sum.meddled > count && sum.quarantined > 0, "{sum:?}");
     }
 }

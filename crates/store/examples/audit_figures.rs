@@ -146,6 +146,8 @@ fn operation(number: u64) -> Operation {
         queue_for_ms: 600_000,
         dry_run: false,
         selector: None,
+        approvals: 0,
+        requester: None,
     }
 }
 
@@ -210,7 +212,7 @@ fn command(keys: &Keys, member: &mut Member, number: u64, sequence: u64) -> [Wri
     let reported = signed.into_envelope();
     let expected_last = core::mem::replace(&mut member.last, position);
     let proposal = entry(AuditKind::Proposal, AuditRecord::Inline(vec![b'p'; 300]));
-    let new = NewCommand { order: order.clone(), app: None, sealed: Vec::new() };
+    let new = NewCommand { order: order.clone(), app: None, sealed: Vec::new(), held: None };
     let settlement = Settlement {
         host: member.id,
         expected_last,

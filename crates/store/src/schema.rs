@@ -26,6 +26,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "host_keys", sql: include_str!("../migrations/0007_host_keys.sql") },
     Migration { version: 8, name: "recovery_copies", sql: include_str!("../migrations/0008_recovery_copies.sql") },
     Migration { version: 9, name: "restores", sql: include_str!("../migrations/0009_restores.sql") },
+    Migration { version: 10, name: "approvals", sql: include_str!("../migrations/0010_approvals.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

@@ -45,6 +45,15 @@ struct Said {
     host: HostName,
     action: String,
     status: CommandStatus,
+    message: String,
+}
+
+impl Said {
+    /// Whether that is news: it leads further, or more people have approved it.
+    fn is_news(&self, status: CommandStatus, message: &str) -> bool {
+        let held = status == CommandStatus::Held && self.status == status && self.message != message;
+        rank(status) > rank(self.status) || held
+    }
 }
 
 struct Watch {
@@ -150,11 +159,12 @@ fn frame(shown: &Shown) -> Frame {
 /// How far a command is: announcements that do not lead further are old.
 const fn rank(status: CommandStatus) -> u8 {
     match status {
-        CommandStatus::Queued => 0,
-        CommandStatus::Delivered => 1,
-        CommandStatus::Accepted => 2,
-        CommandStatus::Running => 3,
-        _ => 4,
+        CommandStatus::Held => 0,
+        CommandStatus::Queued => 1,
+        CommandStatus::Delivered => 2,
+        CommandStatus::Accepted => 3,
+        CommandStatus::Running => 4,
+        _ => 5,
     }
 }
 
@@ -212,9 +222,10 @@ impl Watch {
             // A later stage's command: its host and action are in the store.
             return self.reread().await;
         };
-        if rank(status) > rank(said.status) {
+        if said.is_news(status, &message) {
             self.open -= usize::from(!said.status.is_end() && status.is_end());
             said.status = status;
+            said.message.clone_from(&message);
             let (host, action) = (said.host.clone(), said.action.clone());
             let status = view::status(status);
             self.out.push_back(Shown::Command { command_id: command, host, action, status, message });
@@ -252,8 +263,8 @@ impl Watch {
         }
         if let Subject::Operation(id) = self.subject {
             let hosts = view::hosts_of(&*store, &commands).await?;
-            let selector = view::operation_selector(&*store, id).await?;
-            self.out.push_back(Shown::Operation { operation: view::operation(id, selector, &commands, &hosts) });
+            let head = store.operation(id).await?;
+            self.out.push_back(Shown::Operation { operation: view::operation(id, head, &commands, &hosts) });
         }
         self.ended = true;
         Ok(())
@@ -261,7 +272,7 @@ impl Watch {
 
     fn say(&mut self, command: &Command) {
         let id = command.order.command;
-        if self.said.get(&id).is_some_and(|said| rank(said.status) >= rank(command.status)) {
+        if self.said.get(&id).is_some_and(|said| !said.is_news(command.status, &command.message)) {
             return;
         }
         let (host, action, status) = (command.host_name.clone(), view::action(command), command.status);
@@ -272,7 +283,7 @@ impl Watch {
             status: view::status(status),
             message: command.message.clone(),
         });
-        let before = self.said.insert(id, Said { host, action, status });
+        let before = self.said.insert(id, Said { host, action, status, message: command.message.clone() });
         self.open += usize::from(!status.is_end());
         self.open -= usize::from(before.is_some_and(|said| !said.status.is_end()));
     }

@@ -139,6 +139,10 @@ pub const BUNDLE_READERS_MAX: usize = 2;
 pub const BUNDLE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often a cancellation is decided anew because its command moved meanwhile.
 pub const CANCEL_TRIES_MAX: usize = 4;
+/// Approvals in one request: more hosts take several.
+pub const APPROVALS_PER_REQUEST_MAX: usize = 500;
+/// How often somebody's word is judged anew because somebody else had one meanwhile.
+pub const APPROVE_TRIES_MAX: usize = 8;
 /// Time for the store to answer a health check.
 pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Hosts that the confirmation of a restore may revoke at once.

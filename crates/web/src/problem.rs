@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use fleet::{
+    approval::ApproveError,
     operation::{AppTargetError, CancelError, ProposeError},
     people::PeopleError,
     ports::StoreError,
@@ -62,6 +63,9 @@ kinds! {
     MethodNotAllowed METHOD_NOT_ALLOWED "method-not-allowed" "No such method";
     TooSlow SERVICE_UNAVAILABLE "too-slow" "Took too long";
     BodyTooSlow REQUEST_TIMEOUT "body-too-slow" "The request took too long to arrive";
+    KeyTaken CONFLICT "key-taken" "The key is another account's";
+    NothingHeld CONFLICT "nothing-held" "Nothing waits for approval";
+    ApprovedAlready CONFLICT "approved-already" "It was approved already";
     UserExists CONFLICT "user-exists" "The account cannot be made";
     OwnAccount CONFLICT "own-account" "Not with the own account";
     LastOwner CONFLICT "last-owner" "A fleet needs an owner";
@@ -240,9 +244,29 @@ impl From<PeopleError> for ApiError {
     fn from(error: PeopleError) -> Self {
         let detail = error.to_string();
         match error {
-            PeopleError::NotAllowed { .. } => Self::new(Kind::NotAllowed, detail),
+            PeopleError::NotAllowed { .. } | PeopleError::NotOwn { .. } => Self::new(Kind::NotAllowed, detail),
             PeopleError::Own { .. } => Self::new(Kind::OwnAccount, detail),
             PeopleError::Invalid { field, message } => Self::new(Kind::Invalid, detail).and_field(field, message),
+        }
+    }
+}
+
+impl From<ApproveError> for ApiError {
+    fn from(error: ApproveError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ApproveError::NoKey(_) | ApproveError::NotListed { .. } | ApproveError::Own { .. } => {
+                Self::new(Kind::NotAllowed, detail)
+            }
+            ApproveError::NothingHeld(_) => Self::new(Kind::NothingHeld, detail),
+            ApproveError::Already(_) => Self::new(Kind::ApprovedAlready, detail),
+            ApproveError::Because => Self::new(Kind::Invalid, detail.clone()).and_field("because", detail),
+            ApproveError::NotHeld { .. }
+            | ApproveError::HostTwice { .. }
+            | ApproveError::Signature { .. }
+            | ApproveError::NotCounted { .. }
+            | ApproveError::Spoils { .. }
+            | ApproveError::TooLarge { .. } => Self::new(Kind::Invalid, detail.clone()).and_field("approvals", detail),
         }
     }
 }

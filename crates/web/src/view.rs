@@ -17,7 +17,7 @@ use envelope::{
 };
 use fleet::{
     list::{CommandLine, OperationLine},
-    model::{Command, CommandFilter, CommandStatus, Host, HostStanding, OperationKind},
+    model::{Command, CommandFilter, CommandStatus, Host, HostStanding, Operation, OperationKind},
     operation::{OperationProgress, operation_progress},
     ports::{Notifier, Store, StoreError},
     releases::AgentRelease,
@@ -33,6 +33,7 @@ const VERIFIED_BY_NONE: &str = "none";
 
 pub(crate) fn status(status: CommandStatus) -> api::CommandStatus {
     match status {
+        CommandStatus::Held => api::CommandStatus::Held,
         CommandStatus::Queued => api::CommandStatus::Queued,
         CommandStatus::Delivered => api::CommandStatus::Delivered,
         CommandStatus::Accepted => api::CommandStatus::Accepted,
@@ -49,6 +50,7 @@ pub(crate) fn status(status: CommandStatus) -> api::CommandStatus {
 
 pub(crate) fn status_read(status: api::CommandStatus) -> CommandStatus {
     match status {
+        api::CommandStatus::Held => CommandStatus::Held,
         api::CommandStatus::Queued => CommandStatus::Queued,
         api::CommandStatus::Delivered => CommandStatus::Delivered,
         api::CommandStatus::Accepted => CommandStatus::Accepted,
@@ -201,10 +203,11 @@ fn state(commands: impl IntoIterator<Item = CommandStatus>) -> OperationState {
     }
 }
 
-/// An operation with its commands, in the order they were made. `hosts` holds at least theirs.
+/// An operation with its commands, in the order they were made. `head` is what is stored of it, if that is to be shown;
+/// `hosts` holds at least the commands' own.
 pub(crate) fn operation(
     id: OperationId,
-    selector: Option<String>,
+    head: Option<Operation>,
     commands: &[Command],
     hosts: &BTreeMap<HostId, Host>,
 ) -> OperationResponse {
@@ -227,7 +230,8 @@ pub(crate) fn operation(
         operation_id: id,
         commands: commands_shown.collect(),
         state: state(commands.iter().map(|command| command.status)),
-        selector,
+        approvals_needed: head.as_ref().map(|head| head.approvals).filter(|needed| *needed > 0),
+        selector: head.and_then(|head| head.selector),
     }
 }
 
@@ -257,16 +261,11 @@ pub(crate) async fn hosts_of(store: &dyn Store, commands: &[Command]) -> Result<
     Ok(hosts.into_iter().flatten().map(|host| (host.id, host)).collect())
 }
 
-/// What an operation's hosts were selected by.
-pub(crate) async fn operation_selector(store: &dyn Store, id: OperationId) -> Result<Option<String>, StoreError> {
-    Ok(store.operation(id).await?.and_then(|operation| operation.selector))
-}
-
 /// An operation as the API shows it, from the store.
 pub(crate) async fn operation_read(store: &dyn Store, id: OperationId) -> Result<OperationResponse, StoreError> {
     let commands = operation_commands(store, id).await?;
     let hosts = hosts_of(store, &commands).await?;
-    Ok(operation(id, operation_selector(store, id).await?, &commands, &hosts))
+    Ok(operation(id, store.operation(id).await?, &commands, &hosts))
 }
 
 pub(crate) fn host_summary(host: &Host, notifier: &dyn Notifier, now: UnixMs) -> HostSummary {

@@ -281,11 +281,12 @@ impl EvilStream {
 
     /// Delivers the bytes of an order.
     pub fn deliver(&self, command: &[u8]) {
-        self.send(FromControl::Deliver(v1::Deliver {
-            command: command.to_vec(),
-            sealed: Vec::new(),
-            approvals: Vec::new(),
-        }));
+        self.deliver_approved(command, Vec::new());
+    }
+
+    /// The same with approvals beside it.
+    pub fn deliver_approved(&self, command: &[u8], approvals: Vec<Vec<u8>>) {
+        self.send(FromControl::Deliver(v1::Deliver { command: command.to_vec(), sealed: Vec::new(), approvals }));
     }
 
     /// The agent's hello, and the hello answered under the stolen session key.

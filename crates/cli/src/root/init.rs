@@ -48,7 +48,7 @@ impl Serialize for PublicKey {
     }
 }
 
-fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn reveal<S: serde::Serializer>(secret: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret)
 }
 
@@ -89,7 +89,7 @@ fn key(folder: &Path, number: u32, written: &mut Vec<PathBuf>) -> Result<MadeKey
     Ok(MadeKey { file, public_key: PublicKey(public), id: key_id(&public).to_string(), passphrase })
 }
 
-pub(super) fn failed(error: &KeyFileError) -> Failure {
+pub(crate) fn failed(error: &KeyFileError) -> Failure {
     let kind = if matches!(error, KeyFileError::Randomness) { Kind::NotWell } else { Kind::Invalid };
     Failure::new(kind, files::with_sources(error))
 }

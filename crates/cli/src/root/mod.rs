@@ -16,6 +16,7 @@ use data_encoding::BASE64;
 use envelope::root::{RootFile, TrustedRoot, next_version};
 
 use self::document::{Present, Shown};
+pub(crate) use self::init::{failed as key_failed, reveal};
 use crate::{
     arguments::{Propose, Root},
     client::Client,

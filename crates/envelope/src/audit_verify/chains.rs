@@ -11,7 +11,7 @@ use crate::{
     audit::AuditKind,
     envelope::{open_key_offer, verify},
     keys::{VerifyingKey, key_id, role},
-    messages::{Command, EnrolReceipt, KeyRotation, LogPosition, Report, ReportPosition},
+    messages::{Approval, Command, EnrolReceipt, KeyRotation, LogPosition, Report, ReportPosition},
 };
 
 /// What is known of the log up to some entry.
@@ -27,6 +27,7 @@ pub(super) struct Chains<'a> {
     order_count: u64,
     report_count: u64,
     gap_count: u64,
+    approval_count: u64,
     /// Records of orders or reports are missing, so what they held cannot be demanded.
     orders_pruned: bool,
     reports_pruned: bool,
@@ -71,6 +72,7 @@ impl<'a> Chains<'a> {
             order_count: 0,
             report_count: 0,
             gap_count: 0,
+            approval_count: 0,
             orders_pruned: false,
             reports_pruned: false,
         };
@@ -114,10 +116,22 @@ impl<'a> Chains<'a> {
                 self.reports_pruned = true;
                 Ok(())
             }
+            (AuditKind::Approval, Some(record)) => self.approval(entry.index, record),
             (AuditKind::HostKeyChange, Some(record)) => self.rotation(entry.index, record),
             (AuditKind::HostKeyChange, None) => Err(AuditFault::KeysMissing { index: entry.index }),
             _ => Ok(()),
         }
+    }
+
+    /// A person's word. Whether it was enough, and for this very order, hosts have judged.
+    fn approval(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
+        let approval = verify::<Approval>(record, &self.trust.approver);
+        let approval = approval.map_err(|source| AuditFault::Approval { index, source })?;
+        if approval.fleet != self.fleet {
+            return Err(AuditFault::ApprovalElsewhere { index });
+        }
+        self.approval_count += 1;
+        Ok(())
     }
 
     /// A host's new keys: signed by its key so far and by the new one, which no host had before.
@@ -279,6 +293,10 @@ impl<'a> Chains<'a> {
 
     pub(super) const fn report_count(&self) -> u64 {
         self.report_count
+    }
+
+    pub(super) const fn approval_count(&self) -> u64 {
+        self.approval_count
     }
 
     pub(super) const fn gap_count(&self) -> u64 {

@@ -13,7 +13,21 @@ impl Order {
     /// SHA-256 of the order's encoding: of all that sealing does not change.
     #[must_use]
     pub fn sha256(&self) -> Sha256 {
-        ids::sha256(&Convert::to_bytes(self))
+        ids::sha256(&self.encode())
+    }
+
+    /// Its encoding: what the hash is of.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        Convert::to_bytes(self)
+    }
+
+    /// An order from its encoding, which by itself proves nothing.
+    ///
+    /// # Errors
+    /// When the bytes are not the one encoding of an acceptable order.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Convert::from_bytes(bytes)
     }
 }
 

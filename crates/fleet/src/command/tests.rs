@@ -17,6 +17,11 @@ fn decided(from: CommandStatus, event: CommandEvent) -> Option<CommandStatus> {
         ReportStatus::Unknown => S::Unknown,
     };
     let rows: &[(S, E, S)] = &[
+        (S::Held, E::Approved, S::Queued),
+        (S::Held, E::Denied, S::Cancelled),
+        (S::Held, E::CancelledBeforeSealing, S::Cancelled),
+        (S::Held, E::ExpiredUndelivered, S::Expired),
+        (S::Held, E::HostRevoked, S::Cancelled),
         (S::Queued, E::Sealed, S::Delivered),
         (S::Queued, E::CancelledBeforeSealing, S::Cancelled),
         (S::Queued, E::ExpiredUndelivered, S::Expired),
@@ -57,7 +62,7 @@ fn every_pair_of_status_and_event_is_as_decided() {
 #[test]
 fn nothing_moves_backwards_and_ends_are_final() {
     let rank = |status: CommandStatus| match status {
-        CommandStatus::Queued => 0,
+        CommandStatus::Held | CommandStatus::Queued => 0,
         CommandStatus::Delivered => 1,
         CommandStatus::Accepted => 2,
         CommandStatus::Running => 3,
@@ -87,7 +92,7 @@ fn words_round_trip() {
     for status in CommandStatus::ALL {
         assert_eq!(status.to_string().parse(), Ok(status));
     }
-    expect![[r#""done" is not a command status: use one of queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled"#]]
+    expect![[r#""done" is not a command status: use one of held, queued, delivered, accepted, running, succeeded, failed, rolled_back, rejected, expired, unknown, cancelled"#]]
         .assert_eq(&"done".parse::<CommandStatus>().unwrap_err().to_string());
     expect!["a command that is succeeded cannot be sealed: its end is final"]
         .assert_eq(&CommandStatus::Succeeded.after(CommandEvent::Sealed).unwrap_err().to_string());

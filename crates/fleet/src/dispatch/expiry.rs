@@ -11,21 +11,30 @@ use crate::{
     record,
 };
 
-/// The transactions that end queued commands whose time has passed, of whatever hosts; for a timer
+/// The transactions that end queued and held commands whose time has passed, of whatever hosts; for a timer
 /// over hosts that have no session. A conflict means that something else came first: ignore it.
 #[must_use]
 pub fn expire_queued(now: UnixMs, commands: &[Command]) -> Vec<Write> {
-    let is_late = |command: &&Command| command.status == CommandStatus::Queued && now > command.order.deliver_by;
+    let is_late = |command: &&Command| {
+        matches!(command.status, CommandStatus::Held | CommandStatus::Queued) && now > command.order.deliver_by
+    };
     commands.iter().filter(is_late).filter_map(|command| expired(command, now).map(|(write, ..)| write)).collect()
 }
 
 fn expired(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
     let status = command.status.after(CommandEvent::ExpiredUndelivered).ok()?;
-    let message = format!(
-        "it never reached host {} before its deadline and never ran; order it again when the host is back, \
-         or with --queue-for to let it wait longer",
-        command.host_name
-    );
+    let message = match command.status {
+        CommandStatus::Held => {
+            "not enough people approved it in time, so it was never sent and never ran; order it again, or with \
+             --queue-for to let it wait longer"
+                .to_owned()
+        }
+        _ => format!(
+            "it never reached host {} before its deadline and never ran; order it again when the host is back, or with \
+             --queue-for to let it wait longer",
+            command.host_name
+        ),
+    };
     let audit = record::command_settled(command, &message, now);
     let write = Write::CommandEnd {
         command: command.order.command,
@@ -70,7 +79,7 @@ impl HostSession {
             return None;
         }
         match slot.command.status {
-            CommandStatus::Queued => Some(slot.command.order.deliver_by),
+            CommandStatus::Held | CommandStatus::Queued => Some(slot.command.order.deliver_by),
             // Only a hello that can be believed says that a sealed command never arrived, and only
             // when it lies below every seal; otherwise the host is asked.
             CommandStatus::Delivered

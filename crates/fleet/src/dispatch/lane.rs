@@ -188,6 +188,7 @@ impl HostSession {
         let slots = &self.slots;
         self.stages.retain(|id, _| slots.iter().any(|slot| slot.id() == *id));
         self.host = Some(host);
+        self.refuse_unapprovable();
         if first {
             self.begin(now);
             for frame in core::mem::take(&mut self.early) {

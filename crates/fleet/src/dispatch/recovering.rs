@@ -16,19 +16,20 @@ use crate::{
     record,
 };
 
-/// The transactions that cancel queued commands which were proposed before that time, of whatever hosts. A conflict means
+/// The transactions that cancel held and queued commands which were proposed before that time, of whatever hosts. A conflict means
 /// that something else came first: ignore it.
 #[must_use]
 pub fn cancel_void(restored_at: UnixMs, now: UnixMs, commands: &[Command]) -> Vec<Write> {
-    let is_void =
-        |command: &&Command| command.status == CommandStatus::Queued && command.order.proposed_at < restored_at;
+    let is_void = |command: &&Command| {
+        matches!(command.status, CommandStatus::Held | CommandStatus::Queued) && command.order.proposed_at < restored_at
+    };
     commands.iter().filter(is_void).filter_map(|command| voided(command, now).map(|(write, ..)| write)).collect()
 }
 
 /// How a command ends that its host never got: cancelled if it never had a number, else expired.
 fn voided(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
     let event = match command.status {
-        CommandStatus::Queued => CommandEvent::CancelledBeforeSealing,
+        CommandStatus::Held | CommandStatus::Queued => CommandEvent::CancelledBeforeSealing,
         _ => CommandEvent::ExpiredUndelivered,
     };
     let status = command.status.after(event).ok()?;
@@ -60,9 +61,8 @@ impl HostSession {
         let is_due = |slot: &&Slot| {
             self.is_void(&slot.command.order)
                 && !slot.sealing
-                && slot.is_unsent(high)
-                && (slot.command.status == CommandStatus::Queued
-                    || (self.takes_orders() && !slot.may_have_arrived(high)))
+                && (matches!(slot.command.status, CommandStatus::Held | CommandStatus::Queued)
+                    || (self.takes_orders() && slot.is_unsent(high) && !slot.may_have_arrived(high)))
         };
         let Some(slot) = self.slots.iter().find(is_due) else { return false };
         let command = slot.id();

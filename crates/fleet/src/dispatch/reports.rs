@@ -284,10 +284,14 @@ impl HostSession {
                 CommandId::new_v7(now, random)
             };
             match operation_next(operation, host, command, status, &result, now, &mut ids) {
-                Ok(next) => follow_up = next,
+                Ok(next) if self.takes_approvals() || next.iter().all(|new| new.held.is_none()) => follow_up = next,
+                Ok(_) => {
+                    status = CommandStatus::Failed;
+                    message = format!("the plan succeeded, but {}", self.approvals_missing());
+                }
                 Err(error) => {
                     status = CommandStatus::Failed;
-                    message = format!("the plan succeeded, but the deploy could not be ordered: {error}");
+                    message = format!("the plan succeeded, but it could not be ordered: {error}");
                 }
             }
             if !follow_up.is_empty() {

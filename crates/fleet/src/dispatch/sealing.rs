@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 
 use envelope::{
-    messages::{Command as CommandMessage, SealedValue},
+    messages::Command as CommandMessage,
     root::TrustedRoot,
     signer_port::{SignError, SignedCommand},
     verify,
 };
 use ids::{CommandId, Nonce, Sequence, UnixMs};
-use session::frames::ControlFrame;
+use session::{frames::ControlFrame, limits::PROTOCOL_APPROVALS};
 
 use super::{Effect, Entropy, HostSession, Note, lane::After, slot::Slot};
 use crate::{
     command::CommandEvent,
     limits,
-    model::{CommandStatus, Seal},
+    model::{Command, CommandStatus, Seal},
     ports::Write,
     record,
 };
@@ -69,7 +69,7 @@ impl HostSession {
             return;
         }
         let high = self.high();
-        let mut room = self.room();
+        let (mut room, with_approvals) = (self.room(), self.takes_approvals());
         let mut frames = Vec::new();
         for slot in &mut self.slots {
             if room == 0 {
@@ -82,7 +82,7 @@ impl HostSession {
                 continue;
             }
             let (sequence, command) = (seal.sequence, seal.envelope.clone());
-            frames.push(deliver(command, slot.command.sealed.clone()));
+            frames.push(deliver(command, &slot.command, with_approvals));
             slot.sent = Some(sequence);
             room -= 1;
         }
@@ -120,7 +120,7 @@ impl HostSession {
         entropy.fill(&mut nonce);
         let Some(slot) = self.slot_mut(command) else { return };
         slot.sealing = true;
-        let order = slot.command.order.clone();
+        let (order, approvals) = (slot.command.order.clone(), slot.command.approvals.clone());
         let expires = now.plus(limits::SEAL_LIFETIME);
         self.sealing.highest = sequence;
         self.sealing.signing = Some(Signing { command, sequence, expires, burned: false });
@@ -134,7 +134,33 @@ impl HostSession {
             not_before: now,
             expires,
         };
-        self.out.push(Effect::SignCommand(Box::new(message)));
+        self.out.push(Effect::SignCommand { command: Box::new(message), approvals });
+    }
+
+    /// Whether the agent knows what to do with approvals.
+    pub(super) fn takes_approvals(&self) -> bool {
+        self.peer.authenticated.protocol >= PROTOCOL_APPROVALS
+    }
+
+    /// What to do about an agent that does not.
+    pub(super) fn approvals_missing(&self) -> String {
+        let (protocol, name) = (self.peer.authenticated.protocol, self.host.as_ref().map(|host| host.name.as_str()));
+        let name = name.unwrap_or("?");
+        format!(
+            "it needs approvals, and the agent of host {name} speaks protocol {protocol}, which cannot carry them; upgrade \
+             it with the lines of `serverflow host upgrade {name}`, then order it again"
+        )
+    }
+
+    /// Nothing that was approved goes to an agent that would only refuse it.
+    pub(super) fn refuse_unapprovable(&mut self) {
+        if self.takes_approvals() {
+            return;
+        }
+        let why = self.approvals_missing();
+        for slot in self.slots.iter_mut().filter(|slot| !slot.command.approvals.is_empty()) {
+            slot.refused.get_or_insert_with(|| why.clone());
+        }
     }
 
     /// First in, first out. When the window is full a cancellation may still go, unless what it
@@ -235,9 +261,9 @@ impl HostSession {
             return;
         }
         slot.sent = Some(sequence);
-        let (stored, sealed) = (slot.command.clone(), slot.command.sealed.clone());
+        let stored = slot.command.clone();
         self.send_audit_head();
-        self.send(deliver(envelope, sealed));
+        self.send(deliver(envelope, &stored, self.takes_approvals()));
         self.publish_command(&stored, stored.status, stored.message.clone());
     }
 }
@@ -247,6 +273,7 @@ fn is_in_force(envelope: &[u8], root: &TrustedRoot) -> bool {
     verify::<CommandMessage>(envelope, root.command_keys()).is_ok_and(|command| command.epoch == epoch)
 }
 
-fn deliver(command: Vec<u8>, sealed: Vec<SealedValue>) -> ControlFrame {
-    ControlFrame::Deliver { command, sealed, approvals: Vec::new() }
+fn deliver(command: Vec<u8>, stored: &Command, with_approvals: bool) -> ControlFrame {
+    let approvals = if with_approvals { stored.approvals.clone() } else { Vec::new() };
+    ControlFrame::Deliver { command, sealed: stored.sealed.clone(), approvals }
 }

@@ -119,8 +119,8 @@ pub enum Effect {
     LoadOperation(OperationId),
     /// Have a session-open signed.
     SignOpen(SessionOpen),
-    /// Have a command signed.
-    SignCommand(Box<CommandMessage>),
+    /// Have a command signed; with it go the approvals (envelopes) that are stored for it.
+    SignCommand { command: Box<CommandMessage>, approvals: Vec<Vec<u8>> },
     /// Apply one transaction.
     Write(WriteId, Box<Write>),
     /// Tell whoever watches.

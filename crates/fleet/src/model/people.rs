@@ -2,6 +2,7 @@
 
 use core::{fmt, str::FromStr};
 
+use envelope::messages::PublicKeyBytes;
 use ids::{ApiTokenId, SessionId, Sha256, UnixMs, UserId, UserName};
 
 /// An account. A deleted one leaves only its name behind, which is never given again.
@@ -15,6 +16,8 @@ pub struct User {
     pub created_at: UnixMs,
     /// Since when nobody signs in with it, if so.
     pub disabled_at: Option<UnixMs>,
+    /// Its approver key, and since when.
+    pub approver: Option<(PublicKeyBytes, UnixMs)>,
 }
 
 impl fmt::Debug for User {
@@ -36,6 +39,8 @@ pub enum UserChange {
     Enable,
     /// For good: its sessions and tokens go, its name stays taken.
     Delete(UnixMs),
+    /// The approver key on its holder's machine, instead of the one before.
+    Approver(PublicKeyBytes, UnixMs),
 }
 
 impl fmt::Debug for UserChange {
@@ -46,6 +51,7 @@ impl fmt::Debug for UserChange {
             Self::Disable(at) => write!(f, "Disable({at:?})"),
             Self::Enable => f.write_str("Enable"),
             Self::Delete(at) => write!(f, "Delete({at:?})"),
+            Self::Approver(key, at) => write!(f, "Approver({key:?} {at:?})"),
         }
     }
 }

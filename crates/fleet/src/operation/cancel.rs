@@ -5,7 +5,7 @@ use ids::{ActionName, FleetId, OperationId, UnixMs};
 use serde_json::json;
 
 use super::{
-    CommandIds, OperationRequest, ProposeError, Proposed, Target, Work, operation_propose, propose::authorise,
+    CommandIds, Grounds, OperationRequest, ProposeError, Proposed, Target, Work, operation_propose, propose::authorise,
 };
 use crate::{
     command::CommandEvent,
@@ -105,6 +105,6 @@ pub fn command_cancel(
         selector: None,
         recovery: None,
     };
-    let proposed = operation_propose(fleet, request, actor, core::slice::from_ref(host), now, ids)?;
+    let proposed = operation_propose(fleet, Grounds::default(), request, actor, core::slice::from_ref(host), now, ids)?;
     Ok(CancelDecision::Order(Box::new(proposed)))
 }

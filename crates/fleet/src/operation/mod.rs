@@ -14,9 +14,12 @@ mod propose;
 mod tests;
 mod timing;
 
-use actions::DecodeError;
-use envelope::{messages::SealedValue, recovery::RecoveryCopy};
-use ids::{ActionName, AppName, CommandId, DurationMs, HostId, OperationId};
+use actions::{Class, DecodeError};
+use envelope::{
+    messages::{ApprovalThresholds, SealedValue},
+    recovery::RecoveryCopy,
+};
+use ids::{ActionName, AppName, CommandId, DurationMs, HostId, KeyId, OperationId};
 
 pub(crate) use self::next::may_have_next;
 pub use self::{
@@ -29,6 +32,26 @@ use crate::{
     model::{AppInstance, CommandStatus, NewCommand, Operation, UserRole},
     ports::AuditEntry,
 };
+
+/// What a request is judged by besides its own content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// How many approvals each class of action needs in this fleet.
+    pub approvals: ApprovalThresholds,
+    /// The approver key registered to whoever asks.
+    pub requester: Option<KeyId>,
+}
+
+impl Grounds {
+    /// How many people must approve an action of that class.
+    pub(crate) const fn needed(&self, class: Class) -> u32 {
+        match class {
+            Class::Read => 0,
+            Class::Change => self.approvals.change,
+            Class::Destructive => self.approvals.destructive,
+        }
+    }
+}
 
 /// A request for work on some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     CommandIds, DeployTiming, ProposeError,
-    propose::{Prepared, command, host_active, sealed_checked},
+    propose::{Prepared, Stage, command, host_active, sealed_checked},
 };
 use crate::{
     model::{AppInstance, AppInstanceState, Command, CommandStatus, Host, NewCommand, Operation, OperationKind},
@@ -39,7 +39,8 @@ pub(super) fn deploy_action() -> ActionName {
 /// Whether the end of this command may ask for another stage, so that its operation must be read.
 #[must_use]
 pub(crate) fn may_have_next(command: &Command, status: CommandStatus) -> bool {
-    command.order.action.as_str() == PLAN && !command.order.dry_run && status == CommandStatus::Succeeded
+    // A dry run may be the plan that people are shown.
+    status == CommandStatus::Succeeded && (command.order.dry_run || command.order.action.as_str() == PLAN)
 }
 
 /// The commands of the stage after a command that ended, from its verified result (the `result`
@@ -58,7 +59,13 @@ pub fn operation_next(
     now: UnixMs,
     ids: &mut dyn CommandIds,
 ) -> Result<Vec<NewCommand>, ProposeError> {
-    if operation.kind != OperationKind::Deploy || operation.dry_run || !may_have_next(ended, status) {
+    if operation.dry_run || !may_have_next(ended, status) {
+        return Ok(Vec::new());
+    }
+    if ended.order.dry_run {
+        return held(operation, host, ended, now, ids);
+    }
+    if operation.kind != OperationKind::Deploy {
         return Ok(Vec::new());
     }
     let plan: PlanResult = serde_json::from_value(result.clone())
@@ -72,7 +79,28 @@ pub fn operation_next(
     let prepared = Prepared::new(deploy_action(), None, deploy_parameters(spec, &plan, timing)?)?;
     let info = prepared.version_for(host)?;
     let sealed = sealed_checked(&prepared, host, ended.sealed.clone())?;
-    Ok(vec![command(ended.order.fleet, operation, &prepared, info, host, sealed, now, ids)])
+    let stage = if operation.approvals > 0 { Stage::Plan } else { Stage::Order };
+    Ok(vec![command(ended.order.fleet, operation, stage, &prepared, info, host, sealed, now, ids)])
+}
+
+/// The order behind a plan that people must approve: the very same, but no dry run. Its bytes are made now, so that what
+/// they approve is what is sent.
+fn held(
+    operation: &Operation,
+    host: &Host,
+    plan: &Command,
+    now: UnixMs,
+    ids: &mut dyn CommandIds,
+) -> Result<Vec<NewCommand>, ProposeError> {
+    if operation.approvals == 0 {
+        return Ok(Vec::new());
+    }
+    host_active(host)?;
+    let order = &plan.order;
+    let prepared = Prepared::new(order.action.clone(), Some(order.action_version), order.parameters.clone())?;
+    let info = prepared.version_for(host)?;
+    let sealed = sealed_checked(&prepared, host, plan.sealed.clone())?;
+    Ok(vec![command(order.fleet, operation, Stage::Held, &prepared, info, host, sealed, now, ids)])
 }
 
 /// Parameters of `app.deploy`. Its `plan_sha256` is left out: nobody granted this very plan, the deploy was ordered

@@ -10,7 +10,7 @@ use envelope::{
 use ids::{ActionName, AppName, DurationMs, FleetId, Sha256, UnixMs};
 use serde_json::value::RawValue;
 
-use super::{CommandIds, OperationRequest, ProposeError, Proposed, Target, Work};
+use super::{CommandIds, Grounds, OperationRequest, ProposeError, Proposed, Target, Work};
 use crate::{
     limits,
     model::{Host, HostStanding, NewCommand, Operation, OperationKind, Principal, UserRole},
@@ -56,6 +56,7 @@ impl Prepared {
 /// The first rule the request breaks; nothing is to be stored then.
 pub fn operation_propose(
     fleet: FleetId,
+    grounds: Grounds,
     request: OperationRequest,
     actor: &Principal,
     hosts: &[Host],
@@ -63,13 +64,12 @@ pub fn operation_propose(
     ids: &mut dyn CommandIds,
 ) -> Result<Proposed, ProposeError> {
     let request_sha256 = request_sha256(&request, actor);
-    let queue_for = queue_for(request.queue_for)?;
     let targets = targets(request.targets, hosts)?;
-    let (kind, detail, prepared) = match request.work {
+    let (kind, detail, class, prepared) = match request.work {
         Work::Action { action, version, parameters } => {
             let prepared = Prepared::new(action, version, parameters)?;
             authorise(actor, prepared.info.class, &prepared.action)?;
-            (OperationKind::Single, Vec::new(), prepared)
+            (OperationKind::Single, Vec::new(), prepared.info.class, prepared)
         }
         Work::Deploy { spec, timing } => {
             timing.check()?;
@@ -83,12 +83,15 @@ pub fn operation_propose(
                 // The second stage is judged now too, so that no plan is made in vain.
                 version_for(host, &deploy, &fitting)?;
             }
-            (OperationKind::Deploy, timing.detail(&spec), prepared)
+            (OperationKind::Deploy, timing.detail(&spec), Class::Change, prepared)
         }
     };
     if targets.iter().any(|(_, sealed)| !sealed.is_empty()) {
         authorise_sealed(actor)?;
     }
+    let is_cancel = prepared.action.as_str() == actions::policy::CANCEL_ACTION;
+    let approvals = if request.dry_run || is_cancel { 0 } else { grounds.needed(class) };
+    let queue_for = queue_for(request.queue_for, approvals)?;
     let operation = Operation {
         id: request.id,
         kind,
@@ -99,12 +102,16 @@ pub fn operation_propose(
         queue_for_ms: queue_for.0,
         dry_run: request.dry_run,
         selector: request.selector,
+        approvals,
+        requester: grounds.requester,
     };
     let mut commands = Vec::with_capacity(targets.len());
     for (host, sealed) in targets {
         let info = prepared.version_for(host)?;
         let sealed = sealed_checked(&prepared, host, sealed)?;
-        commands.push(command(fleet, &operation, &prepared, info, host, sealed, now, ids));
+        // What people must approve is planned first; the order itself is made when the plan is there.
+        let stage = if approvals > 0 && kind == OperationKind::Single { Stage::Plan } else { Stage::Order };
+        commands.push(command(fleet, &operation, stage, &prepared, info, host, sealed, now, ids));
     }
     let recovery = request.recovery.map(|copy| recovery_checked(&operation, &commands, copy)).transpose()?;
     let audit = record::proposal(&operation, &commands, recovery.as_ref(), 1, actor.audit_name(), now);
@@ -167,8 +174,9 @@ fn authorise_sealed(actor: &Principal) -> Result<(), ProposeError> {
     Ok(())
 }
 
-fn queue_for(asked: Option<DurationMs>) -> Result<DurationMs, ProposeError> {
-    let span = asked.unwrap_or(limits::QUEUE_FOR_DEFAULT);
+fn queue_for(asked: Option<DurationMs>, approvals: u32) -> Result<DurationMs, ProposeError> {
+    let usual = if approvals > 0 { limits::QUEUE_FOR_APPROVAL_DEFAULT } else { limits::QUEUE_FOR_DEFAULT };
+    let span = asked.unwrap_or(usual);
     if (limits::QUEUE_FOR_MIN..=limits::QUEUE_FOR_MAX).contains(&span) {
         return Ok(span);
     }
@@ -298,11 +306,23 @@ pub(super) fn sealed_checked(
     Ok(sealed)
 }
 
+/// What a command is in its operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// What was asked for, or a first stage of it.
+    Order,
+    /// A dry run of what was asked for, for those who approve it.
+    Plan,
+    /// What was asked for, once enough people have approved it.
+    Held,
+}
+
 /// One command of an operation, in the version that its host gets.
 #[allow(clippy::too_many_arguments, reason = "each is a different part of the order")]
 pub(super) fn command(
     fleet: FleetId,
     operation: &Operation,
+    stage: Stage,
     prepared: &Prepared,
     info: &ActionInfo,
     host: &Host,
@@ -324,10 +344,11 @@ pub(super) fn command(
         schema_sha256: info.schema_sha256(),
         parameters: prepared.parameters.clone(),
         sealed: refs.collect(),
-        requester: None,
-        dry_run: operation.dry_run,
+        requester: operation.requester,
+        dry_run: operation.dry_run || stage == Stage::Plan,
     };
-    NewCommand { order, app: prepared.app(), sealed }
+    let held = (stage == Stage::Held).then(|| crate::approval::held_words(operation.id, 0, operation.approvals));
+    NewCommand { order, app: prepared.app(), sealed, held }
 }
 
 /// SHA-256 over every part of a request and who made it, each part behind its length, so that two

@@ -48,7 +48,7 @@ fn propose_as(role: UserRole, request: OperationRequest, hosts: &[Host]) -> Resu
         next.set(next.get() + 1);
         CommandId::from_bytes([next.get(); 16])
     };
-    operation_propose(FLEET, request, &session_of(role), hosts, START, &mut ids)
+    operation_propose(FLEET, Grounds::default(), request, &session_of(role), hosts, START, &mut ids)
 }
 
 fn propose(request: OperationRequest) -> Result<Proposed, ProposeError> {
@@ -299,7 +299,8 @@ fn the_request_hash_tells_requests_apart_and_nothing_else() {
     }
     let other_user = Principal { user: ids::UserId::from_bytes([8; 16]), ..session_of(UserRole::Admin) };
     let mut ids = || CommandId::from_bytes([1; 16]);
-    let by_other = operation_propose(FLEET, base(), &other_user, &[host_record()], START, &mut ids).expect("granted");
+    let by_other = operation_propose(FLEET, Grounds::default(), base(), &other_user, &[host_record()], START, &mut ids)
+        .expect("granted");
     assert!(seen.insert(by_other.operation.request_sha256), "who asks is part of the request");
 }
 
@@ -345,6 +346,7 @@ fn stopping_a_command_depends_on_how_far_it_is_and_who_asks() {
         host_name: "web-1".parse().expect("a host name"),
         app: None,
         sealed: Vec::new(),
+        approvals: Vec::new(),
         status,
         message: String::new(),
         requested_by: asked_by.parse().expect("a user name"),

@@ -1,7 +1,7 @@
 //! The audit log's entries about accounts. Records hold names, ids and roles, never a credential or
 //! anything made from one.
 
-use envelope::audit::AuditKind;
+use envelope::{audit::AuditKind, key_id};
 use ids::UnixMs;
 use serde_json::{Value, json};
 
@@ -30,6 +30,10 @@ pub(super) fn user_changed(actor: &str, was: &User, change: &UserChange, now: Un
         UserChange::Disable(_) => ("disabled".to_owned(), None),
         UserChange::Enable => ("enabled".to_owned(), None),
         UserChange::Delete(_) => ("deleted".to_owned(), None),
+        UserChange::Approver(key, _) => {
+            let instead = was.approver.map(|(key, _)| format!(" instead of {}", key_id(&key))).unwrap_or_default();
+            (format!("approver key {}{instead}", key_id(key)), None)
+        }
     };
     let record =
         json!({ "change": word, "user": was.id, "name": was.name, "role_before": was.role.as_str(), "role": to });

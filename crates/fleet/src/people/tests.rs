@@ -13,6 +13,7 @@ fn user(number: u8, role: UserRole) -> User {
         password_hash: "$secret-hash".to_owned(),
         created_at: NOW,
         disabled_at: None,
+        approver: None,
     }
 }
 

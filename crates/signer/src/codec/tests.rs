@@ -64,7 +64,8 @@ fn held(n: u8) -> HeldKey {
 fn all_asked() -> Vec<Asked> {
     let key = KeyId::from_bytes([3; 16]);
     vec![
-        Asked::Command(Box::new(command("{}"))),
+        Asked::Command(Box::new(command("{}")), vec![]),
+        Asked::Command(Box::new(command("{}")), vec![vec![1, 2], vec![], vec![3]]),
         Asked::Open(Box::new(open())),
         Asked::AdvanceRoot(vec![]),
         Asked::AdvanceRoot(vec![vec![1, 2, 3], vec![], vec![4]]),
@@ -132,7 +133,7 @@ fn no_truncation_and_no_excess_passes_for_the_whole() {
 /// A command is taken in the one encoding that is signed: what a signature would cover is what was judged.
 #[test]
 fn every_cut_and_every_flipped_bit_of_a_command_is_refused_or_another_command() {
-    let whole = Asked::Command(Box::new(command("{\"a\":1}"))).to_frame(1).unwrap();
+    let whole = Asked::Command(Box::new(command("{\"a\":1}")), vec![]).to_frame(1).unwrap();
     let whole = body(&whole);
     for at in HEAD_BYTES..whole.len() {
         let mut flipped = whole.to_vec();
@@ -158,13 +159,16 @@ fn lengths_are_bounded_before_anything_is_read() {
 #[test]
 fn unknown_kinds_flags_and_too_many_keys_are_refused() {
     let framed = |kind: u8, content: &[u8]| [&7u64.to_be_bytes()[..], &[kind], content].concat();
-    for kind in [0, 8, 255] {
+    for kind in [0, 9, 255] {
         assert_eq!(Asked::from_frame(&framed(kind, b"")), Err(FrameError::Kind(kind)));
     }
     assert_eq!(Answered::from_frame(&framed(10, b"")), Err(FrameError::Kind(10)));
     assert_eq!(Answered::from_frame(&framed(7, &[4])), Err(FrameError::Content));
     let keys = [&[0][..], &vec![0; 41 * (limits::KEYS_MAX + 1)]].concat();
     assert_eq!(Answered::from_frame(&framed(7, &keys)), Err(FrameError::Content));
+    let lone = Asked::Command(Box::new(command("{}")), vec![vec![1]]).to_frame(1).unwrap();
+    let lone = &body(&lone)[..body(&lone).len() - 5];
+    assert_eq!(Asked::from_frame(lone), Err(FrameError::Content), "without approvals it has another form");
     assert_eq!(Answered::from_frame(&framed(1, &[0xff])), Err(FrameError::Content), "no UTF-8");
 }
 

@@ -1,5 +1,6 @@
 //! The signer through its port.
 
+mod approvals;
 mod orders;
 mod room;
 mod trust;

@@ -17,7 +17,7 @@ use crate::room::*;
 async fn signs_what_verifies_under_the_command_key() {
     let room = Room::new().await;
     let signer = room.open().unwrap();
-    let signed = signer.sign_command(command(host(1), 1)).await.unwrap();
+    let signed = signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
     let verified = verify::<Command>(&signed.envelope, &[key().verifying()]).unwrap();
     assert_eq!(*verified, command(host(1), 1));
     assert_eq!(verified.payload_sha256(), signed.payload_sha256);
@@ -39,18 +39,18 @@ async fn puts_its_own_time_into_a_session_open() {
 async fn sequences_rise_strictly_per_host_and_jump_within_bounds() {
     let room = Room::new().await;
     let signer = room.open().unwrap();
-    signer.sign_command(command(host(1), 5)).await.unwrap();
+    signer.sign_command(command(host(1), 5), vec![]).await.unwrap();
     for replayed in [5, 4, 1] {
-        let answer = signer.sign_command(command(host(1), replayed)).await;
+        let answer = signer.sign_command(command(host(1), replayed), vec![]).await;
         assert_eq!(answer, Err(SignError::SequenceTaken { high: Sequence(5) }));
     }
     assert!(refusal(&signer, command(host(1), 0)).await.contains("not well-formed"));
-    signer.sign_command(command(host(2), 1)).await.unwrap();
+    signer.sign_command(command(host(2), 1), vec![]).await.unwrap();
     for far in [5 + SEQUENCE_JUMP_MAX + 1, u64::MAX] {
         let why = refusal(&signer, command(host(1), far)).await;
         assert!(why.contains("too far above 5"), "{why}");
     }
-    signer.sign_command(command(host(1), 5 + SEQUENCE_JUMP_MAX)).await.unwrap();
+    signer.sign_command(command(host(1), 5 + SEQUENCE_JUMP_MAX), vec![]).await.unwrap();
 }
 
 #[tokio::test]
@@ -81,27 +81,27 @@ async fn refuses_other_fleets_other_times_and_long_lives() {
         assert!(why.contains(expected), "{why}");
     }
     // Nothing of this used up the sequence.
-    signer.sign_command(at(START + skew)).await.unwrap();
+    signer.sign_command(at(START + skew), vec![]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_restart_keeps_the_high_water_mark() {
     let room = Room::new().await;
     let signer = room.open().unwrap();
-    signer.sign_command(command(host(1), 40)).await.unwrap();
+    signer.sign_command(command(host(1), 40), vec![]).await.unwrap();
     assert!(matches!(room.open(), Err(PlaceError::InUse { .. })));
     drop(signer);
     let signer = room.open().unwrap();
     assert!(refusal(&signer, command(host(1), 40)).await.contains("every sequence up to 40"));
-    signer.sign_command(command(host(1), 41)).await.unwrap();
+    signer.sign_command(command(host(1), 41), vec![]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_torn_record_is_cut_and_a_damaged_one_refused() {
     let room = Room::new().await;
     let signer = room.open().unwrap();
-    signer.sign_command(command(host(1), 1)).await.unwrap();
-    signer.sign_command(command(host(1), 2)).await.unwrap();
+    signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
+    signer.sign_command(command(host(1), 2), vec![]).await.unwrap();
     drop(signer);
     let whole = std::fs::read(room.path()).unwrap();
 
@@ -130,13 +130,13 @@ async fn one_host_cannot_be_flooded() {
     let signer = room.open().unwrap();
     let burst = u64::from(limits::COMMANDS_PER_HOST_BURST);
     for sequence in 1..=burst {
-        signer.sign_command(command(host(1), sequence)).await.unwrap();
+        signer.sign_command(command(host(1), sequence), vec![]).await.unwrap();
     }
-    let error = signer.sign_command(command(host(1), burst + 1)).await.unwrap_err();
+    let error = signer.sign_command(command(host(1), burst + 1), vec![]).await.unwrap_err();
     assert!(matches!(&error, SignError::Unavailable(why) if why.contains("too many commands")), "{error}");
-    signer.sign_command(command(host(2), 1)).await.unwrap();
+    signer.sign_command(command(host(2), 1), vec![]).await.unwrap();
     room.set(START + 1_000);
-    signer.sign_command(command(host(1), burst + 1)).await.unwrap();
+    signer.sign_command(command(host(1), burst + 1), vec![]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -146,7 +146,7 @@ async fn a_crowd_gets_each_its_own_answer() {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..200u8 {
         let signer = Arc::clone(&signer);
-        tasks.spawn(async move { (n, signer.sign_command(command(host(n), u64::from(n) + 1)).await) });
+        tasks.spawn(async move { (n, signer.sign_command(command(host(n), u64::from(n) + 1), vec![]).await) });
     }
     while let Some(done) = tasks.join_next().await {
         let (n, signed) = done.unwrap();
@@ -165,7 +165,7 @@ async fn of_a_race_for_one_sequence_exactly_one_wins() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let signer = Arc::clone(&signer);
-        tasks.spawn(async move { signer.sign_command(command(host(1), 1)).await.is_ok() });
+        tasks.spawn(async move { signer.sign_command(command(host(1), 1), vec![]).await.is_ok() });
     }
     let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);

@@ -58,7 +58,11 @@ impl Room {
         LocalSigner::open(SignerConfig {
             place: self.place(),
             earlier: Some(self.directory.path().to_owned()),
-            is_read: |action, _| action.as_str() == "host.facts",
+            class_of: |action, _| match action.as_str() {
+                "host.facts" => Some(Class::Read),
+                "app.deploy" => Some(Class::Change),
+                _ => None,
+            },
             clock: Arc::new(move || UnixMs(now.load(Ordering::SeqCst))),
         })
     }
@@ -162,7 +166,7 @@ pub(crate) fn open_for(host: HostId) -> SessionOpen {
 }
 
 pub(crate) async fn refusal(signer: &LocalSigner, command: Command) -> String {
-    match signer.sign_command(command).await {
+    match signer.sign_command(command, vec![]).await {
         Err(SignError::Refused(why) | SignError::Unavailable(why)) => why,
         Err(error @ SignError::SequenceTaken { .. }) => error.to_string(),
         other => panic!("not refused: {other:?}"),

@@ -30,10 +30,11 @@ async fn root_metadata_decides_which_key_signs_and_in_which_epoch() {
     assert_eq!(signer.advance_root(vec![second.clone()]).await, Ok(RootVersion(2)));
     assert_eq!(signer.advance_root(vec![second]).await, Ok(RootVersion(2)), "handed over again");
     assert!(
-        verify::<Command>(&signer.sign_command(at_epoch(1, 1)).await.unwrap().envelope, &[key().verifying()]).is_ok()
+        verify::<Command>(&signer.sign_command(at_epoch(1, 1), vec![]).await.unwrap().envelope, &[key().verifying()])
+            .is_ok()
     );
     signer.activate_key(id).await.unwrap();
-    let signed = signer.sign_command(at_epoch(1, 2)).await.unwrap().envelope;
+    let signed = signer.sign_command(at_epoch(1, 2), vec![]).await.unwrap().envelope;
     assert!(verify::<Command>(&signed, &[VerifyingKey::try_from(new).unwrap()]).is_ok());
     let refused = |error| matches!(error, Err(SignError::Refused(_)));
     assert!(refused(signer.drop_key(id).await) && refused(signer.drop_key(key().key_id()).await), "active; listed");
@@ -42,7 +43,7 @@ async fn root_metadata_decides_which_key_signs_and_in_which_epoch() {
     signer.advance_root(vec![third]).await.unwrap();
     assert!(refusal(&signer, at_epoch(1, 3)).await.contains("epoch 1 was asked for"));
     assert!(signer.sign_open(open_for(host(1))).await.is_err(), "its epoch is void as well");
-    signer.sign_command(at_epoch(2, 3)).await.unwrap();
+    signer.sign_command(at_epoch(2, 3), vec![]).await.unwrap();
     signer.drop_key(key().key_id()).await.unwrap();
     drop(signer);
 
@@ -68,7 +69,7 @@ async fn a_key_that_root_metadata_dropped_never_signs_again() {
     let back = root(3, &[fresh, key().public()], |_| ());
     signer.advance_root(vec![back]).await.unwrap();
     signer.activate_key(envelope::key_id(&fresh)).await.unwrap();
-    signer.sign_command(command(host(1), 1)).await.unwrap();
+    signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
 }
 
 #[tokio::test]
@@ -110,7 +111,7 @@ async fn expired_root_metadata_leaves_sessions_and_reads() {
     change.order.action = "app.deploy".parse().unwrap();
     let why = refusal(&signer, change).await;
     assert!(why.contains("has expired, and app.deploy does more than read"), "{why}");
-    signer.sign_command(command(host(1), 1)).await.unwrap();
+    signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
     signer.sign_open(open_for(host(1))).await.unwrap();
     // A clock set back does not revive it: it cannot be earlier than any version's issue.
     let third =
@@ -135,14 +136,14 @@ async fn one_without_a_fleet_makes_a_key_and_signs_nothing() {
     let signer = room.open().unwrap();
     assert_eq!(signer.prepare_key().await.unwrap(), own, "durable before it was answered");
     signer.advance_root(vec![root(1, &[own], |_| ())]).await.unwrap();
-    signer.sign_command(command(host(1), 1)).await.unwrap();
+    signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
 }
 
 #[tokio::test]
 async fn each_decision_stands_in_the_log_before_it_is_answered() {
     let room = Room::new().await;
     let signer = room.open().unwrap();
-    let signed = signer.sign_command(command(host(1), 4)).await.unwrap();
+    let signed = signer.sign_command(command(host(1), 4), vec![]).await.unwrap();
     let line = room.log().pop().unwrap();
     assert_eq!(
         (&line["what"], &line["decision"], &line["sequence"]),
@@ -172,7 +173,7 @@ async fn without_its_log_it_signs_no_command_and_goes_on_when_it_can() {
     std::fs::remove_dir(room.place().log()).unwrap();
     signer.mend();
     assert!(!signer.keys().await.unwrap().is_impaired);
-    signer.sign_command(command(host(1), 2)).await.unwrap();
+    signer.sign_command(command(host(1), 2), vec![]).await.unwrap();
 }
 
 /// Cut at any place, a later start finds one key and every sequence.
@@ -205,7 +206,7 @@ async fn what_an_earlier_version_kept_is_brought_over_whatever_was_cut() {
         let signer = room.open().unwrap();
         assert!(!pem.exists() && !state.exists(), "{cut}");
         signer.advance_root(vec![root(1, &[key().public()], |_| ())]).await.unwrap();
-        signer.sign_command(command(host(1), 1)).await.unwrap();
+        signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
         drop(signer);
         let signer = room.open().unwrap();
         assert!(refusal(&signer, command(host(1), 1)).await.contains("up to 1"));

@@ -13,16 +13,17 @@ use crate::{cipher::Place, codes::operation_kind, limits, rows::Fields, sqlite::
 const DOING: &str = "reading commands";
 
 /// The first of a seal's columns in [`SELECT`].
-const SEAL_COLUMN: usize = 27;
+const SEAL_COLUMN: usize = 28;
 /// Columns of [`SELECT`] in all.
-pub(super) const COLUMNS: usize = 32;
+pub(super) const COLUMNS: usize = 33;
 /// The end of [`SELECT`]: a command that was sealed several times has a row for each, in order.
 pub(super) const ORDER: &str = ") ORDER BY c.number, s.sequence";
 
 pub(super) const SELECT: &str = "SELECT c.number, c.id, h.id, h.name, o.id, o.requested_by, c.status, c.action, c.app, \
      c.delivered_at, c.accepted_at, c.started_at, c.settled_at, c.fleet, c.proposed_at, c.deliver_by, \
      c.start_within_ms, c.action_version, c.schema_sha256, c.requester, c.dry_run, p.number, p.body, c.sealed_refs, \
-     c.sealed_values, c.message, r.envelope, s.number, s.sequence, s.expires, s.payload_sha256, s.envelope \
+     c.sealed_values, c.message, r.envelope, \
+     (SELECT group_concat(hex(a.envelope)) FROM command_approvals a WHERE a.command = c.number), s.number, s.sequence, s.expires, s.payload_sha256, s.envelope \
      FROM commands c JOIN hosts h ON h.number = c.host \
      JOIN operations o ON o.number = c.operation JOIN parameters p ON p.number = c.parameters \
      LEFT JOIN command_reports r ON r.command = c.number LEFT JOIN command_seals s ON s.command = c.number \
@@ -32,7 +33,7 @@ impl Reader {
     pub(crate) async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
         let select = sqlx::query(
             "SELECT number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail, \
-             selector FROM operations WHERE id = $1",
+             selector, approvals, requester FROM operations WHERE id = $1",
         )
         .bind(&id.as_bytes()[..]);
         let Some(row) = self.row("reading an operation", select).await? else {
@@ -50,6 +51,8 @@ impl Reader {
             dry_run: fields.get()?,
             detail: self.cipher.open(Place::OPERATION_DETAIL, number, fields.get()?)?,
             selector: fields.get()?,
+            approvals: fields.small()?,
+            requester: fields.id_maybe()?,
         }))
     }
 
@@ -179,11 +182,15 @@ impl Reader {
             .map_err(|_| StoreError::Corrupt(format!("the message of command {command} is no text")))?;
         let report: Option<&[u8]> = fields.get()?;
         let report = report.map(|sealed| self.cipher.open(Place::REPORT, number, sealed)).transpose()?;
+        let approvals = approvals(fields.get()?).ok_or_else(|| {
+            StoreError::Corrupt(format!("the approvals of command {command} cannot be read; restore the database"))
+        })?;
         Ok(Command {
             order,
             host_name,
             app,
             sealed,
+            approvals,
             status,
             message,
             requested_by,
@@ -195,4 +202,11 @@ impl Reader {
             settled_at,
         })
     }
+}
+
+/// Envelopes as one text of hexadecimal numbers, so that a command is one row however many approved it.
+fn approvals(text: Option<&str>) -> Option<Vec<Vec<u8>>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok();
+    let envelope = |hex: &str| hex.as_bytes().chunks(2).map(byte).collect::<Option<Vec<u8>>>();
+    text.map_or(Some(Vec::new()), |text| text.split(',').map(envelope).collect())
 }

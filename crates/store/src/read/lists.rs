@@ -116,7 +116,7 @@ pub(super) fn audit(
 
 pub(super) fn overdue(now: UnixMs, limit: u32) -> Result<QueryBuilder<Sqlite>, StoreError> {
     let mut select = QueryBuilder::new(WHOLE_COMMANDS);
-    select.push("WHERE c.status = 'queued' AND c.deliver_by < ").push_bind(int(now.0)?);
+    select.push("WHERE c.status IN ('queued', 'held') AND c.deliver_by < ").push_bind(int(now.0)?);
     select.push(" ORDER BY c.deliver_by LIMIT ").push_bind(i64::from(limit.min(limits::LIST_MAX)));
     Ok(select)
 }

@@ -1,5 +1,6 @@
 //! Accounts, their sessions and their API tokens, and the lists of each.
 
+use envelope::messages::PublicKeyBytes;
 use fleet::{
     list::{CredentialSort, ListKey, ListPage, ListValue, Listed, SessionFilter, TokenFilter, UserFilter, UserSort},
     model::{ApiToken, TokenStanding, User, UserSession},
@@ -16,8 +17,8 @@ use crate::{
     write::Statement,
 };
 
-const USER: &str =
-    "SELECT number, id, name, role, password_hash, created_at, disabled_at FROM users WHERE deleted_at IS NULL";
+const USER: &str = "SELECT number, id, name, role, password_hash, created_at, disabled_at, approver_key, approver_key_at \
+     FROM users WHERE deleted_at IS NULL";
 const SESSION: &str = "SELECT s.number, s.id, s.token_sha256, u.id, u.name, u.role, s.created_at, s.expires, s.peer \
     FROM user_sessions s JOIN users u ON u.number = s.user_number \
     WHERE u.disabled_at IS NULL AND u.deleted_at IS NULL";
@@ -34,7 +35,14 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         password_hash: fields.get()?,
         created_at: fields.time()?,
         disabled_at: fields.time_maybe()?,
+        approver: approver(fields.get()?, fields.time_maybe()?)?,
     })
+}
+
+fn approver(key: Option<&[u8]>, at: Option<UnixMs>) -> Result<Option<(PublicKeyBytes, UnixMs)>, StoreError> {
+    let Some((key, at)) = key.zip(at) else { return Ok(None) };
+    let damaged = |_| StoreError::Corrupt("an account's approver key is no key; restore the database".to_owned());
+    Ok(Some((PublicKeyBytes(key.try_into().map_err(damaged)?), at)))
 }
 
 pub(crate) fn session_of(row: &SqliteRow) -> Result<UserSession, StoreError> {

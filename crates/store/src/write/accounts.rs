@@ -1,5 +1,6 @@
 //! Accounts, their sessions and their API tokens.
 
+use envelope::{key_id, messages::PublicKeyBytes};
 use fleet::{
     limits as fleet_limits,
     model::{ApiToken, Credential, Principal, TokenStanding, User, UserChange, UserRole, UserSession},
@@ -82,8 +83,12 @@ pub(super) async fn change(t: &mut Transaction<'_>, was: &User, change: &UserCha
         UserChange::Disable(_) => "UPDATE users SET disabled_at = COALESCE(disabled_at, $1)",
         UserChange::Enable => "UPDATE users SET disabled_at = $1",
         // No password matches an empty hash.
-        UserChange::Delete(_) => "UPDATE users SET password_hash = '', deleted_at = $1",
+        UserChange::Delete(_) => "UPDATE users SET password_hash = '', approver_key = NULL, deleted_at = $1",
+        UserChange::Approver(..) => "UPDATE users SET approver_key = $1, approver_key_at = $5",
     };
+    if let UserChange::Approver(key, _) = change {
+        nobody_else_has(t, was, key).await?;
+    }
     // The text is made of constants of this program.
     let update =
         sqlx::AssertSqlSafe(format!("{set} WHERE id = $2 AND role = $3 AND password_hash = $4 AND deleted_at IS NULL"));
@@ -93,8 +98,10 @@ pub(super) async fn change(t: &mut Transaction<'_>, was: &User, change: &UserCha
         UserChange::Password(hash) => update.bind(hash.as_str()),
         UserChange::Disable(at) | UserChange::Delete(at) => update.bind(int(at.0)?),
         UserChange::Enable => update.bind(None::<i64>),
+        UserChange::Approver(key, _) => update.bind(key.0.to_vec()),
     };
     let update = update.bind(&was.id.as_bytes()[..]).bind(was.role.as_str()).bind(was.password_hash.as_str());
+    let update = if let UserChange::Approver(_, at) = change { update.bind(int(at.0)?) } else { update };
     if t.run("changing an account", update).await? == 0 {
         return Err(Failure::conflict(format!("account {} was changed meanwhile, or is gone", was.name)));
     }
@@ -110,6 +117,16 @@ pub(super) async fn change(t: &mut Transaction<'_>, was: &User, change: &UserCha
         t.run("removing the account's tokens", delete).await?;
     }
     Ok(Written::Done)
+}
+
+async fn nobody_else_has(t: &mut Transaction<'_>, user: &User, key: &PublicKeyBytes) -> Result<(), Failure> {
+    let other = sqlx::query("SELECT 1 FROM users WHERE approver_key = $1 AND id <> $2")
+        .bind(key.0.to_vec())
+        .bind(user.id.as_bytes().to_vec());
+    match t.row("looking for an approver key", other).await? {
+        None => Ok(()),
+        Some(_) => Err(Failure::conflict(format!("approver key {} is registered to another account", key_id(key)))),
+    }
 }
 
 /// In the transaction of the change: two owners who shut each other out at once cannot both succeed.

@@ -28,6 +28,8 @@ leaves! {
     Write::CommandSettle(_) => "CommandSettle", [Report, ReportGap, Alarm, Proposal];
     Write::ReportKeep(_) => "ReportKeep", [Report, ReportGap, Alarm];
     Write::CommandEnd { .. } => "CommandEnd", [Cancel, CommandSettled];
+    Write::CommandsApprove(_) => "CommandsApprove", [Approval];
+    Write::CommandsDeny { .. } => "CommandsDeny", [ApprovalDenied];
     Write::HostRevoke { .. } => "HostRevoke", [HostRevoked];
     Write::HostEdit(_) => "HostEdit", [HostRenamed, HostLabelled];
     Write::HostKeysRotate(_) => "HostKeysRotate", [HostKeyChange];

@@ -264,6 +264,8 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::CommandEnd { command, from, status, message, at, .. } => {
             operations::command_end(t, *command, from, *status, message, *at).await?
         }
+        Write::CommandsApprove(approved) => operations::approve(t, approved).await?,
+        Write::CommandsDeny { commands, message, at, .. } => operations::deny(t, commands, message, *at).await?,
         Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at).await?,
         Write::HostEdit(edit) => hosts::edit(t, edit).await?,
         Write::HostKeysRotate(rotation) => host_keys::rotate(t, rotation).await?,
@@ -311,6 +313,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::OperationPropose { audit, .. }
         | Write::RecoveryRewrap { audit, .. }
         | Write::CommandEnd { audit, .. }
+        | Write::CommandsDeny { audit, .. }
         | Write::HostRevoke { audit, .. }
         | Write::HostQuarantine { audit, .. }
         | Write::RootAdvance { audit, .. }
@@ -323,6 +326,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::ApiTokenRevoke { audit, .. }
         | Write::Audit(audit) => core::slice::from_ref(audit),
         Write::HostEdit(edit) => &edit.audit,
+        Write::CommandsApprove(approved) => &approved.audit,
         Write::HostKeysRotate(rotation) => core::slice::from_ref(&rotation.audit),
         Write::Recovery(write) => write.audit(),
         Write::HostKeysRetire { .. }

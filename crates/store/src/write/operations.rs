@@ -7,13 +7,13 @@ use fleet::{
     command::CommandEvent,
     limits::OPEN_PER_HOST_MAX,
     model::{CommandStatus, NewCommand, Operation},
-    ports::{StoreError, Written},
+    ports::{Approved, Endorsed, StoreError, Written},
 };
 use ids::{CommandId, HostId, UnixMs};
 
 use super::{Transaction, recovery, take, unknown};
 use crate::{
-    cipher::Place,
+    cipher::{Cipher, Place},
     codes::operation_kind_word,
     fault::Failure,
     rows::{Fields, bind_list, int, named_encode, pieces},
@@ -47,16 +47,16 @@ pub(super) async fn propose(
     let (created_at, queue_for_ms) = (int(operation.created_at.0)?, int(operation.queue_for_ms)?);
     let insert = t.later(
         "INSERT INTO operations (number, id, kind, requested_by, created_at, request_sha256, queue_for_ms, dry_run, detail, \
-         selector) ",
+         selector, approvals, requester) ",
     );
     insert.push_values([detail], |mut values, detail| {
         values.push_bind(number).push_bind(operation.id.as_bytes().to_vec());
         values.push_bind(operation_kind_word(operation.kind)).push_bind(operation.requested_by.as_str().to_owned());
         values.push_bind(created_at).push_bind(operation.request_sha256.0.to_vec()).push_bind(queue_for_ms);
         values.push_bind(operation.dry_run).push_bind(detail);
-        values.push_bind(operation.selector.clone());
+        values.push_bind(operation.selector.clone()).push_bind(i64::from(operation.approvals));
+        values.push_bind(operation.requester.map(|key| key.as_bytes().to_vec()));
     });
-
     if let Some(copy) = recovery {
         recovery::insert(t, number, copy);
     }
@@ -147,24 +147,27 @@ pub(super) async fn insert_commands(t: &mut Transaction<'_>, commands: &[PlacedC
         let mut rows = Vec::with_capacity(piece.len());
         for placed in piece {
             let parameters = texts[placed.command.order.parameters.as_slice()];
-            rows.push(CommandInsert::of(placed, take(&mut t.numbers.command), parameters)?);
+            rows.push(CommandInsert::of(placed, take(&mut t.numbers.command), parameters, t.cipher)?);
         }
         t.room_for(piece.len()).await?;
         let insert = t.later(
             "INSERT INTO commands (number, id, host, operation, status, action, app, sealed_last, fleet, proposed_at, \
              deliver_by, start_within_ms, action_version, schema_sha256, requester, dry_run, parameters, sealed_refs, \
-             sealed_values, requested_by) ",
+             sealed_values, message, requested_by) ",
         );
         insert.push_values(rows, |mut values, row| {
             let order = &row.command.order;
             values.push_bind(row.number).push_bind(order.command.as_bytes().to_vec());
-            values.push_bind(row.host).push_bind(row.operation).push_bind(CommandStatus::Queued.as_str());
+            let is_held = row.command.held.is_some();
+            let status = if is_held { CommandStatus::Held } else { CommandStatus::Queued };
+            values.push_bind(row.host).push_bind(row.operation).push_bind(status.as_str());
             values.push_bind(order.action.as_str()).push_bind(row.command.app.as_ref().map(|app| app.as_str()));
             values.push_bind(0i64).push_bind(order.fleet.as_bytes().to_vec());
             values.push_bind(row.proposed_at).push_bind(row.deliver_by).push_bind(row.start_within_ms);
             values.push_bind(i64::from(order.action_version)).push_bind(order.schema_sha256.0.to_vec());
             values.push_bind(order.requester.map(|key| key.as_bytes().to_vec())).push_bind(order.dry_run);
             values.push_bind(row.parameters).push_bind(row.sealed_refs).push_bind(row.sealed_values);
+            values.push_bind(row.message);
             values.push("(SELECT requested_by FROM operations WHERE number = ");
             values.push_bind_unseparated(row.operation).push_unseparated(")");
         });
@@ -184,10 +187,11 @@ struct CommandInsert<'w> {
     start_within_ms: i64,
     sealed_refs: Vec<u8>,
     sealed_values: Vec<u8>,
+    message: Option<Vec<u8>>,
 }
 
 impl<'w> CommandInsert<'w> {
-    fn of(placed: &PlacedCommand<'w>, number: i64, parameters: i64) -> Result<Self, Failure> {
+    fn of(placed: &PlacedCommand<'w>, number: i64, parameters: i64, cipher: &Cipher) -> Result<Self, Failure> {
         let PlacedCommand { command, host, operation } = *placed;
         let order = &command.order;
         Ok(Self {
@@ -201,6 +205,11 @@ impl<'w> CommandInsert<'w> {
             start_within_ms: int(order.start_within_ms)?,
             sealed_refs: named_encode(order.sealed.iter().map(|one| (one.name.as_str(), one.sha256.0.as_slice()))),
             sealed_values: named_encode(command.sealed.iter().map(|one| (one.name.as_str(), one.bytes.as_slice()))),
+            message: command
+                .held
+                .as_ref()
+                .map(|message| cipher.seal(Place::COMMAND_MESSAGE, number, message.as_bytes()))
+                .transpose()?,
         })
     }
 }
@@ -213,10 +222,7 @@ pub(super) async fn command_end(
     message: &str,
     at: UnixMs,
 ) -> Result<Written, Failure> {
-    let select = sqlx::query("SELECT number, status FROM commands WHERE id = $1").bind(&command.as_bytes()[..]);
-    let row = t.row("looking for a command", select).await?.ok_or_else(|| unknown("command", command))?;
-    let mut fields = Fields::of(&row, "the commands");
-    let (number, before): (i64, CommandStatus) = (fields.get()?, fields.word()?);
+    let (number, before) = standing(t, command).await?;
     if !from.contains(&before) {
         return Err(Failure::conflict(format!("command {command} is {before} by now")));
     }
@@ -235,4 +241,68 @@ pub(super) async fn command_end(
         .bind(number);
     t.run("ending a command", update).await?;
     Ok(Written::Done)
+}
+
+/// Stores one person's approvals of held commands; each that has as many as are needed is queued.
+pub(super) async fn approve(t: &mut Transaction<'_>, approved: &Approved) -> Result<Written, Failure> {
+    for Endorsed { command, envelope, stored_before, message } in &approved.commands {
+        let (number, before) = standing(t, *command).await?;
+        let after = before.after(CommandEvent::Approved);
+        let after = after.map_err(|error| Failure::conflict(format!("command {command}: {error}")))?;
+        let count = sqlx::query("SELECT count(*) FROM command_approvals WHERE command = $1").bind(number);
+        let count = t.row("counting approvals", count).await?.ok_or_else(|| unknown("command", command))?;
+        if Fields::of(&count, "the approvals").number()? != *stored_before as u64 {
+            return Err(Failure::conflict(format!("somebody else approved command {command} meanwhile")));
+        }
+        let insert = sqlx::query(
+            "INSERT INTO command_approvals (command, approver, envelope, stored_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(number)
+        .bind(&approved.key.as_bytes()[..])
+        .bind(envelope.as_slice())
+        .bind(int(approved.at.0)?);
+        if t.run("storing an approval", insert).await? == 0 {
+            let key = approved.key;
+            return Err(Failure::conflict(format!("key {key} has approved command {command} already")));
+        }
+        let status = if message.is_some() { before } else { after };
+        let message = message.as_ref().map(|message| t.cipher.seal(Place::COMMAND_MESSAGE, number, message.as_bytes()));
+        let update = sqlx::query("UPDATE commands SET status = $1, message = $2 WHERE number = $3")
+            .bind(status.as_str())
+            .bind(message.transpose()?)
+            .bind(number);
+        t.run("noting an approval", update).await?;
+    }
+    Ok(Written::Done)
+}
+
+/// Ends held commands because an approver said no.
+pub(super) async fn deny(
+    t: &mut Transaction<'_>,
+    commands: &[CommandId],
+    message: &str,
+    at: UnixMs,
+) -> Result<Written, Failure> {
+    for command in commands {
+        let (number, before) = standing(t, *command).await?;
+        let after = before.after(CommandEvent::Denied);
+        let after = after.map_err(|error| Failure::conflict(format!("command {command}: {error}")))?;
+        let message = t.cipher.seal(Place::COMMAND_MESSAGE, number, message.as_bytes())?;
+        let update = sqlx::query("UPDATE commands SET status = $1, message = $2, settled_at = $3 WHERE number = $4")
+            .bind(after.as_str())
+            .bind(message)
+            .bind(int(at.0)?)
+            .bind(number);
+        t.run("ending what was denied", update).await?;
+    }
+    Ok(Written::Done)
+}
+
+/// Row number and status of a command.
+async fn standing(t: &mut Transaction<'_>, command: CommandId) -> Result<(i64, CommandStatus), Failure> {
+    let select = sqlx::query("SELECT number, status FROM commands WHERE id = $1").bind(command.as_bytes().to_vec());
+    let row = t.row("looking for a command", select).await?.ok_or_else(|| unknown("command", command))?;
+    let mut fields = Fields::of(&row, "the commands");
+    Ok((fields.get()?, fields.word()?))
 }

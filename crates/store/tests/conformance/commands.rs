@@ -46,6 +46,7 @@ pub(crate) async fn a_proposal_is_read_back_whole(store: &dyn Store) {
             host_name: host.name.clone(),
             app: new.app.clone(),
             sealed: new.sealed.clone(),
+            approvals: Vec::new(),
             status: CommandStatus::Queued,
             message: String::new(),
             requested_by: operation.requested_by.clone(),

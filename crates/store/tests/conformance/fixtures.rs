@@ -99,6 +99,8 @@ pub(crate) fn operation(kind: OperationKind) -> Operation {
         queue_for_ms: 600_000,
         dry_run: false,
         selector: None,
+        approvals: 0,
+        requester: None,
     }
 }
 
@@ -123,6 +125,7 @@ pub(crate) fn new_command(operation: &Operation, host: &Host, action: &str) -> N
         },
         app: Some("shop".parse().unwrap()),
         sealed: vec![sealed],
+        held: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every store must do, whatever engine is below it: each function takes an empty store behind
 //! the port and drives it through the port alone.
 
+mod approvals;
 mod audit;
 pub(crate) mod commands;
 pub(crate) mod fixtures;
@@ -54,6 +55,10 @@ cases! {
     commands::only_what_never_arrived_is_ended_without_a_report,
     commands::lists_are_filtered_newest_first,
     commands::many_hosts_in_one_operation,
+    approvals::held_commands_are_queued_when_they_have_enough,
+    approvals::an_approval_is_stored_only_as_it_was_judged,
+    approvals::what_is_held_too_long_is_overdue,
+    approvals::an_account_has_one_approver_key_and_a_key_one_account,
     audit::records_are_read_back_in_order,
     audit::refused_writes_leave_no_leaf,
     audit::heads_are_kept_ascending,

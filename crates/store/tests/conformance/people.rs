@@ -19,6 +19,7 @@ pub(super) fn user(name: &str, role: UserRole) -> User {
         password_hash: format!("$argon2id${name}"),
         created_at: NOW,
         disabled_at: None,
+        approver: None,
     }
 }
 

@@ -76,13 +76,13 @@ pub(super) async fn list(
     Ok(Json(sorted.answer(listed, view::command_line)))
 }
 
-async fn find(shared: &Shared, id: CommandId) -> Result<Command, ApiError> {
+pub(super) async fn find(shared: &Shared, id: CommandId) -> Result<Command, ApiError> {
     let missing =
         || ApiError::new(Kind::CommandNotFound, format!("there is no command {id}; see `serverflow command list`"));
     shared.store.command(id).await?.ok_or_else(missing)
 }
 
-async fn host_of(shared: &Shared, command: &Command) -> Result<fleet::model::Host, ApiError> {
+pub(super) async fn host_of(shared: &Shared, command: &Command) -> Result<fleet::model::Host, ApiError> {
     shared.store.host(command.order.host).await?.ok_or_else(|| hosts::not_found(&command.host_name))
 }
 

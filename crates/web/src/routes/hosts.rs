@@ -169,16 +169,21 @@ async fn summary(shared: &Shared, host: &Host) -> Result<Json<HostSummary>, ApiE
     Ok(Json(view::host_summary(&host, &*shared.notifier, shared.now())))
 }
 
+/// Signed rotations of a host's keys since its enrolment, ascending.
+pub(super) async fn key_changes(shared: &Shared, host: &Host) -> Result<Vec<String>, ApiError> {
+    let former = match host.host_epoch {
+        HostEpoch(1) => Vec::new(),
+        _ => shared.store.host_former_keys(host.id).await?,
+    };
+    Ok(former.iter().rev().map(|key| BASE64.encode(&key.rotation)).collect())
+}
+
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     PathParameter(name): PathParameter<HostName>,
 ) -> Result<Json<HostDetail>, ApiError> {
     let host = find(&shared, &name).await?;
     let apps = shared.store.apps_on(host.id).await?;
-    let former = match host.host_epoch {
-        HostEpoch(1) => Vec::new(),
-        _ => shared.store.host_former_keys(host.id).await?,
-    };
     Ok(Json(HostDetail {
         summary: view::host_summary(&host, &*shared.notifier, shared.now()),
         enrolled_at: host.enrolled_at.into(),
@@ -186,7 +191,7 @@ pub(super) async fn show(
         identity_key: BASE64.encode(&host.identity_key.0),
         sealing_key: BASE64.encode(&host.sealing_key.0),
         receipt: BASE64.encode(&host.receipt),
-        key_changes: former.iter().rev().map(|key| BASE64.encode(&key.rotation)).collect(),
+        key_changes: key_changes(&shared, &host).await?,
         root_version: host.root_version.0,
         highest_sequence: host.allocated.0,
         acknowledged_sequence: host.acknowledged.0,

@@ -4,6 +4,7 @@
 
 mod actions;
 mod agents;
+mod approvals;
 mod apps;
 mod audit;
 mod bundle;

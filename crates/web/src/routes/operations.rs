@@ -23,11 +23,12 @@ use envelope::{
     recovery::RecoveryCopy,
 };
 use fleet::{
-    limits::{QUEUE_FOR_DEFAULT, TARGETS_MAX},
+    limits::{QUEUE_FOR_APPROVAL_DEFAULT, QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
     model::{Command, CommandStatus, Host, Operation, OperationKind, Principal},
     operation::{
-        DeployTiming, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets, operation_propose,
+        DeployTiming, Grounds, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets,
+        operation_propose,
     },
     ports::{Event, HostChange, StoreError, Written},
     selector::Selector,
@@ -137,9 +138,11 @@ impl Wanted {
                     command.order.sealed.iter().any(same)
                 })
         });
+        // As it was then, whatever root metadata asks for by now.
+        let queue_for_default = if operation.approvals > 0 { QUEUE_FOR_APPROVAL_DEFAULT } else { QUEUE_FOR_DEFAULT };
         operation.requested_by == actor.user_name
             && operation.dry_run == self.dry_run
-            && operation.queue_for_ms == self.queue_for.unwrap_or(QUEUE_FOR_DEFAULT).0
+            && operation.queue_for_ms == self.queue_for.unwrap_or(queue_for_default).0
             && operation.selector.as_deref() == self.selector.as_ref().map(Selector::as_str)
             && same_work
             && same_hosts
@@ -194,8 +197,12 @@ pub(super) async fn propose(
         recovery: wanted.recovery.clone(),
     };
     let now = shared.now();
-    let fleet = shared.root().current().fleet;
-    let proposed = operation_propose(fleet, asked, &actor, &targets, now, &mut FreshCommands::new(now)?);
+    let root = shared.root();
+    let fleet = root.current().fleet;
+    let account = shared.store.user_by_name(actor.user_name.clone()).await?;
+    let requester = account.and_then(|account| account.approver).map(|(key, _)| envelope::key_id(&key));
+    let grounds = Grounds { approvals: root.current().approvals, requester };
+    let proposed = operation_propose(fleet, grounds, asked, &actor, &targets, now, &mut FreshCommands::new(now)?);
     let proposed = proposed.map_err(|error| refused(error, &wanted.work))?;
     let written = store(&shared, &actor, proposed).await;
     let status = match written {

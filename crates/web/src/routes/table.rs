@@ -16,8 +16,8 @@ use axum::{
 use envelope::audit::AuditKind;
 
 use super::{
-    actions, agents, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery, restored,
-    session, sessions, tokens, users,
+    actions, agents, approvals, apps, audit, commands, fleet, health, hosts, openapi, operations, page, recovery,
+    restored, session, sessions, tokens, users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -91,6 +91,8 @@ fn people() -> Vec<Route> {
         route(DELETE, "/api/v1/users/{name}", PERSON_ADMIN, ACCOUNT, users::delete),
         route(PUT, "/api/v1/users/{name}/role", PERSON_ADMIN, ACCOUNT, users::role_set),
         route(PUT, "/api/v1/users/{name}/password", PERSON, ACCOUNT, users::password_set),
+        route(PUT, "/api/v1/users/{name}/approver", PERSON, ACCOUNT, approvals::approver_set),
+        route(GET, "/api/v1/approvers", VIEWER, NO_LEAF, approvals::approvers),
         route(POST, "/api/v1/users/{name}/disable", PERSON_ADMIN, ACCOUNT, users::disable),
         route(POST, "/api/v1/users/{name}/enable", PERSON_ADMIN, ACCOUNT, users::enable),
         route(DELETE, "/api/v1/users/{name}/sessions", PERSON, Some(AuditKind::SignOut), sessions::end_all),
@@ -130,8 +132,11 @@ fn work() -> Vec<Route> {
         route(GET, "/api/v1/operations/{id}/output", VIEWER, NO_LEAF, operations::output),
         route(GET, "/api/v1/operations/{id}/release", ADMIN, NO_LEAF, recovery::release),
         route(PUT, "/api/v1/operations/{id}/recovery", OWNER, Some(AuditKind::SecretsRewrapped), recovery::rewrap),
+        route(POST, "/api/v1/operations/{id}/approvals", PERSON, Some(AuditKind::Approval), approvals::approve),
+        route(POST, "/api/v1/operations/{id}/denial", PERSON, Some(AuditKind::ApprovalDenied), approvals::deny),
         route(GET, "/api/v1/commands", VIEWER, NO_LEAF, commands::list),
         route(GET, "/api/v1/commands/{id}", VIEWER, NO_LEAF, commands::show),
+        route(GET, "/api/v1/commands/{id}/approval", VIEWER, NO_LEAF, approvals::evidence),
         route(GET, "/api/v1/commands/{id}/events", VIEWER, NO_LEAF, commands::watch),
         route(POST, "/api/v1/commands/{id}/cancel", VIEWER, Some(AuditKind::Cancel), commands::cancel),
         route(GET, "/api/v1/apps", VIEWER, NO_LEAF, apps::list),

@@ -116,6 +116,7 @@ pub(super) async fn create(
         password_hash: String::new(),
         created_at: now,
         disabled_at: None,
+        approver: None,
     };
     // Judged before the work of hashing is spent on it.
     people::user_create(&actor, user.clone())?;

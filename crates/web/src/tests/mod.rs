@@ -2,6 +2,7 @@
 
 mod accounts;
 mod agents;
+mod approvals;
 mod audit;
 mod bundle;
 mod denial;
@@ -21,3 +22,4 @@ mod stream;
 mod work;
 mod world;
 mod world_people;
+mod world_root;

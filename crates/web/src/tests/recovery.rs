@@ -60,7 +60,9 @@ pub(super) async fn deployed(world: &World) -> OperationId {
     };
     let owner = Principal { role: UserRole::Owner, ..world.principal() };
     let fleet = world.root.current().fleet;
-    let proposed = operation_propose(fleet, request, &owner, &[host], NOW, &mut || fresh()).unwrap();
+    let proposed =
+        operation_propose(fleet, fleet::operation::Grounds::default(), request, &owner, &[host], NOW, &mut || fresh())
+            .unwrap();
     world.store.write(proposed.into_write()).await.unwrap();
     id
 }

@@ -39,20 +39,13 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             with(route.path, Some(json!({ "name": "ada", "password": PASSWORD })), "user ada")
         }
         (&Method::DELETE, "/api/v1/session") => with(route.path, None, "user ada"),
+        (&Method::PUT, "/api/v1/users/{name}/approver")
+        | (&Method::POST, "/api/v1/operations/{id}/approvals" | "/api/v1/operations/{id}/denial") => {
+            let (path, body, subject) = approvals(world, route.path).await;
+            with(&path, Some(body), &subject)
+        }
         (method, path) if path.starts_with("/api/v1/users") => {
-            if method != Method::POST || path != "/api/v1/users" {
-                let bob = world.user("bob", UserRole::Viewer).await;
-                world.signed_in(&bob, NOW.plus(DurationMs::from_days(1))).await;
-                if path.ends_with("/enable") {
-                    world.change(&bob, UserChange::Disable(NOW)).await;
-                }
-            }
-            let body = match path.rsplit('/').next() {
-                Some("users") => Some(json!({ "name": "bob", "role": "viewer", "password": NEW_PASSWORD })),
-                Some("role") => Some(json!({ "role": "operator" })),
-                Some("password") => Some(json!({ "password": NEW_PASSWORD })),
-                _ => None,
-            };
+            let body = account(world, method, path).await;
             with(&path.replace("{name}", "bob"), body, "user bob")
         }
         (&Method::DELETE, "/api/v1/sessions/{id}") => {
@@ -111,6 +104,39 @@ async fn work(world: &World, route: &Route) -> Option<(String, Value, String)> {
     })
 }
 
+/// What is asked for about bob, who is there unless he is to be made.
+async fn account(world: &World, method: &Method, path: &str) -> Option<Value> {
+    if method != Method::POST || path != "/api/v1/users" {
+        let bob = world.user("bob", UserRole::Viewer).await;
+        world.signed_in(&bob, NOW.plus(DurationMs::from_days(1))).await;
+        if path.ends_with("/enable") {
+            world.change(&bob, UserChange::Disable(NOW)).await;
+        }
+    }
+    match path.rsplit('/').next() {
+        Some("users") => Some(json!({ "name": "bob", "role": "viewer", "password": NEW_PASSWORD })),
+        Some("role") => Some(json!({ "role": "operator" })),
+        Some("password") => Some(json!({ "password": NEW_PASSWORD })),
+        _ => None,
+    }
+}
+
+/// What somebody says as a second person: where, what, and what is then recorded about.
+async fn approvals(world: &World, path: &str) -> (String, Value, String) {
+    if path.ends_with("/approver") {
+        let public = super::approvals::approver(0).public().to_string();
+        return (path.replace("{name}", "ada"), json!({ "public_key": public }), "user ada".to_owned());
+    }
+    let held = super::approvals::held(world, 2).await;
+    super::approvals::ada_approves(world).await;
+    let body = match path.ends_with("/approvals") {
+        true => super::approvals::body(world, &held, 0).await,
+        false => json!({ "because": "not today" }),
+    };
+    let operation = held.operation.to_string();
+    (path.replace("{id}", &operation), body, format!("operation {operation}"))
+}
+
 /// Where to read something that is there.
 async fn read(world: &World, pattern: &str) -> Option<String> {
     if !pattern.contains('{') {
@@ -135,6 +161,7 @@ async fn read(world: &World, pattern: &str) -> Option<String> {
         "operations" if pattern.ends_with("/output") => ended(world, &follow(&["alpha"])).await.0,
         "operations" if pattern.ends_with("/release") => super::recovery::deployed(world).await.to_string(),
         "operations" => ended(world, &facts(&["alpha"])).await.0,
+        "commands" if pattern.ends_with("/approval") => super::approvals::held(world, 1).await.command.to_string(),
         "commands" => ended(world, &facts(&["alpha"])).await.1,
         _ => return None,
     };

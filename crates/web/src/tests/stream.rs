@@ -84,7 +84,7 @@ async fn a_stream_begins_with_what_is_and_ends_with_the_operation() {
     order.command = super::world::fresh();
     order.action = "app.deploy".parse().unwrap();
     let deploying = order.command;
-    let next = fleet::model::NewCommand { order, app: None, sealed: Vec::new() };
+    let next = fleet::model::NewCommand { order, app: None, sealed: Vec::new(), held: None };
     world.settle(plan, (ReportStatus::Succeeded, "planned", json!({})), vec![next], None).await.unwrap();
     assert_eq!(watcher.status().await, said("app.plan@2", "succeeded"));
     assert_eq!(watcher.status().await, said("app.deploy@2", "queued"), "the second stage shows by itself");

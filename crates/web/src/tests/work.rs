@@ -189,7 +189,7 @@ fn second_stage(plan: &fleet::model::Command) -> NewCommand {
     order.command = FreshCommands::new(NOW).unwrap().command_id();
     order.action = "app.deploy".parse().unwrap();
     order.schema_sha256 = actions::latest(&order.action).unwrap().schema_sha256();
-    NewCommand { order, app: plan.app.clone(), sealed: Vec::new() }
+    NewCommand { order, app: plan.app.clone(), sealed: Vec::new(), held: None }
 }
 
 #[tokio::test]

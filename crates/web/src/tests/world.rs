@@ -14,7 +14,7 @@ use axum::{
 use envelope::{
     audit::AuditKind,
     keys::{SigningKey, role},
-    messages::{ApprovalThresholds, Command as Ordered, Report, ReportPosition, ReportStatus, RootMetadata},
+    messages::{Command as Ordered, Report, ReportPosition, ReportStatus},
     root::{TrustedRoot, sign_root},
     seal::SealingSecretKey,
 };
@@ -26,8 +26,8 @@ use fleet::{
     },
 };
 use ids::{
-    AuditLogId, CommandId, DurationMs, Epoch, FleetId, HostEpoch, HostId, Id, IdKind, Nonce, ReportSequence, Role,
-    RootVersion, Sequence, SessionId, Sha256, UnixMs, sha256,
+    CommandId, DurationMs, Epoch, HostEpoch, HostId, Id, IdKind, Nonce, ReportSequence, Role, RootVersion, Sequence,
+    SessionId, Sha256, UnixMs, sha256,
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -37,8 +37,11 @@ use tokio::sync::{broadcast, watch};
 use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
-use super::openapi::Asked;
-use crate::{Figures, RootKeeper, WebState, credentials, edge::Peer, routes, state::Shared};
+use super::{
+    openapi::Asked,
+    world_root::{Keeper, root_metadata},
+};
+use crate::{Figures, WebState, credentials, edge::Peer, routes, state::Shared};
 
 pub(super) const NOW: UnixMs = UnixMs(1_790_000_000_000);
 pub(super) const PASSWORD: &str = "correct horse battery";
@@ -153,6 +156,7 @@ pub(super) async fn state(role: UserRole) -> (WebState, WorldParts) {
         password_hash: credentials::password_hash(PASSWORD).unwrap(),
         created_at: NOW,
         disabled_at: None,
+        approver: None,
     };
     let audit = vec![entry(AuditKind::FleetCreated)];
     store.write(Write::Initialise { root: envelope, admin: user.clone(), audit }).await.unwrap();
@@ -190,45 +194,6 @@ pub(super) struct WorldParts {
     pub(super) user: User,
     command_key: SigningKey<role::Command>,
     directory: tempfile::TempDir,
-}
-
-fn root_metadata(root: &SigningKey<role::Root>, command: &SigningKey<role::Command>) -> RootMetadata {
-    RootMetadata {
-        version: RootVersion(1),
-        issued: NOW,
-        expires: NOW.plus(DurationMs::from_days(400)),
-        fleet: FleetId::from_bytes([5; 16]),
-        root_keys: vec![root.public()],
-        root_threshold: 1,
-        addresses: vec!["control.example.org:7443".to_owned()],
-        recovery_keys: vec![SealingSecretKey::from_bytes(&World::RECOVERY_SECRET).public()],
-        session_keys: vec![SigningKey::<role::Session>::from_seed(&[3; 32]).public()],
-        command_keys: vec![command.public()],
-        approver_keys: Vec::new(),
-        approvals: ApprovalThresholds::default(),
-        audit_key: SigningKey::<role::Audit>::from_seed(&[4; 32]).public(),
-        audit_log: AuditLogId::from_bytes([6; 16]),
-        restored_log: None,
-        tls_pins: vec![Sha256([9; 32]), Sha256([10; 32])],
-        protocol_min: 1,
-        epoch: Epoch(0),
-    }
-}
-
-/// A control plane that signs with the session key of the world's first root metadata.
-struct Keeper(watch::Sender<Arc<TrustedRoot>>);
-
-impl RootKeeper for Keeper {
-    fn hindered_by(&self, next: &RootMetadata) -> Option<String> {
-        let own = SigningKey::<role::Session>::from_seed(&[3; 32]).public();
-        (!next.session_keys.contains(&own)).then(|| "it drops the session key in use".to_owned())
-    }
-
-    fn in_force(&self, root: Arc<TrustedRoot>) {
-        self.0.send_replace(root);
-    }
-
-    fn recovered(&self, _: fleet::recovery::Recovery) {}
 }
 
 impl World {

@@ -366,7 +366,7 @@ fn a_seal_that_waited_too_long_for_the_store_is_never_stored() {
     // Signed, and its transaction could begin, but the store is busy with something else.
     while world.signed_count == 0 {
         world.tell(Input::QueueChanged);
-        let signing = world.work.iter().position(|work| matches!(work, Effect::SignCommand(_)));
+        let signing = world.work.iter().position(|work| matches!(work, Effect::SignCommand { .. }));
         match signing {
             Some(at) => world.work.rotate_left(at),
             None => assert!(world.work.iter().all(|work| matches!(work, Effect::Load(_)))),

@@ -1,6 +1,7 @@
 //! The session's machine against the real agent loop.
 
 mod agent;
+mod approving;
 mod export;
 mod faults;
 pub(crate) mod fixture;

@@ -183,7 +183,7 @@ fn a_plan_from_which_no_order_can_be_made_fails_in_words() {
     world.finish_with(ReportStatus::Succeeded, &json!({"images": 7}));
     assert_eq!(world.status(plan), CommandStatus::Failed);
     let message = &world.store.command(plan).expect("stored").message;
-    assert!(message.starts_with("the plan succeeded, but the deploy could not be ordered: "), "{message}");
+    assert!(message.starts_with("the plan succeeded, but it could not be ordered: "), "{message}");
 }
 
 #[test]

@@ -78,9 +78,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_root(|_| {})
+    }
+
+    pub(crate) fn with_root(change: impl FnOnce(&mut RootMetadata)) -> Self {
         let keys = keys();
-        let root =
-            TrustedRoot::pin_key(&sign_root(&[&keys.root], &metadata(&keys)), keys.root.public()).expect("valid");
+        let mut metadata = metadata(&keys);
+        change(&mut metadata);
+        let root = TrustedRoot::pin_key(&sign_root(&[&keys.root], &metadata), keys.root.public()).expect("valid");
         let disk = JournalState { root_chain: root.chain().to_vec(), ..JournalState::default() };
         let agent = Agent::new(disk, root.payload_sha256());
         Self {
@@ -153,7 +158,16 @@ impl World {
         let id = CommandId::from_bytes(self.fresh_bytes());
         let hosts = [self.store.host.clone()];
         let actor = session_of(UserRole::Admin);
-        let proposed = operation_propose(FLEET, request, &actor, &hosts, self.now, &mut || id).expect("it is granted");
+        let proposed = operation_propose(
+            FLEET,
+            crate::operation::Grounds { approvals: self.root.current().approvals, requester: None },
+            request,
+            &actor,
+            &hosts,
+            self.now,
+            &mut || id,
+        )
+        .expect("it is granted");
         self.store.apply(proposed.into_write()).expect("it is stored");
         self.tell(Input::QueueChanged);
         id
@@ -275,7 +289,7 @@ impl World {
             }
         }
         let signing =
-            self.work.iter().filter(|work| matches!(work, Effect::SignCommand(_) | Effect::SignOpen(_))).count();
+            self.work.iter().filter(|work| matches!(work, Effect::SignCommand { .. } | Effect::SignOpen(_))).count();
         assert!(signing <= 1, "one signature at a time");
         assert!(self.work.len() - signing <= 1, "one read or write at a time: {:?}", self.work);
     }
@@ -323,16 +337,16 @@ impl World {
                 open.time = self.now;
                 Input::OpenSigned(Ok(self.keys.command.sign(&open).into_envelope()))
             }
-            Effect::SignCommand(_) if self.signer_down => {
+            Effect::SignCommand { .. } if self.signer_down => {
                 Input::CommandSigned(Err(SignError::Unavailable("it is restarting".to_owned())))
             }
-            Effect::SignCommand(command) if self.never_signed.contains(&command.order.command) => {
+            Effect::SignCommand { command, .. } if self.never_signed.contains(&command.order.command) => {
                 Input::CommandSigned(Err(SignError::Refused("it is not well-formed".to_owned())))
             }
-            Effect::SignCommand(command) if command.sequence <= self.signed_high => {
+            Effect::SignCommand { command, .. } if command.sequence <= self.signed_high => {
                 Input::CommandSigned(Err(SignError::SequenceTaken { high: self.signed_high }))
             }
-            Effect::SignCommand(command) => {
+            Effect::SignCommand { command, .. } => {
                 self.signed_high = command.sequence;
                 self.signed_count += 1;
                 let signed = self.keys.command.sign(&*command);

@@ -1,8 +1,9 @@
 //! The entries, in the order of the table.
 
 use api::{
-    ActionSummary, AgentProgram, AppDetail, AppSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse,
-    CommandDetail, CommandSummary, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
+    ActionSummary, AgentProgram, AppDetail, AppSummary, ApprovalEvidence, ApprovalRequest, ApproverRequest,
+    ApproverSummary, AuditEntry, AuditExport, CancelRequest, CancelResponse, CommandDetail, CommandSummary,
+    DenialRequest, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse, OperationRequest, OperationResponse,
     OperationSummary, Page, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail,
     SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest,
@@ -16,17 +17,18 @@ use super::{Content, Operation};
 use crate::{
     metrics,
     problem::Kind::{
-        ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, Busy, Changed, CommandEnded, CommandNotFound,
-        HostExists, HostNotActive, HostNotFound, Invalid, LastOwner, LimitReached, OperationConflict,
-        OperationNotFound, OwnAccount, Recovering, RootKeyInUse, RootNotNext, RootRefused, SessionNotFound,
-        SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns, UserExists, UserNotFound,
+        ActionMissing, ActionNotFound, AgentNotFound, AppNotFound, ApprovedAlready, Busy, Changed, CommandEnded,
+        CommandNotFound, HostExists, HostNotActive, HostNotFound, Invalid, KeyTaken, LastOwner, LimitReached,
+        NothingHeld, OperationConflict, OperationNotFound, OwnAccount, Recovering, RootKeyInUse, RootNotNext,
+        RootRefused, SessionNotFound, SignInRefused, TokenNotFound, TooManyDownloads, TooManySignIns, UserExists,
+        UserNotFound,
     },
     routes::{apps, audit, commands, hosts, operations, sessions, tokens, users},
 };
 
 /// One for each route.
 pub(crate) fn operations() -> Vec<Operation> {
-    [open(), own(), users(), sessions_and_tokens(), hosts(), operations_and_apps(), commands(), log()]
+    [open(), own(), users(), sessions_and_tokens(), hosts(), operations_and_apps(), approvals(), commands(), log()]
         .into_iter()
         .flatten()
         .collect()
@@ -94,6 +96,13 @@ fn users() -> Vec<Operation> {
             .json::<UserSummary>(200)
             .may_be(&changed)
             .may_be(&[TooManySignIns, Busy]),
+        put("/api/v1/users/{name}/approver", "user_approver_set", "Register the own approver key")
+            .at::<UserName>()
+            .takes::<ApproverRequest>()
+            .json::<ApproverSummary>(200)
+            .may_be(&[KeyTaken]),
+        get("/api/v1/approvers", "approver_list", "Approver keys: the own one, or all for admins")
+            .json::<Vec<ApproverSummary>>(200),
         post("/api/v1/users/{name}/disable", "user_disable", "Let nobody in with an account")
             .at::<UserName>()
             .json::<UserSummary>(200)
@@ -217,6 +226,26 @@ fn operations_and_apps() -> Vec<Operation> {
             .at::<AppName>()
             .json::<AppDetail>(200)
             .may_be(&[AppNotFound]),
+    ]
+}
+
+/// What a second person says.
+fn approvals() -> Vec<Operation> {
+    vec![
+        post("/api/v1/operations/{id}/approvals", "operation_approve", "Approve what an operation holds")
+            .at::<OperationId>()
+            .takes::<ApprovalRequest>()
+            .json::<OperationResponse>(200)
+            .may_be(&[OperationNotFound, NothingHeld, ApprovedAlready, Changed]),
+        post("/api/v1/operations/{id}/denial", "operation_deny", "End what an operation holds")
+            .at::<OperationId>()
+            .may_take::<DenialRequest>()
+            .json::<OperationResponse>(200)
+            .may_be(&[OperationNotFound, NothingHeld, Invalid, Changed]),
+        get("/api/v1/commands/{id}/approval", "command_approval_show", "What whoever approves a command must see")
+            .at::<CommandId>()
+            .json::<ApprovalEvidence>(200)
+            .may_be(&[CommandNotFound, HostNotFound, OperationNotFound]),
     ]
 }
 
