@@ -48,7 +48,8 @@ impl<W: Write> Writer<W> {
         self.put(name.as_bytes())?;
         self.put(&length.to_be_bytes())?;
         let mut left = length;
-        let mut buffer = vec![0; limits::CHUNK_BYTES];
+        // What goes through it may be a key.
+        let mut buffer = zeroize::Zeroizing::new(vec![0; limits::CHUNK_BYTES]);
         while left > 0 {
             let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             let read = content.read(&mut buffer[..want]).map_err(io_at("reading what is backed up"))?;

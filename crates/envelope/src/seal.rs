@@ -196,30 +196,14 @@ impl SealingSecretKey {
 /// When the key is not acceptable.
 pub fn wrap(to: &SealingKeyBytes, info: &[u8], secret: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, KeyError> {
     keys::check_sealing_key(to)?;
-    let key = <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| KeyError::Weak)?;
-    let (encapsulated, ciphertext) =
-        single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, Kem>(&OpModeS::Base, &key, info, secret, &[], rng)
-            .map_err(|_| KeyError::Weak)?;
-    let mut wrapped = encapsulated.to_bytes().to_vec();
-    wrapped.extend_from_slice(&ciphertext);
-    Ok(wrapped)
+    to_key(to, info, &[], secret, rng).ok_or(KeyError::Weak)
 }
 
 impl SealingSecretKey {
     /// What [`wrap`] was given; `None` when it was wrapped for another key or use, or changed.
     #[must_use]
     pub fn unwrap_secret(&self, info: &[u8], wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (encapsulated, ciphertext) = wrapped.split_at_checked(ENCAPSULATED_BYTES)?;
-        let encapsulated = <Kem as hpke::Kem>::EncappedKey::from_bytes(encapsulated).ok()?;
-        let opened = single_shot_open::<ChaCha20Poly1305, HkdfSha256, Kem>(
-            &OpModeR::Base,
-            &self.inner,
-            &encapsulated,
-            info,
-            ciphertext,
-            &[],
-        );
-        opened.ok().map(Zeroizing::new)
+        self.open_with(info, &[], wrapped)
     }
 }
 

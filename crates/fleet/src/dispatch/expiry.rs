@@ -22,7 +22,6 @@ pub fn expire_queued(now: UnixMs, commands: &[Command]) -> Vec<Write> {
 }
 
 fn expired(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
-    let status = command.status.after(CommandEvent::ExpiredUndelivered).ok()?;
     let message = match command.status {
         CommandStatus::Held => {
             "not enough people approved it in time, so it was never sent and never ran; order it again, or with \
@@ -35,21 +34,22 @@ fn expired(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, Stri
             command.host_name
         ),
     };
-    let audit = record::command_settled(command, &message, now);
-    let write = Write::CommandEnd {
-        command: command.order.command,
-        from: vec![command.status],
-        status,
-        message: message.clone(),
-        at: now,
-        audit,
-    };
-    Some((write, status, message))
+    ended(command, CommandEvent::ExpiredUndelivered, message, now)
 }
 
 fn refused(command: &Command, why: &str, now: UnixMs) -> Option<(Write, CommandStatus, String)> {
-    let status = command.status.after(CommandEvent::RefusedBySigner).ok()?;
     let message = format!("the control plane's signer refused it, so it was never sent and never ran: {why}");
+    ended(command, CommandEvent::RefusedBySigner, message, now)
+}
+
+/// The end of a command that its host never got, with the leaf that says why. `None` when it cannot end so.
+pub(super) fn ended(
+    command: &Command,
+    event: CommandEvent,
+    message: String,
+    now: UnixMs,
+) -> Option<(Write, CommandStatus, String)> {
+    let status = command.status.after(event).ok()?;
     let audit = record::command_settled(command, &message, now);
     let write = Write::CommandEnd {
         command: command.order.command,

@@ -8,7 +8,7 @@ use envelope::{
 };
 use ids::UnixMs;
 
-use super::{HostSession, Note, lane::After, slot::Slot};
+use super::{HostSession, Note, expiry::ended, lane::After, slot::Slot};
 use crate::{
     command::CommandEvent,
     model::{Command, CommandStatus},
@@ -32,20 +32,10 @@ fn voided(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, Strin
         CommandStatus::Held | CommandStatus::Queued => CommandEvent::CancelledBeforeSealing,
         _ => CommandEvent::ExpiredUndelivered,
     };
-    let status = command.status.after(event).ok()?;
     let message = "it was proposed before this control plane was restored from a backup, and is never sent from here; if it was \
                    given out after the backup was made, its host's report is in the audit log. Order it again if it is still wanted"
         .to_owned();
-    let audit = record::command_settled(command, &message, now);
-    let write = Write::CommandEnd {
-        command: command.order.command,
-        from: vec![command.status],
-        status,
-        message: message.clone(),
-        at: now,
-        audit,
-    };
-    Some((write, status, message))
+    ended(command, event, message, now)
 }
 
 impl HostSession {
