@@ -158,6 +158,7 @@ impl HostSession {
         self.reset_next(now);
         self.ask_status(now);
         self.sign_next(now, entropy);
+        self.deliver_held(now);
         self.wake(now);
         core::mem::take(&mut self.out)
     }

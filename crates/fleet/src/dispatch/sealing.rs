@@ -32,6 +32,8 @@ pub(super) struct Sealing {
     signing: Option<Signing>,
     /// Signed, and waiting for its transaction; ascending.
     waiting: VecDeque<Waiting>,
+    /// Stored, and not sent yet; ascending.
+    held: VecDeque<CommandId>,
     /// No number is left.
     exhausted: bool,
 }
@@ -170,19 +172,15 @@ impl HostSession {
         }
     }
 
-    /// First in, first out. When the window is full a cancellation may still go, unless what it
+    /// First what was sealed before and never arrived, because everything else waits for it; then first in, first out. When the window is full a cancellation may still go, unless what it
     /// stops has itself not been sent: it must not arrive before it.
     fn next_to_seal(&self, now: UnixMs) -> Option<CommandId> {
         let high = self.high();
-        let is_due = |slot: &&Slot| {
-            slot.is_unsent(high)
-                && !slot.sealing
-                && slot.refused.is_none()
-                && !self.is_void(&slot.command.order)
-                && now <= slot.command.order.deliver_by
-        };
+        let is_due = |slot: &&Slot| slot.is_unsent(high) && !slot.sealing && self.may_be_sealed(slot, now);
         if self.room() > 0 {
-            return self.slots.iter().find(is_due).map(Slot::id);
+            let is_behind = |slot: &&Slot| slot.command.status == CommandStatus::Delivered;
+            let mut due = self.slots.iter().filter(is_due);
+            return due.clone().find(is_behind).or_else(|| due.next()).map(Slot::id);
         }
         let cancels = self.slots.iter().filter(|slot| slot.is_cancel() && (slot.is_unacknowledged() || slot.sealing));
         if cancels.count() >= limits::UNACKNOWLEDGED_CANCELS_MAX {
@@ -250,7 +248,7 @@ impl HostSession {
         false
     }
 
-    /// Number, bytes and audit leaf are durable: now it is sent.
+    /// Number, bytes and audit leaf are durable: now it may be sent.
     pub(super) fn sealed(&mut self, command: CommandId, seal: Seal, now: UnixMs) {
         if let Some(host) = &mut self.host {
             host.allocated = seal.sequence;
@@ -262,16 +260,39 @@ impl HostSession {
         slot.sealing = false;
         slot.command.status = slot.command.status.after(event).unwrap_or(slot.command.status);
         slot.command.delivered_at.get_or_insert(now);
-        let (sequence, envelope) = (seal.sequence, seal.envelope.clone());
+        let sequence = seal.sequence;
         slot.command.seals.push(seal);
         if !takes_orders {
             return;
         }
         slot.sent = Some(sequence);
         let stored = slot.command.clone();
-        self.send_audit_head();
-        self.send(deliver(envelope, &stored, self.takes_approvals()));
+        self.sealing.held.push_back(command);
         self.publish_command(&stored, stored.status, stored.message.clone());
+    }
+
+    /// Sends what is stored, once every command that the host never got has a new number too. The first number to arrive
+    /// is above all the earlier ones: a session that ended then would leave the next one in doubt whether these arrived.
+    pub(super) fn deliver_held(&mut self, now: UnixMs) {
+        let high = self.high();
+        let is_behind = |slot: &Slot| {
+            slot.command.status == CommandStatus::Delivered && slot.is_unsent(high) && self.may_be_sealed(slot, now)
+        };
+        if self.slots.iter().any(is_behind) {
+            return;
+        }
+        for command in core::mem::take(&mut self.sealing.held) {
+            let takes_orders = self.takes_orders();
+            let Some(slot) = self.slot_mut(command).filter(|_| takes_orders) else { continue };
+            let Some(seal) = slot.command.seals.last() else { continue };
+            let (envelope, stored) = (seal.envelope.clone(), slot.command.clone());
+            self.send_audit_head();
+            self.send(deliver(envelope, &stored, self.takes_approvals()));
+        }
+    }
+
+    fn may_be_sealed(&self, slot: &Slot, now: UnixMs) -> bool {
+        slot.refused.is_none() && !self.is_void(&slot.command.order) && now <= slot.command.order.deliver_by
     }
 }
 

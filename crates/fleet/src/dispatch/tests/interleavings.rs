@@ -114,3 +114,24 @@ proptest! {
         prop_assert_eq!(&world.store.host.standing, &crate::model::HostStanding::Active);
     }
 }
+
+/// Three orders are lost. The first one comes anew, under a number above theirs, and changes the host's keys before the
+/// last is sent: the next session must not take that one for arrived.
+#[test]
+fn a_number_that_overtakes_does_not_make_unknown_what_never_arrived() {
+    let mut world = World::new();
+    world.connect();
+    world.rotate();
+    world.facts();
+    let last = world.facts();
+    while world.store.command(last).is_none_or(|command| command.seals.is_empty()) {
+        world.step_work();
+    }
+    world.cut();
+    for _ in 0..3 {
+        world.connect();
+        world.finish(ReportStatus::Succeeded);
+    }
+    assert_eq!(world.status(last), CommandStatus::Succeeded);
+    assert!(world.store.command(last).is_some_and(|command| command.seals.len() > 1), "it was lost once");
+}
