@@ -304,8 +304,11 @@ fn reports_that_waited_are_signed_anew() {
     other.outbox.push(report.clone());
     world.cut();
     world.agent.restart(Some(other));
+    let (closes, forks) = (world.closes.len(), world.store.leaves(AuditKind::Fork));
     world.connect();
     assert_eq!(world.agent.disk.outbox.len(), 1, "the fork is not acknowledged");
+    assert_eq!(world.closes.len(), closes, "sent away, it would come back at once and say the same");
+    assert_eq!(world.store.leaves(AuditKind::Fork), forks + 1, "one leaf for it");
     world.connect();
     world.release();
     world.connect();
