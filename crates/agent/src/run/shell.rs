@@ -348,8 +348,8 @@ impl Shell {
     /// Writes the status file if it is due; says how long to sleep at most.
     fn keep_status(&mut self) -> Duration {
         let now = now();
+        self.keeper.quarantine(self.agent.quarantine(), now);
         let status = &mut self.keeper.status;
-        status.quarantine = self.agent.quarantine();
         status.commands.open = self.agent.open_commands();
         status.commands.running = self.executor.running();
         let policy_error = self.admission.policy.current().err();

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use ids::{BootMs, DurationMs, ReportSequence};
+use ids::{BootMs, DurationMs, QuarantineId, ReportSequence};
 use session::agent::io::{Clocks, JournalWrite};
 
 use crate::{
@@ -33,6 +33,14 @@ impl StatusKeeper {
     pub(super) fn connection(&mut self, connection: ConnectionStatus, now: Clocks) {
         self.status.connection = connection;
         self.write(now);
+    }
+
+    /// Entered or ended: a person waits for that too.
+    pub(super) fn quarantine(&mut self, quarantine: Option<QuarantineId>, now: Clocks) {
+        if self.status.quarantine != quarantine {
+            self.status.quarantine = quarantine;
+            self.write(now);
+        }
     }
 
     /// Something else changed.
