@@ -1,16 +1,13 @@
 //! The gRPC service agents call: hands each stream to its task.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use envelope::{root::TrustedRoot, signer_port::Signer};
 use fleet::{
-    ports::Store,
+    ports::{AuditEntry, Store},
     recovery::{Recovery, RecoveryStage},
 };
-use ids::{FleetId, UnixMs};
+use ids::{FleetId, TokenId, UnixMs};
 use session::frames::{AgentFrame, ControlFrame};
 use tokio::{
     sync::{mpsc, watch},
@@ -21,7 +18,8 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::{self, agent_link_server::AgentLink};
 
 use crate::{
-    clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, online_keys::OnlineKeys, roots_taken, session_task,
+    clock, enrolment, hub::Hub, limits, listener::ConnectionInfo, online_keys::OnlineKeys, refusals::Refusals,
+    roots_taken, session_task,
 };
 
 /// What every agent's stream needs.
@@ -34,7 +32,7 @@ pub(crate) struct Agents {
     root: watch::Sender<Arc<TrustedRoot>>,
     /// The last restore from a backup, if there ever was one.
     recovery: watch::Sender<Option<Recovery>>,
-    strangers: AtomicU64,
+    refusals: Mutex<Refusals>,
 }
 
 impl Agents {
@@ -47,7 +45,7 @@ impl Agents {
     ) -> Self {
         let fleet = root.current().fleet;
         let (root, recovery) = (watch::Sender::new(root), watch::Sender::new(None));
-        Self { fleet, store, signer, keys, hub, root, recovery, strangers: AtomicU64::new(0) }
+        Self { fleet, store, signer, keys, hub, root, recovery, refusals: Mutex::default() }
     }
 
     /// The last restore is this one, or stands like this by now. Sessions begin anew, to be judged by it.
@@ -91,14 +89,23 @@ impl Agents {
         }
     }
 
-    /// Someone who is nobody was refused. Counted, not logged one by one: strangers are many.
+    /// Someone who is nobody was refused.
     pub(crate) fn stranger_refused(&self) {
-        self.strangers.fetch_add(1, Ordering::Relaxed);
+        self.refusals().stranger();
     }
 
-    /// Strangers refused since last asked.
-    pub(crate) fn strangers_take(&self) -> u64 {
-        self.strangers.swap(0, Ordering::Relaxed)
+    /// Someone was refused who named this join token, which there is.
+    pub(crate) fn enrolment_refused(&self, token: TokenId) {
+        self.refusals().enrolment(token);
+    }
+
+    /// Who was refused since last asked, as leaves.
+    pub(crate) fn refusals_take(&self) -> Vec<AuditEntry> {
+        self.refusals().take(self.now())
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn now(&self) -> UnixMs {

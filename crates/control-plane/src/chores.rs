@@ -1,10 +1,9 @@
 //! What the control plane does by the clock: heads of the audit log, orders that waited too long,
-//! the count of strangers.
+//! who was refused.
 
 use std::sync::Arc;
 
 use envelope::{
-    audit::AuditKind,
     keys::key_id,
     messages::{AuditHead, LogPosition},
     signer_port::Signer as _,
@@ -13,7 +12,7 @@ use envelope::{
 use fleet::{
     dispatch::{SignedHead, cancel_void, expire_queued},
     model::{Command, HostStanding},
-    ports::{AuditEntry, AuditRecord, Event, HostChange, Notifier as _, Store as _, StoreError, Write},
+    ports::{Event, HostChange, Notifier as _, Store as _, StoreError, Write},
     recovery::RecoveryStage,
 };
 use ids::{RootVersion, UnixMs};
@@ -36,7 +35,7 @@ pub(crate) fn start(
     [
         tokio::spawn(audit_heads(agents.clone(), store.clone())),
         tokio::spawn(expiry(agents.clone())),
-        tokio::spawn(strangers(agents.clone())),
+        tokio::spawn(refused(agents.clone())),
         tokio::spawn(mend(store.clone())),
         tokio::spawn(signer_root(agents.clone(), signer.clone())),
         tokio::spawn(void_orders(agents.clone())),
@@ -192,26 +191,17 @@ async fn end_page(agents: &Agents, queued: &[Command], writes: Vec<Write>) -> Re
     Ok(())
 }
 
-/// One leaf a minute with the number of strangers refused, if there were any.
-async fn strangers(agents: Arc<Agents>) {
-    let mut ticks = interval(limits::STRANGERS_INTERVAL);
+/// Records once a minute who was refused, if anybody was.
+async fn refused(agents: Arc<Agents>) {
+    let mut ticks = interval(limits::REFUSALS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let count = agents.strangers_take();
-        if count == 0 {
-            continue;
-        }
-        let entry = AuditEntry {
-            time: agents.now(),
-            kind: AuditKind::RefusalCount,
-            actor: "strangers".to_owned(),
-            subject: "the agents' listener".to_owned(),
-            record: AuditRecord::Inline(serde_json::json!({ "refused": count }).to_string().into_bytes()),
-        };
-        tracing::warn!(count, "connections to the agents' listener were refused");
-        if let Err(error) = agents.store.write(Write::Audit(entry)).await {
-            tracing::error!(%error, "refusals could not be recorded");
+        for entry in agents.refusals_take() {
+            tracing::warn!(kind = %entry.kind, who = entry.actor, "the agents' listener refused somebody");
+            if let Err(error) = agents.store.write(Write::Audit(entry)).await {
+                tracing::error!(%error, "refusals could not be recorded");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use fleet::{
     model::{Host, HostStanding, JoinTokenRecord},
     ports::{AuditEntry, AuditRecord, StoreError, Write},
 };
-use ids::{Challenge, DurationMs, HostEpoch, HostId, RootVersion, Sequence, UnixMs, sha256};
+use ids::{Challenge, DurationMs, HostEpoch, HostId, RootVersion, Sequence, TokenId, UnixMs, sha256};
 use session::{
     control::{Enrolment, EnrolmentError, EnrolmentStep, ReceiptWanted, Redemption, token_refused},
     frames::{ControlFrame, RefusalCode},
@@ -37,13 +37,16 @@ enum Refused {
 
 /// Serves one stream to its end.
 pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
-    let peer = stream.info.peer;
-    let refused = match timeout(limits::ENROLMENT_TIMEOUT, enrol(&agents, &mut stream)).await {
+    let (peer, mut named) = (stream.info.peer, None);
+    let refused = match timeout(limits::ENROLMENT_TIMEOUT, enrol(&agents, &mut stream, &mut named)).await {
         Ok(Ok(())) => return,
         Ok(Err(refused)) => refused,
         Err(_) => Refused::Stream(StreamError::Stuck),
     };
-    agents.stranger_refused();
+    match named {
+        Some(token) if !matches!(refused, Refused::Stream(_)) => agents.enrolment_refused(token),
+        _ => agents.stranger_refused(),
+    }
     tracing::info!(%peer, error = %refused, "an enrolment was refused");
     let frame = match refused {
         Refused::Enrolment(error) => error.frame(),
@@ -60,13 +63,15 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     let _ = stream.send(frame).await;
 }
 
-async fn enrol(agents: &Agents, stream: &mut Stream) -> Result<(), Refused> {
+/// `named`: the join token it is about, as soon as there is one of that id.
+async fn enrol(agents: &Agents, stream: &mut Stream, named: &mut Option<TokenId>) -> Result<(), Refused> {
     let root = agents.root();
     let mut machine = Enrolment::new(agents.fleet, stream.info.exporter);
     loop {
         match machine.receive(stream.receive().await?)? {
             EnrolmentStep::LookUp(token) => {
                 let record = agents.store.join_token(token).await?.ok_or(Refused::Token)?;
+                *named = Some(token);
                 // A stranger who guesses ids learns nothing, and makes the session key sign nothing.
                 if !may_answer(agents, &record).await? {
                     return Err(Refused::Token);

@@ -54,8 +54,10 @@ pub(crate) const SIGNER_END_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const KEY_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for the signer to take root metadata before hosts are told of it.
 pub(crate) const SIGNER_ROOT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often refused strangers are recorded.
-pub(crate) const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is recorded who was refused at the agents' listener.
+pub(crate) const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
+/// Join tokens whose refused enrolments are counted apart in that time; more count as strangers.
+pub(crate) const REFUSED_TOKENS_MAX: usize = 64;
 /// How long before its expiry root metadata is warned about.
 pub(crate) const ROOT_EXPIRY_WARNING: ids::DurationMs = ids::DurationMs::from_days(60);
 /// Time for one question and its answer on the machine's own socket.

@@ -28,6 +28,7 @@ mod patience;
 mod people_tls;
 mod random;
 mod recovering;
+mod refusals;
 mod root_keeper;
 mod roots_taken;
 mod serve;

@@ -54,7 +54,7 @@ leaves! {
     Write::By { .. } => "By", [];
     Write::KeyChangeBegin { .. } => "KeyChangeBegin", [KeyChange];
     Write::KeyChangeMove(_) => "KeyChangeMove", [KeyChange];
-    Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, GuardReset, RefusalCount, SignInRefused, AuditExport];
+    Write::Audit(_) => "Audit", [Alarm, Fork, Quarantine, GuardReset, RefusalCount, EnrolmentRefused, SignInRefused, AuditExport];
 }
 
 #[test]
