@@ -368,7 +368,8 @@ fn a_refused_order_stays_refused_when_it_is_sent_again() {
     let mut stream = evil.stream();
     stream.open(&stolen);
     stream.deliver(&order);
-    assert!(matches!(stream.receive(), Some(FromAgent::Accepted(_) | FromAgent::Report(_))));
+    let answer = std::iter::from_fn(|| stream.receive()).find(|said| !matches!(said, FromAgent::Clock(_)));
+    assert!(matches!(answer, Some(FromAgent::Accepted(_) | FromAgent::Report(_))), "{answer:?}");
     assert_eq!(host.said_times("command started"), started);
 
     // The control: the same, ordered anew.

@@ -65,7 +65,7 @@ fn every_command_prints_one_document_of_its_documented_shape() {
     has_fields(&token, &["token", "name", "roles", "expires_at", "install"]);
 
     let hosts = document(fleet.cli(&["host", "list", "--json"]).ok());
-    has_fields(&hosts[0], &["id", "name", "status", "roles", "labels", "agent_version", "last_seen"]);
+    has_fields(&hosts[0], &["id", "name", "status", "roles", "labels", "agent_version", "last_seen", "clock_skew_ms"]);
     assert_eq!((&hosts[0]["status"], &hosts[0]["roles"]), (&json!("connected"), &json!(["app"])));
     let host = document(fleet.cli(&["host", "show", "local", "--json"]).ok());
     assert_eq!(host["id"], hosts[0]["id"]);
