@@ -39,6 +39,7 @@ pub mod command_cancel;
 pub mod docker_containers;
 pub mod host_facts;
 pub mod host_keys_rotate;
+pub mod host_retire;
 
 #[cfg(test)]
 mod tests;

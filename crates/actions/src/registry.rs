@@ -316,4 +316,5 @@ registry! {
     DockerContainers in docker_containers,
     HostFacts in host_facts,
     HostKeysRotate in host_keys_rotate,
+    HostRetire in host_retire,
 }

@@ -190,6 +190,7 @@ impl HostAdmission {
         let kind = match (request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
+            (Request::HostRetire(_), _) => AdmittedKind::Retire,
             (_, Lock::App(app)) => AdmittedKind::Locked(app),
             (_, Lock::None) => AdmittedKind::Free,
         };

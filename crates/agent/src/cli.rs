@@ -188,8 +188,17 @@ pub(crate) fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
                 let _ = rustix::process::setsid();
             }
             let policy = policy.map(|path| absolute(&path)).transpose()?;
-            block_on(run::run(state, policy))?.map_err(Failure::failed)?;
-            Ok(ExitCode::SUCCESS)
+            match block_on(run::run(state.clone(), policy))?.map_err(Failure::failed)? {
+                run::Ran::ToItsEnd => Ok(ExitCode::SUCCESS),
+                run::Ran::Retired => {
+                    let message = format!(
+                        "this host has left its fleet; its containers run on. `serverflow-agent uninstall{} --purge` removes \
+                         what is left of the agent",
+                        state.option()
+                    );
+                    Err(Failure::new(FailureKind::Retired, message))
+                }
+            }
         }
         Verb::Status { json } => status_show::status(&state, json),
         Verb::Doctor { json, policy } => block_on(doctor::doctor(&state, policy, json))?,

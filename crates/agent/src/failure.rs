@@ -12,6 +12,8 @@ pub(crate) enum FailureKind {
     Usage = 2,
     /// The control plane does not answer.
     Unreachable = 4,
+    /// This host has left its fleet: whoever starts the agent need not start it again.
+    Retired = 5,
 }
 
 impl FailureKind {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use envelope::{
-    keys::SigningKey,
+    keys::{SigningKey, role},
     messages::SealingKeyBytes,
     seal::{SealContext, SealError, SealingSecretKey},
 };
@@ -37,6 +37,11 @@ impl SealingKeys {
         if !keys.iter().any(|known| known.public() == key.public()) {
             keys.insert(0, key);
         }
+    }
+
+    /// From now on nothing opens.
+    fn forget(&self) {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
     /// Opens a value with the key that fits.
@@ -70,10 +75,15 @@ impl SealingKeys {
     }
 }
 
+/// The identity key in force.
+pub(crate) struct CurrentKey {
+    pub(crate) host_epoch: HostEpoch,
+    pub(crate) identity: SigningKey<role::Agent>,
+}
+
 /// The keys of this host at the start of the agent.
 pub(crate) struct HostKeys {
-    /// In force.
-    pub(crate) current: NextKeys,
+    pub(crate) current: CurrentKey,
     /// Of a rotation that was begun.
     pub(crate) next: Option<NextKeys>,
     pub(crate) sealing: SealingKeys,
@@ -81,7 +91,8 @@ pub(crate) struct HostKeys {
 
 impl HostKeys {
     /// Reads the keys in force in `host_epoch`, and what lies beside them. Without a journal nobody knows which
-    /// epoch is in force (`None`): of two identity keys either may be, and both are tried.
+    /// epoch is in force (`None`): of two identity keys either may be, and both are tried. Of a host that is leaving its
+    /// fleet (`is_retiring`) sealing keys are gone, or half gone, and none is read.
     ///
     /// # Errors
     /// When a key cannot be read, or an identity key that was replaced cannot be removed.
@@ -89,6 +100,7 @@ impl HostKeys {
         state: &StateDir,
         enrolled: HostEpoch,
         host_epoch: Option<HostEpoch>,
+        is_retiring: bool,
     ) -> Result<Self, KeyFileError> {
         let mut last = host_epoch.unwrap_or(enrolled);
         while state.sealing_key_of(after(last)).exists() {
@@ -101,11 +113,13 @@ impl HostKeys {
         });
         let next = after(current);
         let mut sealing = Vec::new();
-        for epoch in (enrolled.0..=last.0).rev() {
-            sealing.push(sealing_key(state, HostEpoch(epoch))?);
+        if !is_retiring {
+            for epoch in (enrolled.0..=last.0).rev() {
+                sealing.push(sealing_key(state, HostEpoch(epoch))?);
+            }
         }
         Ok(Self {
-            current: keys(state, current)?,
+            current: CurrentKey { host_epoch: current, identity: identity_key(state, current)? },
             // Its identity key was made last.
             next: has_identity(next).then(|| keys(state, next)).transpose()?,
             sealing: SealingKeys::new(sealing),
@@ -135,6 +149,41 @@ pub(crate) fn retire(state: &StateDir, host_epoch: HostEpoch) -> Result<(), KeyF
     Ok(())
 }
 
+/// Destroys every key by which a secret of this host is opened, or told from another. They are gone when this returns.
+///
+/// # Errors
+/// When one cannot be destroyed.
+pub(crate) fn drop_secrets(state: &StateDir, sealing: &SealingKeys) -> Result<(), KeyFileError> {
+    sealing.forget();
+    let fingerprint = state.fingerprint_key();
+    destroy(state, |path, name| name.starts_with("sealing.") || path == fingerprint)
+}
+
+/// Destroys every identity key of this host: nobody speaks as it any more.
+///
+/// # Errors
+/// When one cannot be destroyed.
+pub(crate) fn drop_identity(state: &StateDir) -> Result<(), KeyFileError> {
+    destroy(state, |_, name| name.starts_with("identity."))
+}
+
+fn destroy(state: &StateDir, is_meant: impl Fn(&Path, &str) -> bool) -> Result<(), KeyFileError> {
+    let fail = |source| KeyFileError::Io { what: "look through", path: state.path().to_owned(), source };
+    for entry in fs::read_dir(state.path()).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let path = state.path().join(entry.file_name());
+        if !is_meant(&path, &entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        #[cfg(feature = "crash-points")]
+        let point = crash_points::Point::before("file", "destroyed", crash_points::Passage::Aside);
+        keyfile::destroy(&path)?;
+        #[cfg(feature = "crash-points")]
+        point.after();
+    }
+    Ok(())
+}
+
 fn sync_directory(path: &Path) -> Result<(), KeyFileError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|source| KeyFileError::Io {
@@ -149,10 +198,13 @@ fn sealing_key(state: &StateDir, epoch: HostEpoch) -> Result<SealingSecretKey, K
     Ok(SealingSecretKey::from_bytes(&seed))
 }
 
+fn identity_key(state: &StateDir, epoch: HostEpoch) -> Result<SigningKey<role::Agent>, KeyFileError> {
+    keyfile::read_seed(&state.identity_key_of(epoch), KeyKind::Ed25519).map(|seed| SigningKey::from_seed(&seed))
+}
+
 fn keys(state: &StateDir, epoch: HostEpoch) -> Result<NextKeys, KeyFileError> {
-    let identity = keyfile::read_seed(&state.identity_key_of(epoch), KeyKind::Ed25519)?;
     let sealing: SealingKeyBytes = sealing_key(state, epoch)?.public();
-    Ok(NextKeys { host_epoch: epoch, identity: SigningKey::from_seed(&identity), sealing })
+    Ok(NextKeys { host_epoch: epoch, identity: identity_key(state, epoch)?, sealing })
 }
 
 /// Makes the keys of an epoch, or takes those an earlier process made. They are durable when this returns.
@@ -205,27 +257,27 @@ mod tests {
     #[test]
     fn keys_that_were_made_are_found_and_never_made_again() {
         let (_directory, state) = enrolled();
-        let keys = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1))).expect("readable");
+        let keys = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1)), false).expect("readable");
         assert!(keys.next.is_none());
         // An earlier process died while it wrote.
         fs::write(state.identity_key_of(HostEpoch(2)).with_extension("new"), "half").expect("written");
         let made = make(&state, HostEpoch(2), &keys.sealing).expect("made");
         let again = make(&state, HostEpoch(2), &keys.sealing).expect("taken");
         assert_eq!(made.identity.public(), again.identity.public());
-        let begun = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1))).expect("readable");
+        let begun = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1)), false).expect("readable");
         assert_eq!(begun.current.identity.public(), keys.current.identity.public());
         assert_eq!(begun.next.expect("begun").identity.public(), made.identity.public());
-        let taken = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2))).expect("readable");
+        let taken = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2)), false).expect("readable");
         assert_eq!(taken.current.identity.public(), made.identity.public());
         assert!(taken.next.is_none());
-        let lost = HostKeys::read(&state, HostEpoch(1), None).expect("readable");
+        let lost = HostKeys::read(&state, HostEpoch(1), None, false).expect("readable");
         assert_eq!((lost.current.host_epoch, lost.next.expect("tried").host_epoch), (HostEpoch(1), HostEpoch(2)));
         for _ in 0..2 {
             retire(&state, HostEpoch(2)).expect("removed");
             assert!(!state.identity_key().exists() && state.sealing_key().exists());
         }
         for known in [None, Some(HostEpoch(2))] {
-            let only = HostKeys::read(&state, HostEpoch(1), known).expect("readable");
+            let only = HostKeys::read(&state, HostEpoch(1), known, false).expect("readable");
             assert_eq!((only.current.host_epoch, only.next.is_none()), (HostEpoch(2), true));
         }
     }
@@ -233,7 +285,8 @@ mod tests {
     #[test]
     fn a_value_opens_with_the_key_it_was_sealed_to() {
         let (_directory, state) = enrolled();
-        let keys = HostKeys::read(&state, HostEpoch(1), None).expect("readable");
+        let keys = HostKeys::read(&state, HostEpoch(1), None, false).expect("readable");
+        let first = sealing_key(&state, HostEpoch(1)).expect("readable").public();
         let context = SealContext {
             fleet: ids::FleetId::from_bytes([1; 16]),
             host: ids::HostId::from_bytes([2; 16]),
@@ -242,11 +295,13 @@ mod tests {
             version: ids::OperationId::from_bytes([3; 16]),
         };
         let mut random = rand::rand_core::UnwrapErr(rand::rngs::SysRng);
-        let old = envelope::seal::seal(&keys.current.sealing, &context, b"old", &mut random).expect("sealed");
+        let old = envelope::seal::seal(&first, &context, b"old", &mut random).expect("sealed");
         let next = make(&state, HostEpoch(2), &keys.sealing).expect("made");
         let next_alone = sealing_key(&state, HostEpoch(2)).expect("readable");
         let new = envelope::seal::seal(&next.sealing, &context, b"new", &mut random).expect("sealed");
-        for sealing in [keys.sealing, HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2))).expect("read").sealing] {
+        for sealing in
+            [keys.sealing, HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2)), false).expect("read").sealing]
+        {
             assert_eq!(sealing.open(&context, &old).expect("opened").as_slice(), b"old");
             assert_eq!(sealing.open(&context, &new).expect("opened").as_slice(), b"new");
             assert!(sealing.open(&SealContext { app: "blog", ..context }, &old).is_err());
@@ -256,5 +311,32 @@ mod tests {
             assert!(next_alone.open(&context, &old).is_err());
             assert!(sealing.reseal(&SealContext { app: "blog", ..context }, &old).is_err());
         }
+    }
+
+    #[test]
+    fn of_a_host_that_leaves_first_the_keys_to_its_secrets_go_and_then_its_name() {
+        let (_directory, state) = enrolled();
+        keyfile::write_symmetric(&state.fingerprint_key()).expect("written");
+        let keys = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(1)), false).expect("readable");
+        make(&state, HostEpoch(2), &keys.sealing).expect("made");
+        fs::write(state.sealing_key_of(HostEpoch(3)).with_extension("new"), "half").expect("written");
+        fs::write(state.policy(), "actions = []").expect("written");
+        let left = || {
+            let entries = fs::read_dir(state.path()).expect("the directory");
+            let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+            names.sort_unstable();
+            names
+        };
+        assert!(!keys.sealing.0.read().expect("whole").is_empty(), "the control");
+        for _ in 0..2 {
+            drop_secrets(&state, &keys.sealing).expect("destroyed");
+            assert_eq!(left(), ["identity.2.key.pem", "identity.key.pem", "policy.toml"]);
+            assert!(keys.sealing.0.read().expect("whole").is_empty(), "nothing opens in this process either");
+        }
+        assert!(HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2)), false).is_err());
+        let leaving = HostKeys::read(&state, HostEpoch(1), Some(HostEpoch(2)), true).expect("it can still report");
+        assert_eq!(leaving.current.host_epoch, HostEpoch(2));
+        drop_identity(&state).expect("destroyed");
+        assert_eq!(left(), ["policy.toml"]);
     }
 }

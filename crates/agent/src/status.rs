@@ -57,6 +57,8 @@ pub(crate) enum ConnectionStatus {
     },
     /// The agent ended in order.
     Stopped { since: UnixMs },
+    /// This host has left its fleet, and its agent is at its end.
+    Retired { since: UnixMs },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +120,7 @@ impl Status {
 
     /// Whether the process that wrote it is still there.
     pub(crate) fn is_alive(&self) -> bool {
-        if matches!(self.connection, ConnectionStatus::Stopped { .. }) {
+        if matches!(self.connection, ConnectionStatus::Stopped { .. } | ConnectionStatus::Retired { .. }) {
             return false;
         }
         let found = process_start(self.pid);

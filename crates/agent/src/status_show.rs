@@ -45,6 +45,7 @@ fn exit_code(enrolled: bool, running: Option<&Status>) -> ExitCode {
         Some(status) if enrolled && status.quarantine.is_none() && status.audit.refused.is_none() => {
             match status.connection {
                 ConnectionStatus::Connected { .. } => ExitCode::SUCCESS,
+                ConnectionStatus::Retired { .. } => FailureKind::Failed.exit_code(),
                 _ => FailureKind::Unreachable.exit_code(),
             }
         }
@@ -56,7 +57,13 @@ fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, value: String| lines.push(format!("  {name:<12} {value}"));
     let ago = |at: UnixMs| format!("{} ago", now.since(at));
-    let agent = if running {
+    let agent = if let ConnectionStatus::Retired { since } = status.connection {
+        format!(
+            "left its fleet {}: its orders and the keys to its secrets are gone, its containers run on. It never dials \
+             again; `serverflow-agent uninstall{option} --purge` removes what is left of it",
+            ago(since)
+        )
+    } else if running {
         format!("version {}, pid {}, started {}", status.agent_version, status.pid, ago(status.started_at))
     } else {
         format!("not running; start it with `serverflow-agent run{option}`. What follows is how it was")
@@ -99,6 +106,7 @@ fn connection(connection: &ConnectionStatus, now: UnixMs) -> String {
             format!("not connected for {}: {error}", now.since(*since))
         }
         ConnectionStatus::Stopped { since } => format!("ended in order {} ago", now.since(*since)),
+        ConnectionStatus::Retired { .. } => "none any more".to_owned(),
     }
 }
 
@@ -163,6 +171,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("EVERYTHING IS REFUSED: line 3") && text.contains("04040404"), "{text}");
+    }
+
+    #[test]
+    fn one_that_has_left_its_fleet_says_so() {
+        let mut status = connected();
+        status.connection = ConnectionStatus::Retired { since: UnixMs(0) };
+        let text = render(&status, false, UnixMs(30_000), "");
+        assert!(text.contains("left its fleet 30 s ago") && text.contains("uninstall --purge"), "{text}");
+        assert!(!text.contains("serverflow-agent run"), "nobody is to start it: {text}");
+        assert_eq!(exit_code(true, Some(&status)), ExitCode::from(1));
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub struct HostDetail {
     /// Since when its keys are the ones on record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_since: Option<Timestamp>,
+    /// It is revoked because it left the fleet when it was told to: its secrets are gone there.
+    #[serde(default)]
+    pub retired: bool,
     /// `name@version` of each action its agent has.
     pub actions: Vec<String>,
     /// Apps it carries.

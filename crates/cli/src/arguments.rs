@@ -26,7 +26,7 @@ pub(crate) use self::{
     audit::{Audit, Entries},
     choice::{Extent, Hosts, Period, SomeHosts},
     command::{Command, Commands},
-    host::{AgentSource, Host, Quarantine},
+    host::{AgentSource, Host, Quarantine, Retire},
     key::{Key, Revoke as KeyRevoke, Rotate, RotateAgent, RotateOwn, Signing as KeySigning},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},

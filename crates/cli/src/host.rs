@@ -20,7 +20,7 @@ use crate::{
     limits,
     list::{self, part},
     output::{Output, Paint, clean_line},
-    prompt, quarantine, session_file,
+    prompt, quarantine, retire, session_file,
     spans::relative,
     table::{Cell, Table, fields},
 };
@@ -65,6 +65,7 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Host) -> Result<
             Ok(Ended::Well)
         }
         Host::Quarantine(verb) => quarantine::run(output, client, verb).await,
+        Host::Retire(choice) => retire::run(output, client, choice).await,
         Host::Revoke { name, yes } => revoke(output, client, &name, yes).await,
     }
 }
@@ -307,7 +308,10 @@ fn list_words(hosts: &[HostSummary], is_filtered: bool, now: UnixMs, paint: Pain
 
 fn show_words(host: &HostDetail, now: UnixMs, paint: Paint) -> String {
     let summary = &host.summary;
-    let status = paint.on(status_style(summary.status), status_word(summary.status));
+    let mut status = paint.on(status_style(summary.status), status_word(summary.status));
+    if host.retired {
+        status.push_str(" (retired: it left by itself, and its secrets are gone there)");
+    }
     let mut rows = vec![
         ("name", summary.name.to_string()),
         ("status", status),

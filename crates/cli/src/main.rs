@@ -39,6 +39,7 @@ mod password;
 mod prompt;
 mod quarantine;
 mod recovery;
+mod retire;
 mod root;
 mod roots;
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use envelope::{messages::LogPosition, root::TrustedRoot};
 use fleet::{
-    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Note, Recovering},
-    model::HostStanding,
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Note, RETIRED, Recovering, farewell},
+    model::Host,
     ports::{Notifier as _, StoreError},
 };
 use ids::{Challenge, HostEpoch, HostId, UnixMs};
@@ -61,6 +61,13 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
                 let _ = stream.send(ControlFrame::Refused { reason: RefusalCode::Unavailable, message }).await;
                 return;
             }
+            if let Some(frames) = retired(&agents, &established).await {
+                tracing::info!(%host, %peer, "a host that has left the fleet was told so");
+                for frame in frames {
+                    let _ = stream.send(frame).await;
+                }
+                return;
+            }
             let span = tracing::info_span!("session", %host, %peer);
             let _proved = stream.info.proved.session();
             serve(agents, stream, established, chains).instrument(span).await;
@@ -81,6 +88,20 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
         Err(_) => {
             agents.stranger_refused();
             tracing::debug!(%peer, "a handshake took too long");
+        }
+    }
+}
+
+/// What a host is told that has left the fleet and did not hear that its last report is stored.
+async fn retired(agents: &Agents, established: &Established) -> Option<Vec<ControlFrame>> {
+    let host = agents.store.host(established.authenticated.host).await.ok()??;
+    let open = farewell(established, &host)?;
+    let refused = |reason, message| ControlFrame::Refused { reason, message };
+    match agents.signer.sign_open(open).await {
+        Ok(open) => Some(vec![ControlFrame::Open(open), refused(RefusalCode::HostRefused, RETIRED.to_owned())]),
+        Err(error) => {
+            let message = format!("its last report could not be acknowledged: {error}; dial again");
+            Some(vec![refused(RefusalCode::Unavailable, message)])
         }
     }
 }
@@ -110,7 +131,7 @@ async fn authenticate(
                 if host.as_ref().is_some_and(|host| host.host_epoch > HostEpoch(1)) {
                     former = agents.store.host_former_keys(hello.host).await?;
                 }
-                let allowed = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
+                let allowed = host.filter(Host::may_prove_itself);
                 let answer = Answer {
                     identity_key: allowed.map(|host| host.identity_key_of(hello.host_epoch, &former)),
                     root: &root,
@@ -325,7 +346,12 @@ fn log(note: &Note) {
         Note::Open => tracing::info!("session open"),
         Note::Quarantined(_) | Note::Alarm(_) => tracing::error!("{note}"),
         Note::StoreFailed { .. } | Note::SignFailed { .. } | Note::AgentRelease(_) => tracing::warn!("{note}"),
-        Note::Dropped(_) | Note::Report(_) | Note::KeysRotated(_) | Note::ResetSent | Note::Released => {
+        Note::Dropped(_)
+        | Note::Report(_)
+        | Note::KeysRotated(_)
+        | Note::ResetSent
+        | Note::Released
+        | Note::Retired => {
             tracing::info!("{note}")
         }
     }

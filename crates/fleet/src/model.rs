@@ -53,6 +53,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether whoever has its identity key may prove so. One that was revoked may not; one that was retired is told that
+    /// its last report is stored, and nothing else ([`crate::dispatch::farewell`]).
+    #[must_use]
+    pub const fn may_prove_itself(&self) -> bool {
+        !matches!(self.standing, HostStanding::Revoked { is_retired: false, .. })
+    }
+
     /// The identity key by which a hello that names this epoch is judged: one before, if it was in force then, else the
     /// one on record.
     #[must_use]
@@ -82,8 +89,8 @@ pub enum HostStanding {
     Active,
     /// Its state and ours disagree: stored reports and root metadata only.
     Quarantined { why: String },
-    /// Tombstone: never again.
-    Revoked { at: UnixMs },
+    /// Tombstone: never again. A retired one left by itself when it was told to, and has dropped its secrets.
+    Revoked { at: UnixMs, is_retired: bool },
 }
 
 /// A quarantine as the control plane keeps it.

@@ -211,6 +211,9 @@ pub enum Write {
     },
     /// A verified report ends a command. `expected_last` must still be the host's last report.
     CommandSettle(Box<Settlement>),
+    /// A verified report that ends a command, as [`Write::CommandSettle`], and with it its host's membership: what
+    /// [`Write::HostRevoke`] does, in the same transaction. Its leaves say both.
+    HostRetire(Box<Settlement>),
     /// A verified report that ends nothing (its command is unknown here, or has ended already): the
     /// host's chain moves on and the audit log keeps the report; no command changes.
     ReportKeep(Box<KeptReport>),

@@ -6,7 +6,7 @@ use ids::{CommandId, HostEpoch, HostId, HostName, Sha256, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Command, NewCommand, Operation, OperationKind},
+    model::{Command, Host, NewCommand, Operation, OperationKind},
     ports::{AuditEntry, AuditRecord},
 };
 
@@ -127,6 +127,19 @@ pub(crate) fn host_event(kind: AuditKind, host: HostId, name: &HostName, why: &s
     let record = json!({ "host": host, "why": why });
     let subject = format!("host {name}");
     AuditEntry { time: now, kind, actor: CONTROL_PLANE.to_owned(), subject, record: inline(&record) }
+}
+
+/// A host has left the fleet: an order told it to, and it did.
+pub(crate) fn host_retired(host: &Host, command: CommandId, now: UnixMs) -> AuditEntry {
+    let record = json!({ "host": host.id, "name": host.name, "retired_by": command });
+    let subject = format!("host {} ({})", host.name, host.id);
+    AuditEntry {
+        time: now,
+        kind: AuditKind::HostRevoked,
+        actor: CONTROL_PLANE.to_owned(),
+        subject,
+        record: inline(&record),
+    }
 }
 
 /// A host has new keys: the leaf covers the rotation as both its keys signed it.

@@ -8,7 +8,7 @@ use ids::{
     UnixMs,
 };
 use session::{
-    agent::io::{Burned, JournalState, OpenCommand, RingEntry, StoredClock, StoredReport},
+    agent::io::{Burned, JournalState, OpenCommand, Retirement, RingEntry, StoredClock, StoredReport},
     frames::Stage,
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -28,6 +28,8 @@ pub(crate) mod meta {
     pub(crate) const HOST_EPOCH: &str = "host_epoch";
     /// When they were taken, by the control plane's time: 8 bytes.
     pub(crate) const KEYS_SINCE: &str = "keys_since";
+    /// One byte: how far this host is on its way out of the fleet.
+    pub(crate) const RETIREMENT: &str = "retirement";
 }
 
 /// Numbers of stages in the tables.
@@ -44,6 +46,22 @@ const fn stage(number: i64) -> Option<Stage> {
         1 => Some(Stage::Accepted),
         2 => Some(Stage::Started),
         3 => Some(Stage::Done),
+        _ => None,
+    }
+}
+
+/// Numbers of the steps of a retirement in the tables.
+pub(crate) const fn retirement_number(retirement: Retirement) -> u8 {
+    match retirement {
+        Retirement::Begun => 1,
+        Retirement::Reported => 2,
+    }
+}
+
+const fn retirement(number: u8) -> Option<Retirement> {
+    match number {
+        1 => Some(Retirement::Begun),
+        2 => Some(Retirement::Reported),
         _ => None,
     }
 }
@@ -68,6 +86,7 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.host_epoch = reader.host_epoch().await?;
     state.keys_since = reader.keys_since().await?;
     (state.keys_offered, state.reset) = reader.keys_offered().await?;
+    state.retirement = reader.retirement().await?;
     Ok(state)
 }
 
@@ -243,6 +262,12 @@ impl Reader<'_> {
         let Some(value) = self.meta(meta::KEYS_SINCE).await? else { return Ok(None) };
         let bytes = value.as_slice().try_into().map_err(|_| self.damaged(meta::KEYS_SINCE))?;
         Ok(Some(UnixMs(u64::from_be_bytes(bytes))))
+    }
+
+    async fn retirement(&mut self) -> Result<Option<Retirement>, JournalError> {
+        let Some(value) = self.meta(meta::RETIREMENT).await? else { return Ok(None) };
+        let known = value.first().filter(|_| value.len() == 1).and_then(|number| retirement(*number));
+        known.map(Some).ok_or_else(|| self.damaged(meta::RETIREMENT))
     }
 
     /// The epoch of the last keys that were offered, and the guard reset that asked for them.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use envelope::messages::{ReportPosition, SealedValue};
-use ids::{CommandId, Sequence};
+use ids::{CommandId, HostEpoch, Sequence, UnixMs};
 use session::{
-    agent::io::{Burn, Burned, JournalWrite, ResetTaken, RingEntry, StoredReport},
+    agent::io::{Burn, Burned, JournalWrite, ResetTaken, Retirement, RingEntry, StoredReport},
     frames::Stage,
 };
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     JournalError, Request, limits,
-    read::{meta, stage_number},
+    read::{meta, retirement_number, stage_number},
 };
 
 type Done = oneshot::Sender<Result<(), JournalError>>;
@@ -202,14 +202,13 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             update.push(" WHERE host_epoch = ").push_bind(integer(host_epoch.0)?);
         }
         JournalWrite::KeysTaken { host_epoch, since, reset, done: ended } => {
-            meta_set(texts, meta::HOST_EPOCH, host_epoch.0.to_be_bytes().to_vec());
-            meta_set(texts, meta::KEYS_SINCE, since.0.to_be_bytes().to_vec());
-            if let Some(reset) = reset {
-                start_anew(texts, reset)?;
-            }
-            for report in ended {
-                done(texts, report.command, report)?;
-            }
+            keys_taken(texts, host_epoch, since, reset)?;
+            ended.into_iter().try_for_each(|report| done(texts, report.command, report))?;
+        }
+        JournalWrite::Retire { .. } => retire(texts),
+        JournalWrite::Retired { command, report } => {
+            meta_set(texts, meta::RETIREMENT, vec![retirement_number(Retirement::Reported)]);
+            done(texts, command, report)?;
         }
         JournalWrite::Clock { clock } => {
             let (time, at) = (clock.time.0.to_be_bytes(), clock.at.0.to_be_bytes());
@@ -217,6 +216,25 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
         }
     }
     Ok(())
+}
+
+/// Whatever is kept beyond a command's end goes here: a table of such things is one more word.
+fn retire(texts: &mut Texts<'_>) {
+    meta_set(texts, meta::RETIREMENT, vec![retirement_number(Retirement::Begun)]);
+    for table in ["record", "sealed_value"] {
+        texts.next("DELETE FROM ").push(table);
+    }
+}
+
+fn keys_taken(
+    texts: &mut Texts<'_>,
+    host_epoch: HostEpoch,
+    since: UnixMs,
+    reset: Option<ResetTaken>,
+) -> Result<(), sqlx::Error> {
+    meta_set(texts, meta::HOST_EPOCH, host_epoch.0.to_be_bytes().to_vec());
+    meta_set(texts, meta::KEYS_SINCE, since.0.to_be_bytes().to_vec());
+    reset.map_or(Ok(()), |reset| start_anew(texts, reset))
 }
 
 fn bytes(command: CommandId) -> Vec<u8> {

@@ -9,7 +9,9 @@ use ids::{
 use journal::{Journal, JournalError};
 use proptest::prelude::*;
 use session::{
-    agent::io::{Burn, Burned, JournalState, JournalWrite, ResetTaken, RingEntry, StoredClock, StoredReport},
+    agent::io::{
+        Burn, Burned, JournalState, JournalWrite, ResetTaken, Retirement, RingEntry, StoredClock, StoredReport,
+    },
     frames::Stage,
 };
 
@@ -99,8 +101,19 @@ impl Script {
         JournalWrite::KeysTaken { host_epoch, since: UnixMs(u64::from(choice)), reset, done: Vec::new() }
     }
 
+    /// The host leaves its fleet: begun, perhaps once more, and reported.
+    fn retirement(&mut self, choice: u8) -> Option<JournalWrite> {
+        let at = self.open.iter().position(|(_, started)| *started)?;
+        let number = self.open[at].0;
+        if choice.is_multiple_of(2) {
+            return Some(JournalWrite::Retire { command: command(number) });
+        }
+        self.open.remove(at);
+        Some(JournalWrite::Retired { command: command(number), report: self.report(number) })
+    }
+
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
-        Some(match kind % 14 {
+        Some(match kind % 15 {
             0 | 1 => {
                 let evict = self.evict(choice);
                 let entry = self.entry(Stage::Accepted, false);
@@ -156,7 +169,8 @@ impl Script {
                 let target = command(self.open[usize::from(choice) % self.open.len()].0);
                 JournalWrite::Cancel { command: command(number), target, report: self.report(number) }
             }
-            11..=13 => self.keys(kind % 14, choice)?,
+            11..=13 => self.keys(kind % 15, choice)?,
+            14 => self.retirement(choice)?,
             _ if choice < 16 => JournalWrite::Quarantine { id: QuarantineId::from_bytes([choice; 16]) },
             _ => {
                 let boot = BootId::from_bytes([choice; 16]);
@@ -234,4 +248,21 @@ async fn a_damaged_file_is_refused_in_words() {
     std::fs::write(&path, vec![0x5a; 8192]).expect("written");
     let error = Journal::open(&path).await.expect_err("no journal").to_string();
     assert!(error.contains("journal.db"), "{error}");
+}
+
+/// What a host leaves behind in its journal when it leaves the fleet: nothing of its apps.
+#[tokio::test]
+async fn a_retirement_drops_what_was_kept_of_apps() -> Result<(), JournalError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("journal.db");
+    let opened = Journal::open(&path).await?;
+    opened.journal.record_write("app/web", Some(b"releases".to_vec())).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, Some(b"releases".to_vec()), "the control");
+    opened.journal.write(JournalWrite::Retire { command: command(1) }).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, None);
+    opened.journal.close().await;
+    let opened = Journal::open(&path).await?;
+    assert_eq!(opened.journal.record_read("app/web").await?, None);
+    assert_eq!(opened.state.retirement, Some(Retirement::Begun));
+    Ok(())
 }

@@ -107,6 +107,8 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
             let reports = done.iter().flat_map(|end| report(b'd', end));
             core::iter::once(vec![b't']).chain([host_epoch.0.to_be_bytes().to_vec()]).chain(reports).collect()
         }
+        JournalWrite::Retire { command } => vec![vec![b'l'], command.as_bytes().to_vec()],
+        JournalWrite::Retired { report: end, .. } => report(b'd', end),
         JournalWrite::Quarantine { id } => vec![vec![b'q'], id.as_bytes().to_vec()],
         JournalWrite::Clock { clock } => vec![vec![b'c'], clock.time.0.to_be_bytes().to_vec()],
     }

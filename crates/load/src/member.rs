@@ -243,6 +243,7 @@ impl Running {
                         inputs.push_back(Input::Finished { command: start.command.order.command, end: facts() });
                     }
                     Effect::Cancel(_) | Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
+                    Effect::DropSecrets | Effect::Retired => {}
                     Effect::WakeAt(at) => self.wake = Some(at),
                     Effect::Event(event) => self.event(&event),
                 }

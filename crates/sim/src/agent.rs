@@ -45,6 +45,10 @@ pub(crate) struct SimHost {
     pub(crate) skew: i64,
     /// Whether its owner's policy refuses everything now.
     pub(crate) refuses: bool,
+    /// Whether the keys to its secrets are there.
+    pub(crate) has_secrets: bool,
+    /// Its agent has ended for good.
+    pub(crate) has_left: bool,
     pub(crate) process: Option<Process>,
 }
 
@@ -96,6 +100,7 @@ impl Admission for SimAdmission {
         let kind = match (&request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
+            (Request::HostRetire(_), _) => AdmittedKind::Retire,
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
@@ -128,6 +133,11 @@ impl SimHost {
 
     /// Starts the agent from what is durable.
     pub(crate) fn start(&mut self, now: UnixMs, ledger: &mut Ledger) {
+        if self.disk.has_left() {
+            ledger.left(self);
+            self.has_left = true;
+            return;
+        }
         let host_epoch = self.disk.host_epoch.unwrap_or(HostEpoch(1));
         let identity = AgentIdentity {
             fleet: self.fleet,
@@ -222,6 +232,15 @@ impl SimHost {
                 said.extend(self.input(Input::KeysMade(next), now, ledger));
                 continue;
             }
+            if let Effect::DropSecrets = effect {
+                self.has_secrets = false;
+                said.extend(self.input(Input::SecretsDropped { failed: None }, now, ledger));
+                continue;
+            }
+            if let Effect::Retired = effect {
+                ledger.left(self);
+                self.has_left = true;
+            }
             let Some(process) = &mut self.process else { return said };
             match effect {
                 Effect::Send(frame) => said.push(Said::Frame(frame)),
@@ -233,7 +252,7 @@ impl SimHost {
                 Effect::Start(start) => {
                     process.runs.insert(start.command.order.command, Run::new(&start));
                 }
-                Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
+                Effect::OutputLease { .. } | Effect::MakeKeys { .. } | Effect::DropSecrets | Effect::Retired => {}
                 Effect::Cancel(command) => {
                     if let Some(run) = process.runs.get_mut(&command) {
                         run.is_cancelled = true;
@@ -246,6 +265,10 @@ impl SimHost {
                 }
                 Effect::Event(event) => ledger.note(|| format!("{} agent {}: {event:?}", now.0, self.id)),
             }
+        }
+        if self.has_left {
+            // The process ends. Whoever it spoke with notices.
+            self.process = None;
         }
         said
     }

@@ -10,14 +10,14 @@ use envelope::{
     signer_port::{SignError, SignedCommand},
 };
 use fleet::{
-    dispatch::{Effect, Established, HeadSeen, HostSession, Input, Recovering, SignedHead},
+    dispatch::{Effect, Established, HeadSeen, HostSession, Input, RETIRED, Recovering, SignedHead, farewell},
     model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
 use ids::{Challenge, CommandId, DurationMs, FleetId, HostId, Sequence, UnixMs};
 use session::{
     control::{Answer, Handshake, HandshakeStep},
-    frames::{AgentFrame, ControlFrame},
+    frames::{AgentFrame, ControlFrame, RefusalCode},
     limits::CLOCK_DRIFT_MAX,
 };
 
@@ -160,7 +160,7 @@ impl Control {
                 Ok(HandshakeStep::LookUp(hello)) => {
                     let host = self.store.hosts.get(&hello.host);
                     let former = self.store.former_keys.get(&hello.host).map_or(&[][..], Vec::as_slice);
-                    let host = host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. }));
+                    let host = host.filter(|host| host.may_prove_itself());
                     let answer = Answer {
                         identity_key: host.map(|host| host.identity_key_of(hello.host_epoch, former)),
                         root: &*root,
@@ -221,6 +221,14 @@ impl Control {
         ledger: &mut Ledger,
     ) -> Vec<(LinkId, Said)> {
         let host = established.authenticated.host;
+        if let Some(mut open) = self.store.hosts.get(&host).and_then(|host| farewell(&established, host)) {
+            open.time = now;
+            let open = ControlFrame::Open(self.command_key.sign(&open).into_envelope());
+            let refused = ControlFrame::Refused { reason: RefusalCode::HostRefused, message: RETIRED.to_owned() };
+            let mut said = vec![(link, Said::Frame(open))];
+            said.extend(self.refuse(link, refused));
+            return said;
+        }
         // It came into force during the handshake, when nobody could be told.
         let is_behind = established.root.version() < self.root.version();
         let mut said = Vec::new();

@@ -44,7 +44,9 @@ impl World {
         }
         for (index, host) in self.hosts.iter().enumerate() {
             let Some(process) = &host.process else {
-                events.push(Event::Start(index));
+                if !host.has_left {
+                    events.push(Event::Start(index));
+                }
                 continue;
             };
             if !process.unsynced.is_empty() {

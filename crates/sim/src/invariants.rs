@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use actions::Request;
 use envelope::{audit::AuditKind, messages::LogPosition};
-use fleet::model::{Command, CommandStatus};
+use fleet::model::{Command, CommandStatus, HostStanding};
 use ids::{CommandId, DurationMs, HostId, ReportSequence, UnixMs};
 use session::{agent::io::StartCommand, frames::Stage};
 
@@ -141,6 +141,23 @@ impl Ledger {
         let latest = order.deliver_by.plus(DurationMs(order.start_within_ms)).plus(SKEW_TOLERATED).plus(TIME_LAG_MAX);
         let latest = latest.plus(set_by);
         self.must(now <= latest, || format!("command {id} starts {} after it could have been", now.since(latest)));
+    }
+
+    /// An agent ends for good: its last report is stored, and its host dropped its secrets before.
+    pub(crate) fn left(&mut self, host: &SimHost) {
+        let is_over = host.disk.has_left() && !host.has_secrets;
+        self.must(is_over, || format!("host {} leaves, and has not done with it", host.id));
+    }
+
+    /// Of a host that has left both ends know: the control plane when its agent has ended, and its secrets are gone when
+    /// the control plane says so.
+    pub(crate) fn check_retired(&mut self, store: &MemoryStore, host: &SimHost) {
+        let is_retired = matches!(store.hosts[&host.id].standing, HostStanding::Revoked { is_retired: true, .. });
+        let is_known = is_retired || matches!(store.hosts[&host.id].standing, HostStanding::Revoked { .. });
+        self.must(!host.has_left || is_known, || format!("host {} has left, and nobody knows", host.id));
+        self.must(!is_retired || !host.has_secrets || self.was_restored(host.id), || {
+            format!("host {} is retired, and has its secrets", host.id)
+        });
     }
 
     /// A command's effect happens.

@@ -108,6 +108,13 @@ impl MemoryStore {
                 self.stage(*command, *host, *sequence, (*stage).into(), *at)?;
             }
             Write::CommandSettle(settlement) => self.settle(settlement)?,
+            Write::HostRetire(settlement) => {
+                if matches!(self.host_mut(settlement.host)?.standing, HostStanding::Revoked { .. }) {
+                    return conflict("the host is revoked already");
+                }
+                self.settle(settlement)?;
+                self.revoke(settlement.host, settlement.at, true)?;
+            }
             Write::ReportKeep(kept) => self.keep(kept)?,
             Write::CommandEnd { command, from, status, message, at, audit } => {
                 let Some(row) = self.commands.get_mut(command) else { return conflict("no such command") };
@@ -119,7 +126,7 @@ impl MemoryStore {
             }
             Write::CommandsApprove(approved) => self.approve(approved)?,
             Write::HostRevoke { host, at, audit } => {
-                self.revoke(*host, *at)?;
+                self.revoke(*host, *at, false)?;
                 self.audit.append(audit);
             }
             Write::AuditHead { position, envelope } => {
@@ -327,12 +334,12 @@ impl MemoryStore {
         Ok(())
     }
 
-    fn revoke(&mut self, host: HostId, at: UnixMs) -> Result<(), StoreError> {
+    fn revoke(&mut self, host: HostId, at: UnixMs, is_retired: bool) -> Result<(), StoreError> {
         let row = self.host_mut(host)?;
         if matches!(row.standing, HostStanding::Revoked { .. }) {
             return conflict("the host is revoked already");
         }
-        row.standing = HostStanding::Revoked { at };
+        row.standing = HostStanding::Revoked { at, is_retired };
         for command in self.commands.values_mut().filter(|command| command.order.host == host) {
             if let Ok(status) = command.status.after(CommandEvent::HostRevoked) {
                 (command.status, command.settled_at) = (status, Some(at));

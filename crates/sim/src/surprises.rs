@@ -42,9 +42,10 @@ enum Surprise {
     Release,
     Rotate,
     Pass,
+    Retire,
 }
 
-const SURPRISES: [(u64, Surprise); 17] = [
+const SURPRISES: [(u64, Surprise); 18] = [
     (260, Surprise::Propose),
     (120, Surprise::Approve),
     (60, Surprise::Cancel),
@@ -61,7 +62,8 @@ const SURPRISES: [(u64, Surprise); 17] = [
     (60, Surprise::RestoreDisk),
     (120, Surprise::Release),
     (30, Surprise::Rotate),
-    (82, Surprise::Pass),
+    (80, Surprise::Pass),
+    (2, Surprise::Retire),
 ];
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             Surprise::Release => self.release(),
             Surprise::Rotate => self.rotate(true),
             Surprise::Pass => self.pass_time(false, true),
+            Surprise::Retire => self.order("host.retire", "{}".to_owned()),
         }
     }
 
@@ -124,6 +127,10 @@ impl World {
             5..=8 => ("docker.containers", "{}".to_owned()),
             _ => ("app.remove", format!(r#"{{"app":"shop-{}"}}"#, self.random.below(2))),
         };
+        self.order(action, parameters);
+    }
+
+    fn order(&mut self, action: &str, parameters: String) {
         let host = self.random_host();
         let queue_for = self.random.chance(300).then(|| DurationMs::from_secs(1 + self.random.below(120)));
         let request = OperationRequest {
@@ -356,6 +363,8 @@ impl World {
         }
         (self.hosts[host].disk, self.hosts[host].keys) = (copy, keys);
         self.hosts[host].lives += 1;
+        // With its keys, and it does not know that it ever left.
+        (self.hosts[host].has_secrets, self.hosts[host].has_left) = (true, false);
         self.ledger.restored(id);
         let now = self.now.0;
         self.ledger.note(|| format!("{now} disk of {id}: an old copy"));

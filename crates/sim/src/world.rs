@@ -52,6 +52,8 @@ pub struct Summary {
     pub keys_changed: usize,
     /// Of these, stolen command keys that were shut out.
     pub revoked: usize,
+    /// Hosts that left the fleet when they were told to.
+    pub retired: usize,
 }
 
 /// How a run with a cut log went.
@@ -159,6 +161,8 @@ impl World {
             booted_at: self.now.minus(DurationMs::from_mins(10)),
             skew: 0,
             refuses: false,
+            has_secrets: true,
+            has_left: false,
             process: None,
         });
     }
@@ -257,6 +261,9 @@ impl World {
 
     fn check(&mut self) -> Result<(), Violation> {
         self.ledger.check(&self.control.store);
+        for host in &self.hosts {
+            self.ledger.check_retired(&self.control.store, host);
+        }
         match self.ledger.broken.take() {
             None => Ok(()),
             Some(what) => Err(self.violation(what)),
@@ -311,6 +318,7 @@ impl World {
             released: leaves(&[AuditKind::GuardReset]),
             keys_changed: self.rotation.rotated,
             revoked: self.rotation.revoked,
+            retired: store.hosts.values().filter(|host| is_retired(host)).count(),
             ..self.summary
         }
     }
@@ -323,6 +331,10 @@ impl World {
     pub(crate) fn random_host(&mut self) -> usize {
         usize::try_from(self.random.below(self.hosts.len() as u64)).unwrap_or(0)
     }
+}
+
+const fn is_retired(host: &Host) -> bool {
+    matches!(host.standing, HostStanding::Revoked { is_retired: true, .. })
 }
 
 /// A control plane with a root of one key.

@@ -46,6 +46,7 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.released += run.released;
                 total.keys_changed += run.keys_changed;
                 total.revoked += run.revoked;
+                total.retired += run.retired;
             }
             Err(_) => {
                 let violation = World::new(seed, HOSTS).traced().run(steps).expect_err("the same seed, the same run");
@@ -83,6 +84,7 @@ fn slice(slice: u64) {
         assert!(sum.kills > count && sum.cuts > count && sum.meddled > count, "{sum:?}");
         assert!(sum.quarantined > 0 && sum.released > 0 && sum.rotated > count / 4, "{sum:?}");
         assert!(sum.keys_changed * 2 > count && sum.revoked * 40 > count, "{sum:?}");
+        assert!(sum.retired * 40 > count, "{sum:?}");
     }
 }
 

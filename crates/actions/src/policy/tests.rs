@@ -141,7 +141,7 @@ fn actions_are_named_or_below_a_word() {
     let policy = Policy::parse("actions = [\"host.facts\", \"app.*\"]").unwrap();
     for (name, allowed) in [
         ("host.facts", true),
-        ("host.reboot", false),
+        ("host.retire", false),
         ("app.deploy", true),
         ("application.deploy", false),
         ("command.cancel", true),

@@ -38,6 +38,7 @@ fn schema_files_agree_with_the_types() {
     );
     check::<crate::host_facts::HostFacts>("host_facts", include_str!("../host_facts/README.md"));
     check::<crate::host_keys_rotate::HostKeysRotate>("host_keys_rotate", include_str!("../host_keys_rotate/README.md"));
+    check::<crate::host_retire::HostRetire>("host_retire", include_str!("../host_retire/README.md"));
 }
 
 #[test]

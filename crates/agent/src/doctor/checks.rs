@@ -52,7 +52,7 @@ pub(super) fn enrolment(state: &StateDir) -> (Enrolled, Finding) {
         }
         Err(error) => return (None, Finding::fail(check, words(&error), REVOKE)),
     };
-    let keys = HostKeys::read(state, enrolment.host_epoch, None)
+    let keys = HostKeys::read(state, enrolment.host_epoch, None, false)
         .and_then(|_| keyfile::read_symmetric(&state.fingerprint_key()));
     let finding = match keys {
         Ok(_) => {
@@ -118,6 +118,17 @@ pub(super) fn policy(path: &Path) -> Finding {
 const LOG_REFUSED: &str = "No order is taken from it. Either the control plane was restored from an old backup (then issue root \
      metadata that names where the old log stood), or somebody changed its past: keep this host's state as evidence and \
      compare it with an export (`serverflow audit verify`).";
+
+/// Has this host left its fleet? Then nothing else matters.
+pub(super) fn retired(state: &StateDir, status: Option<&Status>) -> Option<Finding> {
+    let ConnectionStatus::Retired { .. } = status?.connection else { return None };
+    let found = "this host has left its fleet: the keys to its secrets are gone, its containers run on";
+    let advice = format!(
+        "Run `serverflow-agent uninstall{} --purge` to remove what is left of the agent, or enrol the machine anew after that.",
+        state.option()
+    );
+    Some(Finding::warn("agent", found, advice))
+}
 
 /// Does the agent run, is it connected, is it quarantined or shut out?
 pub(super) fn agent(state: &StateDir, status: Option<&Status>) -> Finding {

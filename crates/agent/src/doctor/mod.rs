@@ -69,6 +69,10 @@ pub(crate) async fn doctor(state: &StateDir, policy: Option<PathBuf>, as_json: b
 }
 
 async fn examine(state: &StateDir, policy: Option<PathBuf>) -> Vec<Finding> {
+    let status = Status::read(state).ok().flatten();
+    if let Some(finding) = checks::retired(state, status.as_ref()) {
+        return vec![finding];
+    }
     let mut findings = Vec::new();
     let (enrolment, finding) = checks::enrolment(state);
     findings.push(finding);
@@ -76,7 +80,6 @@ async fn examine(state: &StateDir, policy: Option<PathBuf>) -> Vec<Finding> {
     findings.extend(checks::state_files(state));
     let policy = path_in_use(state, policy);
     findings.push(checks::policy(&policy));
-    let status = Status::read(state).ok().flatten();
     if let Some(enrolment) = &enrolment {
         findings.push(checks::agent(state, status.as_ref()));
         findings.extend(network::proxies(|name| std::env::var(name).ok()));

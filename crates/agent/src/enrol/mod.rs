@@ -162,7 +162,7 @@ fn already(state: &StateDir, enrolment: &Enrolment, token_file: Option<&Path>, n
     eprintln!("This machine is host '{}' ({}) already; nothing was changed.", enrolment.name, enrolment.host);
     eprintln!("  Fleet          {}", enrolment.fleet);
     eprintln!(
-        "  If it was revoked, move {} away and enrol anew: a host id is never used again.",
+        "  If it was revoked or retired, move {} away and enrol anew: a host id is never used again.",
         state.path().display()
     );
     if next == Next::Said {

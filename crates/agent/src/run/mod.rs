@@ -20,4 +20,5 @@ mod start;
 mod status;
 mod stream;
 
+pub(crate) use shell::Ran;
 pub(crate) use start::{RunError, run};

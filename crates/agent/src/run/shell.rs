@@ -40,6 +40,8 @@ use crate::{
 /// Why the loop of the shell ended.
 enum Ended {
     Signal(&'static str),
+    /// This host has left its fleet.
+    Retired,
     Failed(RunError),
 }
 
@@ -73,6 +75,17 @@ pub(super) struct Shell {
     address: String,
     /// What somebody on this machine hands over or asks.
     handed: mpsc::Receiver<Handed>,
+    /// This host has left its fleet, and nothing is left to be done.
+    has_left: bool,
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It was told to.
+    ToItsEnd,
+    /// This host has left its fleet: there is nothing to run any more.
+    Retired,
 }
 
 impl Shell {
@@ -101,11 +114,12 @@ impl Shell {
             wake,
             address,
             handed,
+            has_left: false,
         }
     }
 
-    /// Runs until a signal comes or the journal fails.
-    pub(super) async fn run(mut self, first: Vec<Effect>) -> Result<(), RunError> {
+    /// Runs until a signal comes, the host has left its fleet, or the journal fails.
+    pub(super) async fn run(mut self, first: Vec<Effect>) -> Result<Ran, RunError> {
         let listen = |kind| signal(kind).map_err(RunError::Signals);
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
@@ -159,6 +173,9 @@ impl Shell {
             {
                 return Ended::Failed(error);
             }
+            if self.has_left {
+                return Ended::Retired;
+            }
         }
     }
 
@@ -196,6 +213,8 @@ impl Shell {
             Effect::Cancel(command) => self.executor.cancel(command),
             Effect::OutputLease { command, until, over } => self.executor.lease(command, until, over),
             Effect::MakeKeys { host_epoch } => inputs.push_back(self.make_keys(host_epoch).await),
+            Effect::DropSecrets => inputs.push_back(self.drop_secrets().await),
+            Effect::Retired => self.has_left = true,
             Effect::WakeAt(at) => self.wake = Some(at),
             Effect::Event(event) => self.event(event),
         }
@@ -220,6 +239,17 @@ impl Shell {
             Ok(Err(error)) => Input::KeysFailed { why: words(&error) },
             Err(error) => Input::KeysFailed { why: words(&error) },
         }
+    }
+
+    async fn drop_secrets(&self) -> Input {
+        tracing::warn!("this host leaves its fleet: the keys to its secrets are destroyed");
+        let (state, sealing) = self.keys.clone();
+        let failed = match tokio::task::spawn_blocking(move || host_keys::drop_secrets(&state, &sealing)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(words(&error)),
+            Err(error) => Some(words(&error)),
+        };
+        Input::SecretsDropped { failed }
     }
 
     async fn persist(&mut self, id: WriteId, write: JournalWrite) -> Result<(), RunError> {
@@ -269,6 +299,7 @@ impl Shell {
         let text = why.to_string();
         match why {
             CloseReason::Renewal => tracing::info!("session is renewed"),
+            CloseReason::Retired => tracing::info!("the control plane has this host's last report"),
             CloseReason::KeysStored => tracing::info!("the new keys are stored; dialling with them"),
             CloseReason::NotAuthentic { .. } => tracing::error!(why = text, "session ended"),
             _ if retry => tracing::warn!(why = text, "session ended"),
@@ -365,14 +396,15 @@ impl Shell {
 
     /// Closes the stream, makes durable what was asked for, and leaves running actions to their records,
     /// as a crash would.
-    async fn end(self, ended: Ended) -> Result<(), RunError> {
+    async fn end(self, ended: Ended) -> Result<Ran, RunError> {
         let Self { agent, mut executor, pieces, link, mut writes, journal, mut keeper, .. } = self;
         let result = match ended {
             Ended::Signal(name) => {
                 let running = executor.running().len();
                 tracing::info!(signal = name, running, "agent ends; what runs is resumed at its next start");
-                Ok(())
+                Ok(Ran::ToItsEnd)
             }
+            Ended::Retired => Ok(Ran::Retired),
             Ended::Failed(error) => Err(error),
         };
         link.shut_down().await;
@@ -387,7 +419,13 @@ impl Shell {
         }
         let now = now();
         keeper.status.commands.running.clear();
-        keeper.connection(ConnectionStatus::Stopped { since: now.wall }, now);
+        let since = now.wall;
+        let last = if matches!(result, Ok(Ran::Retired)) {
+            ConnectionStatus::Retired { since }
+        } else {
+            ConnectionStatus::Stopped { since }
+        };
+        keeper.connection(last, now);
         result
     }
 }

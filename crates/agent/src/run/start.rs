@@ -13,7 +13,7 @@ use super::{
     clock::now,
     executor::{Executor, Tools},
     roots::Roots,
-    shell::Shell,
+    shell::{Ran, Shell},
     status::StatusKeeper,
 };
 use crate::{
@@ -54,15 +54,14 @@ pub(crate) enum RunError {
     JournalLost(#[source] JournalError),
 }
 
-/// Runs until a signal ends it or the journal fails.
+/// Runs until a signal ends it, the host has left its fleet, or the journal fails.
 ///
 /// # Errors
 /// See [`RunError`].
-pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), RunError> {
+pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<Ran, RunError> {
     let enrolment = Enrolment::read(&state)?
         .ok_or_else(|| RunError::NotEnrolled { path: state.enrolment(), option: state.option() })?;
     state.guard()?;
-    let fingerprint_key = keyfile::read_symmetric(&state.fingerprint_key())?;
     let boot = clock::boot_id().map_err(RunError::Boot)?;
     let engine = Engine::new(EngineConfig { socket: None, fleet: enrolment.fleet, host: enrolment.host })?;
     let engine = engine.with_files(state.files());
@@ -79,8 +78,18 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     if state_missing {
         tracing::error!(path = %state.journal().display(), "the journal is lost: this host will be quarantined");
     }
+    let (has_left, is_retiring) = (opened.state.has_left(), opened.state.retirement.is_some());
+    let fingerprint_key = match is_retiring {
+        false => keyfile::read_symmetric(&state.fingerprint_key())?,
+        // It is gone, and nothing is compared any more.
+        true => keyfile::random::<32>()?,
+    };
     let known = (!state_missing).then(|| opened.state.host_epoch.unwrap_or(enrolment.host_epoch));
-    let keys = HostKeys::read(&state, enrolment.host_epoch, known)?;
+    let roots = Roots::load(&enrolment, &opened.state.root_chain).map_err(RunError::Root)?;
+    if has_left {
+        return left(&state, first_status(&enrolment, &admission, &roots, None));
+    }
+    let keys = HostKeys::read(&state, enrolment.host_epoch, known, is_retiring)?;
     if let Some(in_force) = known {
         // An earlier process may have ended before it did.
         host_keys::retire(&state, in_force)?;
@@ -88,7 +97,6 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
         // Whether they were offered is lost with the journal: they are tried.
         opened.state.keys_offered = keys.next.as_ref().map(|next| next.host_epoch);
     }
-    let roots = Roots::load(&enrolment, &opened.state.root_chain).map_err(RunError::Root)?;
     let reports: Vec<_> = opened.state.outbox.iter().map(|report| report.sequence).collect();
     let seen = opened.state.audit_head.map(|head| head.size);
     let keeper = StatusKeeper::new(state.clone(), first_status(&enrolment, &admission, &roots, seen), reports);
@@ -110,11 +118,25 @@ pub(crate) async fn run(state: StateDir, policy: Option<PathBuf>) -> Result<(), 
     let sealing = keys.sealing;
     let tools = Tools { engine, journal: opened.journal.clone(), sealing: sealing.clone(), fingerprint_key };
     let (door, handed) = trust::door(&state);
-    let beside = (boot, handed, (state, sealing));
+    let beside = (boot, handed, (state.clone(), sealing));
     let shell = Shell::new(agent, admission, opened.journal, Executor::new(tools), roots, keeper, beside);
     let ended = shell.run(effects).await;
     door.close();
+    if matches!(ended, Ok(Ran::Retired)) {
+        host_keys::drop_identity(&state)?;
+    }
     ended
+}
+
+/// This host has left its fleet. An earlier process may have ended before it had done and said so.
+fn left(state: &StateDir, status: Status) -> Result<Ran, RunError> {
+    host_keys::drop_identity(state)?;
+    let is_said = |status: &Status| matches!(status.connection, ConnectionStatus::Retired { .. });
+    if !Status::read(state).ok().flatten().is_some_and(|status| is_said(&status)) {
+        let since = status.updated_at;
+        Status { connection: ConnectionStatus::Retired { since }, ..status }.write(state)?;
+    }
+    Ok(Ran::Retired)
 }
 
 fn announce(enrolment: &Enrolment, admission: &HostAdmission) {

@@ -52,6 +52,7 @@ impl StatusKeeper {
     pub(super) fn note_write(&mut self, write: &JournalWrite) {
         if let JournalWrite::Refuse { report, .. }
         | JournalWrite::Done { report, .. }
+        | JournalWrite::Retired { report, .. }
         | JournalWrite::Cancel { report, .. } = write
         {
             self.reports.push_back(report.sequence);

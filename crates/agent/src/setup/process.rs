@@ -90,6 +90,9 @@ pub(super) async fn wait_for_session(
                 ConnectionStatus::Connected { .. } => return Ok(()),
                 ConnectionStatus::Disconnected { error, .. } => error,
                 ConnectionStatus::Stopped { .. } => "it ended".to_owned(),
+                ConnectionStatus::Retired { .. } => {
+                    "this host has left its fleet; uninstall the agent first".to_owned()
+                }
                 ConnectionStatus::Connecting | ConnectionStatus::Authenticating { .. } => {
                     "no session came about yet".to_owned()
                 }

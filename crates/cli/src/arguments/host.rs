@@ -83,6 +83,9 @@ pub(crate) enum Host {
     /// See which hosts are in quarantine and why, and lead them out
     #[command(subcommand, after_help = "Example:\n  serverflow host quarantine list")]
     Quarantine(Quarantine),
+    /// Have a host leave the fleet: its agent drops its orders and secrets, reports, and ends; its containers run on
+    #[command(after_help = "Example:\n  serverflow host retire web-1 --dry-run\n  serverflow host retire web-1")]
+    Retire(Retire),
     /// Shut a host out for good and cancel its queue
     #[command(after_help = "Example:\n  serverflow host revoke web-1 --yes")]
     Revoke {
@@ -92,6 +95,21 @@ pub(crate) enum Host {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retire {
+    /// Name of the host
+    pub(crate) name: HostName,
+    /// Ask the host what it would do, and change nothing
+    #[arg(long, conflicts_with = "detach")]
+    pub(crate) dry_run: bool,
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,6 +24,7 @@ mod opening;
 mod recovering;
 mod reports;
 mod reset;
+mod retirement;
 mod sealing;
 mod slot;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use session::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
 pub use self::{
     expiry::expire_queued,
     recovering::cancel_void,
+    retirement::{RETIRED, farewell},
     types::{Effect, Entropy, Established, HeadSeen, Input, Note, Recovering, SignedHead, WriteId},
 };
 use self::{

@@ -38,7 +38,7 @@ fn agent_sees(host: &Host, hello: &AgentHello) -> bool {
         || (hello.last_report.sequence == host.last_report.sequence && hello.last_report != host.last_report)
 }
 
-fn host_record(host: &Host) -> HostRecord<'_> {
+pub(super) fn host_record(host: &Host) -> HostRecord<'_> {
     HostRecord {
         host_epoch: host.host_epoch,
         acknowledged: host.acknowledged,

@@ -24,11 +24,12 @@ use session::{
 use super::{
     Effect, Entropy, HostSession, Note,
     lane::{After, Busy},
+    retirement,
 };
 use crate::{
     command::CommandEvent,
     limits,
-    model::{Command, CommandStatus, Host, HostStanding, Operation, Seal},
+    model::{Command, CommandStatus, Host, HostStanding, NewCommand, Operation, Seal},
     operation::{app_change, may_have_next, operation_next},
     ports::{AuditEntry, Event, KeptReport, Settlement, StoreError, Write},
     record,
@@ -50,6 +51,8 @@ pub(super) struct Settled {
     command_sequence: ids::Sequence,
     ended: Option<EndedCommand>,
     has_follow_up: bool,
+    /// The host has left the fleet with it.
+    retires: bool,
     note: Option<Note>,
     /// Why the host is to be quarantined for it.
     quarantine: Option<String>,
@@ -283,31 +286,24 @@ impl HostSession {
         let mut follow_up = Vec::new();
         // What was asked for before a restore is not carried on: nobody knows whether it was called off since.
         if let Some(operation) = operation.filter(|_| !self.is_void(&command.order)) {
-            let mut ids = || {
-                let mut random = [0; 10];
-                entropy.fill(&mut random);
-                CommandId::new_v7(now, random)
-            };
-            match operation_next(operation, host, command, status, &result, now, &mut ids) {
-                Ok(next) if self.takes_approvals() || next.iter().all(|new| new.held.is_none()) => follow_up = next,
-                Ok(_) => {
-                    status = CommandStatus::Failed;
-                    message = format!("the plan succeeded, but {}", self.approvals_missing());
-                }
-                Err(error) => {
-                    status = CommandStatus::Failed;
-                    message = format!("the plan succeeded, but it could not be ordered: {error}");
-                }
+            match self.next_stage(operation, command, status, &result, now, entropy) {
+                Ok(next) => follow_up = next,
+                Err(why) => (status, message) = (CommandStatus::Failed, why),
             }
             if !follow_up.is_empty() {
                 audit.push(record::proposal(operation, &follow_up, None, 2, record::CONTROL_PLANE.to_owned(), now));
             }
+        }
+        let retires = retirement::retires(command, status);
+        if retires {
+            audit.push(record::host_retired(host, report.command, now));
         }
         let position = self.position_with(report, host);
         let settled = Settled {
             acknowledged: position_of(report),
             position,
             command_sequence: report.command_sequence,
+            retires,
             ended: Some(EndedCommand {
                 command: report.command,
                 operation: command.order.operation,
@@ -333,7 +329,32 @@ impl HostSession {
             app: app_change(command, status, &result, now),
             audit,
         };
-        self.write(Write::CommandSettle(Box::new(settlement)), After::Settled(Box::new(settled)));
+        let settlement = Box::new(settlement);
+        let write = if retires { Write::HostRetire(settlement) } else { Write::CommandSettle(settlement) };
+        self.write(write, After::Settled(Box::new(settled)));
+    }
+
+    /// What follows from a command that ended, or why nothing can.
+    fn next_stage(
+        &self,
+        operation: &Operation,
+        command: &Command,
+        status: CommandStatus,
+        result: &serde_json::Value,
+        now: UnixMs,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<NewCommand>, String> {
+        let Some(host) = &self.host else { return Ok(Vec::new()) };
+        let mut ids = || {
+            let mut random = [0; 10];
+            entropy.fill(&mut random);
+            CommandId::new_v7(now, random)
+        };
+        match operation_next(operation, host, command, status, result, now, &mut ids) {
+            Ok(next) if self.takes_approvals() || next.iter().all(|new| new.held.is_none()) => Ok(next),
+            Ok(_) => Err(format!("the plan succeeded, but {}", self.approvals_missing())),
+            Err(error) => Err(format!("the plan succeeded, but it could not be ordered: {error}")),
+        }
     }
 
     /// The leaf of a report, and one for what is missing before it.
@@ -396,6 +417,7 @@ impl HostSession {
             command_sequence: sequence,
             ended: None,
             has_follow_up: false,
+            retires: false,
             note: Some(note),
             quarantine,
         };
@@ -404,7 +426,8 @@ impl HostSession {
 
     /// A report is durable: now it is acknowledged.
     pub(super) fn settled(&mut self, settled: Settled, now: UnixMs) {
-        let Settled { acknowledged, position, command_sequence, ended, has_follow_up, note, quarantine } = settled;
+        let Settled { acknowledged, position, command_sequence, ended, has_follow_up, retires, note, quarantine } =
+            settled;
         if let Some(host) = &mut self.host {
             host.last_report = position;
             host.acknowledged = host.acknowledged.max(command_sequence);
@@ -419,6 +442,10 @@ impl HostSession {
             self.out.push(Effect::Publish(Event::Command { command, operation, host, status, message }));
         }
         self.lane.needs_load |= has_follow_up;
+        if retires {
+            self.out.push(Effect::Publish(Event::Host { host: self.host_id() }));
+            return self.retired(now);
+        }
         if let Some(why) = quarantine {
             self.quarantine(why, Some(RefusalCode::Quarantined), now);
         }

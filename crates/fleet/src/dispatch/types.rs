@@ -182,6 +182,9 @@ pub enum Note {
     /// The host's keys are others from here on.
     #[error("the host's new keys are stored (host epoch {0})")]
     KeysRotated(HostEpoch),
+    /// The host was retired, and is revoked from here on.
+    #[error("the host has left the fleet")]
+    Retired,
     /// A frame was thrown away.
     #[error("a frame was dropped: {0}")]
     Dropped(String),

@@ -164,7 +164,7 @@ fn those_who_are_waited_for_are_those_who_could_be_ordered_about() {
     let hosts = [
         host(1, 2, HostStanding::Active),
         host(2, 1, HostStanding::Active),
-        host(3, 1, HostStanding::Revoked { at: NOW }),
+        host(3, 1, HostStanding::Revoked { at: NOW, is_retired: false }),
         host(4, 1, quarantined()),
         host(5, 3, quarantined()),
         Host { last_seen: None, ..host(6, 1, HostStanding::Active) },

@@ -177,7 +177,7 @@ fn a_host_must_be_active_and_have_the_action() {
         with(&quarantined, action("host.facts", "{}")),
         "host web-1 is quarantined (an old copy) and gets no orders; see `serverflow host quarantine list`"
     );
-    let revoked = |host: &mut Host| host.standing = HostStanding::Revoked { at: UnixMs(1) };
+    let revoked = |host: &mut Host| host.standing = HostStanding::Revoked { at: UnixMs(1), is_retired: false };
     assert!(with(&revoked, action("host.facts", "{}")).starts_with("host web-1 is revoked"));
     let lacks = |host: &mut Host| host.actions.retain(|action| action.name.as_str() != "app.deploy");
     assert_eq!(

@@ -54,6 +54,13 @@ impl AgentLoop {
         }
         match job.state {
             JobState::Ending => ended(),
+            _ if job.has_begun() && job.admitted.kind == AdmittedKind::Retire => Found {
+                is_stopped: false,
+                word: "running",
+                message: format!(
+                    "{target} takes this host out of the fleet, which cannot be stopped any more: it goes on"
+                ),
+            },
             _ if job.has_begun() && job.admitted.kind == AdmittedKind::RotateKeys => Found {
                 is_stopped: false,
                 word: "running",

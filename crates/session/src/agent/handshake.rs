@@ -338,7 +338,7 @@ impl AgentLoop {
         self.clock = Some(TrustedClock { time: open.time, at: now.boot });
         let clock = StoredClock { boot: self.identity.boot, time: open.time, at: now.boot };
         self.persist(JournalWrite::Clock { clock }, After::Nothing);
-        if self.keys_are_stored(&open) {
+        if self.is_known_to_have_left(&open) || self.keys_are_stored(&open) {
             return;
         }
         if self.quarantine == QuarantineState::No

@@ -177,6 +177,9 @@ impl AgentLoop {
         let judged = turn.admission.judge(order);
         let admitted = judged.map_err(|rejection| Refusal::rejected("policy", rejection.message))?;
         let admitted = as_ordered(order, admitted);
+        if let Some(refusal) = self.retirement_refusal(&admitted.kind) {
+            return Err(refusal);
+        }
         // Stopping something needs no approval, no fresh root and no right clock: it can only put back.
         if matches!(admitted.kind, AdmittedKind::Cancel(_)) {
             return Ok(Granted { admitted, consent: None });

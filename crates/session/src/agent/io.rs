@@ -45,6 +45,8 @@ pub enum Input {
     KeysMade(Box<NextKeys>),
     /// It could not be made, and why.
     KeysFailed { why: String },
+    /// What [`Effect::DropSecrets`] asked for is durable; or why it is not.
+    SecretsDropped { failed: Option<String> },
     /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
     Tick,
 }
@@ -81,6 +83,11 @@ pub enum Effect {
     /// Make an identity key and a sealing key for this epoch of the host, or take those that an earlier process made
     /// for it. They are durable before `KeysMade` is said.
     MakeKeys { host_epoch: HostEpoch },
+    /// Destroy every key by which a secret of this host is opened or told from another. Asked again, it is so already. It is
+    /// durable before `SecretsDropped` is said.
+    DropSecrets,
+    /// This host has left its fleet, and the control plane knows: destroy the identity keys, and never dial again.
+    Retired,
     /// Wake the loop with `Tick` at this boot time at the latest.
     WakeAt(BootMs),
     /// Something an operator of this host should see in the log.
@@ -144,6 +151,10 @@ pub enum JournalWrite {
     /// The keys of this epoch are in force since that time of the control plane's, `{DONE, report}` of the orders that end
     /// with it, and the end of a quarantine, if a guard reset asked for them: before the reports.
     KeysTaken { host_epoch: HostEpoch, since: UnixMs, reset: Option<ResetTaken>, done: Vec<StoredReport> },
+    /// `command` takes this host out of its fleet: what was kept of apps, and every sealed value, is dropped.
+    Retire { command: CommandId },
+    /// `{DONE, report}` of that command: nothing is left but to deliver the reports.
+    Retired { command: CommandId, report: StoredReport },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
     Clock { clock: StoredClock },
 }
@@ -196,6 +207,25 @@ pub struct JournalState {
     pub keys_offered: Option<HostEpoch>,
     /// The guard reset that asked for those.
     pub reset: Option<Vec<u8>>,
+    /// How far this host is on its way out of the fleet.
+    pub retirement: Option<Retirement>,
+}
+
+/// A host that leaves its fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// It takes no other orders. Its secrets are going.
+    Begun,
+    /// They are gone, and that is reported. It is over once every report was acknowledged.
+    Reported,
+}
+
+impl JournalState {
+    /// Whether this host has left its fleet, and the control plane knows.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.retirement == Some(Retirement::Reported) && self.outbox.is_empty()
+    }
 }
 
 /// What a guard reset makes of this host's memory.
@@ -278,6 +308,8 @@ pub enum AdmittedKind {
     Cancel(CommandId),
     /// New keys for this host; waits for no lock; handled by the loop itself.
     RotateKeys,
+    /// The end of this host in its fleet; waits until nothing else runs; handled by the loop itself.
+    Retire,
 }
 
 /// Why an order may not run, in words for a person.
@@ -314,6 +346,9 @@ pub enum CloseReason {
     /// The host's new keys are on record: the next session uses them.
     #[error("the control plane has stored this host's new keys; dialling with them")]
     KeysStored,
+    /// This host has left its fleet.
+    #[error("this host has left its fleet")]
+    Retired,
     /// More came than is held back here.
     #[error("the control plane sent more than {max} frames that had to wait")]
     TooManyHeld { max: usize },

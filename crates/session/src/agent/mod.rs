@@ -17,6 +17,7 @@ pub mod io;
 mod outbox;
 mod reports;
 mod reset;
+mod retire;
 mod roots;
 mod rotation;
 mod run;
@@ -125,6 +126,7 @@ pub struct AgentLoop {
     unnumbered: Vec<(CommandId, End)>,
     audit: AuditSeen,
     keys: KeyChange,
+    retirement: Option<Retirement>,
     quarantine: QuarantineState,
     /// Why quarantine is being entered, for the log.
     quarantine_why: String,
@@ -157,12 +159,14 @@ impl AgentLoop {
             Input::Finished { command, end } => self.finished(now, command, end),
             Input::KeysMade(next) => self.keys_made(now, *next),
             Input::KeysFailed { why } => self.keys_failed(now, &why),
+            Input::SecretsDropped { failed } => self.secrets_dropped(&turn, failed.as_deref()),
             Input::Tick => {}
         }
         self.settle(now);
         self.release_held(&turn);
         self.schedule(&turn);
         self.send_reports();
+        self.leave();
         self.ask_to_wake(now);
         core::mem::take(&mut self.out)
     }

@@ -2,7 +2,7 @@
 
 use envelope::{
     Verified,
-    messages::{Command, Report, ReportPosition},
+    messages::{Command, Report, ReportPosition, ReportStatus},
 };
 use ids::{CommandId, ReportSequence, Sha256};
 
@@ -52,9 +52,12 @@ impl AgentLoop {
             self.unnumbered.push((id, end));
             return;
         }
-        let command = job.command.clone();
+        let (command, kind) = (job.command.clone(), job.admitted.kind.clone());
+        if kind == AdmittedKind::Retire && end.status == ReportStatus::Succeeded {
+            self.retirement = Some(Retirement::Reported);
+        }
         let report = self.sign_report(now, &command, end);
-        let write = JournalWrite::Done { command: id, report: report.clone() };
+        let write = self.end_write(id, &kind, report.clone());
         self.persist(write, After::Done { report });
     }
 

@@ -89,14 +89,15 @@ impl AgentLoop {
             let command = job.command.clone();
             done.push(self.sign_report(now, &command, end_message(ReportStatus::Unknown, message, &Value::Null)));
         }
-        self.waiting.clear();
+        self.waiting.retain(|id| self.jobs.get(id).is_some_and(|job| job.state == JobState::Waiting));
         (ResetTaken { high: reset.high, last_report: reset.last_report, outbox }, done)
     }
 
-    /// Whether it ended, or runs in this very process: then its end is its own.
+    /// Whether it ended, or runs in this very process: then its end is its own. A host that had begun to leave its fleet
+    /// goes on with that, too.
     fn is_at_work(&self, job: &super::run::Job) -> bool {
         let runs = job.state == JobState::Running && job.admitted.kind != AdmittedKind::RotateKeys;
-        runs || job.state == JobState::Ending
+        runs || job.state == JobState::Ending || self.goes_on_retiring(job)
     }
 
     fn sign_again(&mut self, stored: &StoredReport) -> Option<StoredReport> {

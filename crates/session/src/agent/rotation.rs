@@ -72,6 +72,11 @@ impl KeyChange {
         self.reset.as_ref()
     }
 
+    /// Whether this host's keys are changing.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.is_making || self.next.is_some()
+    }
+
     /// Whether the next session is tried with the new key.
     pub(super) const fn dials_next(&self) -> bool {
         self.next.is_some() && self.is_offered && !self.is_refused
@@ -112,7 +117,9 @@ impl AgentLoop {
     /// the time to look.
     pub(super) fn renew_keys(&mut self, now: Clocks) {
         let Some(Connection { phase: Phase::Live(live), .. }) = &self.connection else { return };
-        let may_rotate = live.protocol >= limits::PROTOCOL_KEY_ROTATION && self.quarantine == QuarantineState::No;
+        let may_rotate = live.protocol >= limits::PROTOCOL_KEY_ROTATION
+            && self.quarantine == QuarantineState::No
+            && !self.is_retiring();
         let Some(time) = self.time(now) else { return };
         let AgentIdentity { host, host_epoch, keys_since, .. } = &self.identity;
         if may_rotate && self.keys.next.is_none() && is_due(*host, *host_epoch, *keys_since, time) {

@@ -98,7 +98,7 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(_) => self.locked += 1,
             AdmittedKind::Free => self.free += 1,
-            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys => {}
+            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys | AdmittedKind::Retire => {}
         }
     }
 
@@ -107,7 +107,7 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(app) => self.apps.insert(app.clone()) && self.locked < limits::RUNNING_LOCKED_MAX,
             AdmittedKind::Free => self.free < limits::RUNNING_FREE_MAX,
-            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys => true,
+            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys | AdmittedKind::Retire => true,
         }
     }
 }
@@ -128,10 +128,16 @@ impl AgentLoop {
         for job in self.jobs.values().filter(|job| job.is_active()) {
             busy.take(&job.admitted.kind);
         }
+        // Nothing starts behind a retirement, whether it waits or runs.
+        let mut is_retiring = self.jobs.values().any(|job| job.is_active() && job.is_retirement());
         for id in core::mem::take(&mut self.waiting) {
             // A cancel further ahead may have ended it.
             let Some(job) = self.jobs.get(&id).filter(|job| job.state == JobState::Waiting) else { continue };
-            if let Some(end) = job.stopped_end() {
+            let waits_for_nothing = matches!(job.admitted.kind, AdmittedKind::Cancel(_));
+            if self.goes_on_retiring(job) {
+                is_retiring = true;
+                self.retire(id);
+            } else if let Some(end) = job.stopped_end() {
                 self.end_job(turn.now, id, end);
             } else if job.resumed && job.admitted.on_restart == OnRestart::Unknown {
                 self.end_unknown(turn.now, id);
@@ -139,7 +145,13 @@ impl AgentLoop {
                 self.end_worn_out(turn.now, id);
             } else if let Some(refusal) = self.start_refusal(turn, job) {
                 self.refuse_start(turn, id, &refusal);
+            } else if is_retiring && !waits_for_nothing {
+                self.waiting.push_back(id);
+            } else if job.is_retirement() && self.must_retire_later() {
+                is_retiring = true;
+                self.waiting.push_back(id);
             } else if busy.has_room(&job.admitted.kind) {
+                is_retiring |= job.is_retirement();
                 self.start(turn, id, &mut busy);
             } else {
                 self.waiting.push_back(id);
@@ -169,7 +181,7 @@ impl AgentLoop {
 
     /// Ends a command at its start. One that had been started before a restart may have done
     /// something: it cannot be said that it never ran.
-    fn refuse_start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, refusal: &Refusal) {
+    pub(super) fn refuse_start(&mut self, turn: &Turn<'_, impl Admission>, id: CommandId, refusal: &Refusal) {
         let resumed = self.jobs.get(&id).is_some_and(|job| job.resumed);
         let end = if resumed {
             let message = format!("it was interrupted and may not run again ({})", refusal.words());
@@ -265,8 +277,10 @@ impl AgentLoop {
         }
         job.backwards_only |= is_void;
         job.state = JobState::Running;
-        if job.admitted.kind == AdmittedKind::RotateKeys {
-            return self.rotate_keys(now);
+        match job.admitted.kind {
+            AdmittedKind::RotateKeys => return self.rotate_keys(now),
+            AdmittedKind::Retire => return self.retire(id),
+            _ => {}
         }
         if let AdmittedKind::Cancel(target) = job.admitted.kind {
             let dry_run = job.command.order.dry_run;

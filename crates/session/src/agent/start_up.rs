@@ -88,6 +88,7 @@ impl AgentLoop {
             refusals_pending: 0,
             unnumbered: Vec::new(),
             audit: AuditSeen::stored(state.audit_head, state.audit_proved),
+            retirement: state.retirement,
             quarantine: state.quarantine.map_or(QuarantineState::No, QuarantineState::In),
             quarantine_why: String::new(),
             state_missing,

@@ -4,7 +4,7 @@
 use envelope::{guard::raise_high, messages::ReportPosition};
 use ids::CommandId;
 
-use super::io::{Burn, JournalState, JournalWrite, OpenCommand, ResetTaken, RingEntry, StoredReport};
+use super::io::{Burn, JournalState, JournalWrite, OpenCommand, ResetTaken, Retirement, RingEntry, StoredReport};
 use crate::frames::Stage;
 
 impl JournalState {
@@ -44,10 +44,13 @@ impl JournalState {
                 }
             }
             JournalWrite::Done { command, report } => self.end(*command, report),
-            JournalWrite::Cancel { command, target, report } => {
-                for open in self.open.iter_mut().filter(|open| open.id == *target) {
-                    open.cancelled_by.get_or_insert(*command);
-                }
+            JournalWrite::Cancel { command, target, report } => self.cancel(*command, *target, report),
+            JournalWrite::Retire { .. } => {
+                self.retirement = Some(Retirement::Begun);
+                self.open.iter_mut().for_each(|open| open.sealed.clear());
+            }
+            JournalWrite::Retired { command, report } => {
+                self.retirement = Some(Retirement::Reported);
                 self.end(*command, report);
             }
             JournalWrite::Acknowledge { sequence } => self.outbox.retain(|report| report.sequence > *sequence),
@@ -73,6 +76,13 @@ impl JournalState {
                 }
             }
         }
+    }
+
+    fn cancel(&mut self, cancel: CommandId, target: CommandId, report: &StoredReport) {
+        for open in self.open.iter_mut().filter(|open| open.id == target) {
+            open.cancelled_by.get_or_insert(cancel);
+        }
+        self.end(cancel, report);
     }
 
     fn start_anew(&mut self, reset: &ResetTaken) {

@@ -22,6 +22,7 @@ pub(super) enum After {
     Quarantine,
     KeyOffer(Sha256),
     KeyReceipt,
+    RetireBegun,
     KeysTaken { host_epoch: HostEpoch, reset: Option<ResetTaken>, done: Vec<StoredReport> },
 }
 
@@ -60,6 +61,7 @@ impl AgentLoop {
             After::Quarantine => self.quarantine_durable(),
             After::KeyOffer(rotation) => self.key_offer_durable(rotation),
             After::KeyReceipt => self.key_receipt_durable(),
+            After::RetireBegun => self.retire_begun(),
             After::KeysTaken { host_epoch, reset, done } => {
                 self.event(AgentEvent::KeysTaken { host_epoch });
                 if let Some(reset) = reset {

@@ -25,7 +25,8 @@ macro_rules! select_hosts {
              h.identity_key, h.sealing_key, h.host_epoch, h.quarantine_why, h.revoked_at, \
              s.allocated, s.acknowledged, s.report_sequence, s.report_sha256, s.head_log, s.head_size, s.head_root, \
              h.boots, h.actions, h.agent_version, h.root_version, h.enrolled_at, h.last_seen, h.receipt, \
-             h.quarantined_at, h.quarantine_is_alarm, h.quarantine_is_told, h.quarantine_release, h.clock_skew_ms \
+             h.quarantined_at, h.quarantine_is_alarm, h.quarantine_is_told, h.quarantine_release, h.clock_skew_ms, \
+             h.is_retired \
              FROM hosts h JOIN host_state s ON s.host = h.number ",
             $rest
         )
@@ -68,12 +69,16 @@ pub(super) fn host(row: &SqliteRow) -> Result<(Host, u64), StoreError> {
     host.quarantine =
         HostQuarantine { since, is_alarm: fields.get()?, is_told: fields.get()?, release: fields.id_maybe()? };
     host.clock_skew_ms = fields.get()?;
+    let has_left: bool = fields.get()?;
+    if let HostStanding::Revoked { is_retired, .. } = &mut host.standing {
+        *is_retired = has_left;
+    }
     Ok((host, number))
 }
 
 fn standing(quarantine_why: Option<String>, revoked_at: Option<UnixMs>) -> HostStanding {
     match (revoked_at, quarantine_why) {
-        (Some(at), _) => HostStanding::Revoked { at },
+        (Some(at), _) => HostStanding::Revoked { at, is_retired: false },
         (None, Some(why)) => HostStanding::Quarantined { why },
         (None, None) => HostStanding::Active,
     }

@@ -88,7 +88,7 @@ async fn insert(t: &mut Transaction<'_>, host: &Host) -> Result<(), Failure> {
     let (quarantine_why, revoked_at) = match &host.standing {
         HostStanding::Active => (None, None),
         HostStanding::Quarantined { why } => (Some(why.as_str()), None),
-        HostStanding::Revoked { at } => (None, Some(int(at.0)?)),
+        HostStanding::Revoked { at, .. } => (None, Some(int(at.0)?)),
     };
     let statement = sqlx::query(
         "INSERT INTO hosts (id, name, roles, identity_key, sealing_key, host_epoch, quarantine_why, revoked_at, boots, \
@@ -128,7 +128,12 @@ async fn insert(t: &mut Transaction<'_>, host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn revoke(t: &mut Transaction<'_>, host: HostId, at: UnixMs) -> Result<Written, Failure> {
+pub(super) async fn revoke(
+    t: &mut Transaction<'_>,
+    host: HostId,
+    at: UnixMs,
+    is_retired: bool,
+) -> Result<Written, Failure> {
     let select = sqlx::query("SELECT number, revoked_at FROM hosts WHERE id = $1").bind(&host.as_bytes()[..]);
     let row = t.row("looking for a host", select).await?.ok_or_else(|| unknown("host", host))?;
     let mut fields = Fields::of(&row, "the hosts");
@@ -137,10 +142,12 @@ pub(super) async fn revoke(t: &mut Transaction<'_>, host: HostId, at: UnixMs) ->
         return Err(Failure::conflict(format!("host {host} was revoked before; it stays so for good")));
     }
     let update = sqlx::query(
-        "UPDATE hosts SET revoked_at = $1, quarantine_why = NULL, quarantine_release = NULL WHERE number = $2",
+        "UPDATE hosts SET revoked_at = $1, is_retired = $2, quarantine_why = NULL, quarantine_release = NULL \
+         WHERE number = $3",
     );
-    t.run("revoking a host", update.bind(int(at.0)?).bind(number)).await?;
+    t.run("revoking a host", update.bind(int(at.0)?).bind(is_retired).bind(number)).await?;
 
+    let was = if is_retired { "retired" } else { "revoked" };
     let open = sqlx::query("SELECT number, status FROM commands WHERE host = $1 AND settled_at IS NULL").bind(number);
     for row in t.rows("reading the host's open commands", open).await? {
         let mut fields = Fields::of(&row, "the commands");
@@ -148,8 +155,8 @@ pub(super) async fn revoke(t: &mut Transaction<'_>, host: HostId, at: UnixMs) ->
         let before: CommandStatus = fields.word()?;
         let status = before.after(CommandEvent::HostRevoked).map_err(|error| Failure::conflict(error.to_string()))?;
         let message = match status {
-            CommandStatus::Cancelled => "cancelled: the host was revoked before it got this command",
-            _ => "the host was revoked before it reported an end; whether this ran is not known",
+            CommandStatus::Cancelled => format!("cancelled: the host was {was} before it got this command"),
+            _ => format!("the host was {was} before it reported an end; whether this ran is not known"),
         };
         let message = t.cipher.seal(Place::COMMAND_MESSAGE, command, message.as_bytes())?;
         let update = sqlx::query("UPDATE commands SET status = $1, message = $2, settled_at = $3 WHERE number = $4")

@@ -10,7 +10,7 @@ use envelope::messages::{LogPosition, ReportPosition};
 use fleet::{
     command::CommandEvent,
     model::{AppInstance, CommandStatus, Seal},
-    ports::{AppChange, AuditEntry, KeptReport, Settlement, StoreError, Write, Written},
+    ports::{AppChange, KeptReport, Settlement, StoreError, Write, Written},
 };
 use ids::{CommandId, HostId, OperationId, ReportSequence, Sequence, UnixMs};
 use session::frames::Stage;
@@ -95,11 +95,9 @@ pub(crate) async fn apply<'w>(
             Write::CommandStage { command, host, sequence, stage, at } => {
                 run.stage((*command, *host), *sequence, *stage, *at)
             }
-            Write::CommandSettle(settlement) => run.settle(settlement).map(|command| {
-                let place = RecordPlace::Report(command);
-                let leaf = |entry: &'w AuditEntry| NewLeaf::beside(entry, &settlement.envelope, place);
-                leaves.extend(settlement.audit.iter().map(leaf));
-            }),
+            Write::CommandSettle(settlement) => {
+                run.settle(settlement).map(|command| leaves.extend(leaves_of(settlement, command)))
+            }
             Write::ReportKeep(kept) => run.keep(kept).map(|()| leaves.extend(kept.audit.iter().map(NewLeaf::of))),
             _ => unreachable!("invariant: only hot writes come here"),
         };
@@ -108,18 +106,42 @@ pub(crate) async fn apply<'w>(
     run.flush(t).await
 }
 
+/// A settlement that other changes follow in the same transaction; its leaves.
+pub(super) async fn settle_alone<'w>(
+    t: &mut Transaction<'_>,
+    write: &'w Write,
+    settlement: &'w Settlement,
+    leaves: &mut Vec<NewLeaf<'w>>,
+) -> Result<(), Failure> {
+    let mut run = Run::default();
+    run.load_commands(t, &[write]).await?;
+    run.load_hosts(t, &[write]).await?;
+    let command = run.settle(settlement).map_err(Failure::Refused)?;
+    leaves.extend(leaves_of(settlement, command));
+    run.flush(t).await
+}
+
+/// The report's envelope stands beside them, with its command.
+fn leaves_of(settlement: &Settlement, command: i64) -> impl Iterator<Item = NewLeaf<'_>> {
+    let place = RecordPlace::Report(command);
+    settlement.audit.iter().map(move |entry| NewLeaf::beside(entry, &settlement.envelope, place))
+}
+
 /// The command it moves, if any, and the host.
 fn target(write: &Write) -> (Option<CommandId>, HostId) {
     match write {
         Write::CommandSeal { command, host, .. } | Write::CommandStage { command, host, .. } => (Some(*command), *host),
-        Write::CommandSettle(settlement) => (Some(settlement.command), settlement.host),
+        Write::CommandSettle(settlement) | Write::HostRetire(settlement) => (Some(settlement.command), settlement.host),
         Write::ReportKeep(kept) => (None, kept.host),
         _ => unreachable!("invariant: only hot writes come here"),
     }
 }
 
 fn follow_ups(write: &Write) -> &[fleet::model::NewCommand] {
-    if let Write::CommandSettle(settlement) = write { &settlement.follow_up } else { &[] }
+    match write {
+        Write::CommandSettle(settlement) | Write::HostRetire(settlement) => &settlement.follow_up,
+        _ => &[],
+    }
 }
 
 fn conflict<T>(what: String) -> Result<T, StoreError> {

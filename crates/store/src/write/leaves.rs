@@ -31,6 +31,7 @@ leaves! {
     Write::CommandsApprove(_) => "CommandsApprove", [Approval];
     Write::CommandsDeny { .. } => "CommandsDeny", [ApprovalDenied];
     Write::HostRevoke { .. } => "HostRevoke", [HostRevoked];
+    Write::HostRetire(_) => "HostRetire", [Report, ReportGap, HostRevoked];
     Write::HostEdit(_) => "HostEdit", [HostRenamed, HostLabelled];
     Write::HostKeysRotate(_) => "HostKeysRotate", [HostKeyChange];
     Write::HostKeysRetire { .. } => "HostKeysRetire", [];

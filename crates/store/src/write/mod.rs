@@ -230,6 +230,10 @@ async fn apply_one<'w>(
         }
         write => write,
     };
+    if let Write::HostRetire(settlement) = write {
+        hot::settle_alone(t, write, settlement, leaves).await?;
+        return hosts::revoke(t, settlement.host, settlement.at, true).await;
+    }
     match change(t, write).await? {
         Change::Made => {
             leaves.extend(entries(write).iter().map(NewLeaf::of));
@@ -269,7 +273,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         }
         Write::CommandsApprove(approved) => operations::approve(t, approved).await?,
         Write::CommandsDeny { commands, message, at, .. } => operations::deny(t, commands, message, *at).await?,
-        Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at).await?,
+        Write::HostRevoke { host, at, .. } => hosts::revoke(t, *host, *at, false).await?,
         Write::HostEdit(edit) => hosts::edit(t, edit).await?,
         Write::HostKeysRotate(rotation) => host_keys::rotate(t, rotation).await?,
         Write::HostKeysRetire { host, host_epoch, last_report } => {
@@ -307,7 +311,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }
-        Write::By { .. } => unreachable!("invariant: taken off before, and never around itself"),
+        Write::By { .. } | Write::HostRetire(_) => unreachable!("invariant: taken off before, and never around itself"),
     };
     Ok(if written == Written::Done { Change::Made } else { Change::Nothing(written) })
 }
@@ -350,7 +354,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         Write::CommandSeal { .. } | Write::CommandStage { .. } | Write::CommandSettle(_) | Write::ReportKeep(_) => {
             unreachable!("invariant: hot writes are applied by `hot`")
         }
-        Write::By { .. } => unreachable!("invariant: taken off before, and never around itself"),
+        Write::By { .. } | Write::HostRetire(_) => unreachable!("invariant: taken off before, and never around itself"),
     }
 }
 

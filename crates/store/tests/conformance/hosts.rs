@@ -5,7 +5,7 @@ use envelope::{
     messages::{LogPosition, PublicKeyBytes, SealingKeyBytes},
 };
 use fleet::{
-    model::{CommandStatus, FormerKey, HostStanding},
+    model::{CommandStatus, FormerKey, HostStanding, NewCommand},
     ports::{HostKeyRotation, Store, StoreError, Write},
 };
 use ids::{AuditLogId, BootId, HostEpoch, HostId, ReportSequence, RootVersion, TokenId, UnixMs, sha256};
@@ -134,7 +134,7 @@ pub(crate) async fn revocation_ends_what_is_open(store: &dyn Store) {
     done(store, Write::CommandSettle(Box::new(settlement(&commands[3], 3, 1)))).await;
     done(store, revoke(host.id)).await;
 
-    assert_eq!(host_now(store, &host).await.standing, HostStanding::Revoked { at: NOW });
+    assert_eq!(host_now(store, &host).await.standing, HostStanding::Revoked { at: NOW, is_retired: false });
     let expected = [CommandStatus::Cancelled, CommandStatus::Unknown, CommandStatus::Unknown, CommandStatus::Succeeded];
     for (new, expected) in commands.iter().zip(expected) {
         let now = command(store, new).await;
@@ -151,6 +151,32 @@ pub(crate) async fn revocation_ends_what_is_open(store: &dyn Store) {
     let quarantine =
         Write::HostQuarantine { host: host.id, why: "x".to_owned(), audit: entry(AuditKind::Quarantine, "x") };
     conflicts(store, quarantine, "was revoked").await;
+}
+
+pub(crate) async fn a_retirement_is_a_report_and_a_revocation_in_one(store: &dyn Store) {
+    let host = enrolled(store, "web-1").await;
+    let (waiting, retirement) = (queued(store, &host).await, queued(store, &host).await);
+    done(store, seal_write(&retirement, 0, 1)).await;
+    let retire = |sequence: u64, command: &NewCommand| {
+        let mut settlement = settlement(command, sequence, 1);
+        settlement.audit.push(entry(AuditKind::HostRevoked, "web-1"));
+        Write::HostRetire(Box::new(settlement))
+    };
+    let before = store.audit(0, 1000).await.unwrap().len();
+    conflicts(store, retire(2, &retirement), "never sealed").await;
+    assert_eq!(host_now(store, &host).await.standing, HostStanding::Active);
+    assert_eq!(store.audit(0, 1000).await.unwrap().len(), before, "nothing of it stands");
+    done(store, retire(1, &retirement)).await;
+    let now = host_now(store, &host).await;
+    assert_eq!(now.standing, HostStanding::Revoked { at: NOW, is_retired: true });
+    assert_eq!(now.last_report.sequence.0, 1, "its chain of reports went on");
+    let ends = [command(store, &retirement).await.status, command(store, &waiting).await.status];
+    assert_eq!(ends, [CommandStatus::Succeeded, CommandStatus::Cancelled]);
+    let leaves: Vec<_> = store.audit(0, 1000).await.unwrap().split_off(before);
+    let kinds: Vec<_> = leaves.iter().map(|row| row.kind).collect();
+    assert_eq!(kinds, [AuditKind::Report, AuditKind::HostRevoked]);
+    conflicts(store, retire(1, &retirement), "revoked").await;
+    conflicts(store, revoke(host.id), "revoked before").await;
 }
 
 /// A rotation to keys that no host ever had.

@@ -41,6 +41,7 @@ cases! {
     hosts::what_a_session_shows_is_kept,
     hosts::quarantine_stops_orders_and_not_reports,
     hosts::revocation_ends_what_is_open,
+    hosts::a_retirement_is_a_report_and_a_revocation_in_one,
     hosts::keys_follow_one_another_and_none_comes_twice,
     commands::a_proposal_is_read_back_whole,
     commands::a_proposal_is_idempotent_by_its_request,

@@ -213,6 +213,7 @@ pub(super) async fn show(
         },
         quarantine: quarantine::detail(&shared, &host).await?,
         keys_since: Some(keys_since.into()),
+        retired: matches!(host.standing, HostStanding::Revoked { is_retired: true, .. }),
         actions: host.actions.iter().map(|action| format!("{}@{}", action.name, action.version)).collect(),
         apps: apps.iter().map(ToString::to_string).collect(),
     }))

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ::actions::{DecodeError, spec::AppSpec};
+use ::actions::{DecodeError, host_retire::RETIRE_ACTION, spec::AppSpec};
 use api::{
     DeployRequest, FileProblem, OperationRequest, OperationResponse, OperationSummary, Page,
     SealedValue as SealedShown, SingleRequest, Timestamp,
@@ -25,7 +25,7 @@ use envelope::{
 use fleet::{
     limits::{QUEUE_FOR_APPROVAL_DEFAULT, QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
-    model::{Command, CommandStatus, Host, Operation, OperationKind, Principal},
+    model::{Command, CommandStatus, Host, HostStanding, Operation, OperationKind, Principal},
     operation::{
         DeployTiming, Grounds, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets,
         operation_propose,
@@ -186,6 +186,7 @@ pub(super) async fn propose(
         return known(&shared, &operation, &wanted, &actor).await;
     }
     let targets = targets(&shared, &wanted).await?;
+    check_retirement(&shared, &wanted.work, &targets)?;
     let id = wanted.id;
     let asked = Asked {
         id,
@@ -216,6 +217,22 @@ pub(super) async fn propose(
         Err(error) => return Err(error.into()),
     };
     answer(&shared, id, status, wanted.notes).await
+}
+
+/// A host that is away cannot drop its secrets now, and whoever wants it gone does not want to wait: there is another word.
+fn check_retirement(shared: &Shared, work: &Work, targets: &[Host]) -> Result<(), ApiError> {
+    let Work::Action { action, .. } = work else { return Ok(()) };
+    let is_away = |host: &&Host| host.standing == HostStanding::Active && shared.notifier.connected(host.id).is_none();
+    match targets.iter().find(is_away).filter(|_| action.as_str() == RETIRE_ACTION) {
+        Some(Host { name, .. }) => {
+            let detail = format!(
+                "host {name} is offline, so its agent cannot be told to drop its orders and secrets; start the agent there, or \
+                 shut the host out without it with `serverflow host revoke {name}`"
+            );
+            Err(ApiError::new(Kind::HostNotActive, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A deploy's first stage has the specification as its parameters; the client knows it as `spec`.

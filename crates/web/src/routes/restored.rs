@@ -75,7 +75,7 @@ const fn stage_word(stage: RecoveryStage) -> &'static str {
 }
 
 fn revoked_host(host: &Host) -> Option<RevokedHost> {
-    let HostStanding::Revoked { at } = host.standing else { return None };
+    let HostStanding::Revoked { at, .. } = host.standing else { return None };
     Some(RevokedHost { host_id: host.id, name: host.name.clone(), revoked_at: at.into() })
 }
 

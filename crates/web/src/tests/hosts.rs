@@ -109,6 +109,24 @@ async fn revoking_ends_what_waits_closes_the_session_and_is_final() {
 }
 
 #[tokio::test]
+async fn only_a_host_that_is_there_can_be_told_to_leave() {
+    let world = World::new().await;
+    let (alpha, _) = (world.host("alpha").await, world.host("beta").await);
+    world.told.connected.lock().unwrap().push(alpha.id);
+    let retire = |host: &str| {
+        let mut request = facts(&[host]);
+        request["action"] = json!("host.retire");
+        request
+    };
+    let away = world.post("/api/v1/operations", &retire("beta")).await;
+    assert_eq!(away.problem(), "host-not-active", "{away:?}");
+    assert!(away.json["detail"].as_str().unwrap().contains("serverflow host revoke beta"), "{away:?}");
+    let taken = world.post("/api/v1/operations", &retire("alpha")).await;
+    assert_eq!(taken.status, StatusCode::ACCEPTED, "the control: {taken:?}");
+    assert_eq!(world.get("/api/v1/hosts/alpha").await.json["retired"], false);
+}
+
+#[tokio::test]
 async fn a_quarantine_ends_by_an_admin_and_an_alarm_by_an_owner() {
     let world = World::new().await;
     let host = world.host("alpha").await;

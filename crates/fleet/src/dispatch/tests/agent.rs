@@ -36,6 +36,7 @@ impl Admission for Registry {
         let kind = match (&request, request.lock()) {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
+            (Request::HostRetire(_), _) => AdmittedKind::Retire,
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
@@ -64,6 +65,12 @@ pub(crate) struct Agent {
     pub(crate) stopped: Vec<CommandId>,
     /// The last epoch for which there are keys beside the journal.
     pub(crate) keys: HostEpoch,
+    /// Whether the keys to this host's secrets are there.
+    pub(crate) has_secrets: bool,
+    /// Why they cannot be destroyed, if they cannot.
+    pub(crate) keeps_secrets: Option<String>,
+    /// It has left its fleet and ended.
+    pub(crate) has_left: bool,
     pub(crate) leases: Vec<(CommandId, u64, bool)>,
     pub(crate) closed: Vec<CloseReason>,
     pub(crate) registry: Registry,
@@ -86,6 +93,9 @@ impl Agent {
             fresh_starts: BTreeMap::new(),
             stopped: Vec::new(),
             keys: HostEpoch(1),
+            has_secrets: true,
+            keeps_secrets: None,
+            has_left: false,
             leases: Vec::new(),
             closed: Vec::new(),
             registry,
@@ -147,6 +157,15 @@ impl Agent {
                 Effect::MakeKeys { host_epoch } => {
                     self.keys = self.keys.max(host_epoch);
                     sent.extend(self.input(Input::KeysMade(Box::new(keys_of(host_epoch)))));
+                }
+                Effect::DropSecrets => {
+                    assert!(self.disk.retirement.is_some(), "that it has begun is durable");
+                    self.has_secrets &= self.keeps_secrets.is_some();
+                    sent.extend(self.input(Input::SecretsDropped { failed: self.keeps_secrets.clone() }));
+                }
+                Effect::Retired => {
+                    assert!(self.disk.has_left() && !self.has_secrets, "all of it is durable");
+                    self.has_left = true;
                 }
                 Effect::OutputLease { command, until, over } => self.leases.push((command, until, over)),
                 Effect::WakeAt(_) | Effect::Event(_) => {}

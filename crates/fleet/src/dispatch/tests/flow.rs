@@ -182,7 +182,7 @@ fn revocation_ends_an_open_session_and_every_later_one() {
 fn revocation_that_was_only_seen_in_the_store_ends_the_session_too() {
     let mut world = World::new();
     world.connect();
-    world.store.host.standing = HostStanding::Revoked { at: world.now };
+    world.store.host.standing = HostStanding::Revoked { at: world.now, is_retired: false };
     world.tell(Input::QueueChanged);
     world.settle();
     assert_eq!(world.closes, [RefusalCode::HostRefused]);

@@ -9,6 +9,7 @@ mod flow;
 mod interleavings;
 mod release;
 mod reporting;
+mod retirement;
 mod rotation;
 mod store;
 mod streams;

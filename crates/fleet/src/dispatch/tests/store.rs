@@ -192,17 +192,25 @@ impl MemoryStore {
                 self.audit.push(audit);
             }
             Write::HostRevoke { at, audit, .. } => {
-                self.host.standing = HostStanding::Revoked { at };
-                for command in self.commands.iter_mut().filter(|command| !command.status.is_end()) {
-                    command.status =
-                        command.status.after(CommandEvent::HostRevoked).expect("every open status has this row");
-                }
+                self.revoke(at, false);
                 self.audit.push(audit);
+            }
+            Write::HostRetire(settlement) => {
+                let at = settlement.at;
+                self.settle(*settlement)?;
+                self.revoke(at, true);
             }
             Write::RootAdvance { audit, .. } | Write::Audit(audit) => self.audit.push(audit),
             other => self.apply_host(other)?,
         }
         Ok(Written::Done)
+    }
+
+    fn revoke(&mut self, at: UnixMs, is_retired: bool) {
+        self.host.standing = HostStanding::Revoked { at, is_retired };
+        for command in self.commands.iter_mut().filter(|command| !command.status.is_end()) {
+            command.status = command.status.after(CommandEvent::HostRevoked).expect("every open status has this row");
+        }
     }
 
     /// What a session writes about the host itself.

@@ -391,13 +391,10 @@ impl World {
         match step {
             HandshakeStep::LookUp(hello) => {
                 let host = &self.store.host;
-                let identity_key = match host.standing {
-                    HostStanding::Revoked { .. } => None,
-                    _ => Some(host.identity_key_of(hello.host_epoch, &self.store.former)),
-                };
-                let nonce = Challenge([0xcc; 32]);
-                let answer =
-                    Answer { identity_key, root: &self.root, session_key: &self.keys.session, nonce, time: self.now };
+                let key = host.identity_key_of(hello.host_epoch, &self.store.former);
+                let identity_key = host.may_prove_itself().then_some(key);
+                let (nonce, session_key) = (Challenge([0xcc; 32]), &self.keys.session);
+                let answer = Answer { identity_key, root: &self.root, session_key, nonce, time: self.now };
                 match handshake.answer(&answer) {
                     Ok(frames) => self.to_agent.extend(frames),
                     Err(error) => self.to_agent.push_back(error.frame()),
@@ -408,6 +405,10 @@ impl World {
                 let (root, former) = (Arc::clone(&self.root), self.store.former.clone());
                 let recovery = self.recovery.clone();
                 let established = Established { authenticated: *authenticated, root, head, former, recovery };
+                if let Some(frames) = self.farewell(&established) {
+                    self.to_agent.extend(frames);
+                    return true;
+                }
                 let (session, effects) = HostSession::new(established, self.now);
                 self.session = Some(session);
                 self.take(effects);
