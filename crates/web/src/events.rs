@@ -262,7 +262,7 @@ impl Watch {
             return Ok(());
         }
         if let Subject::Operation(id) = self.subject {
-            let hosts = view::hosts_of(&*store, &commands).await?;
+            let hosts = view::reporters_of(&*store, &commands).await?;
             let head = store.operation(id).await?;
             self.out.push_back(Shown::Operation { operation: view::operation(id, head, &commands, &hosts) });
         }

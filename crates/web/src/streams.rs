@@ -338,7 +338,7 @@ impl Reader {
 
     async fn read(&mut self) -> Result<(), StoreError> {
         let commands = view::operation_commands(&*self.shared.store, self.operation).await?;
-        let hosts = view::hosts_of(&*self.shared.store, &commands).await?;
+        let hosts = view::reporters_of(&*self.shared.store, &commands).await?;
         let shown = view::operation(self.operation, None, &commands, &hosts);
         for (watched, command) in self.watched.iter_mut().filter_map(|watched| {
             let command = shown.commands.iter().find(|command| command.command_id == watched.command);

@@ -2,6 +2,7 @@
 //! that "verified by" is a statement about these very bytes.
 
 pub(crate) mod keys;
+mod reporter;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,7 @@ use api::{
 };
 use data_encoding::BASE64;
 use envelope::{
-    Payload, Verified, VerifyingKey,
-    keys::role,
+    Payload,
     messages::{Command as SignedCommand, Report, ReportStatus},
     root::TrustedRoot,
     verify,
@@ -28,6 +28,7 @@ use futures_util::future::try_join_all;
 use ids::{HostId, KeyId, OperationId, UnixMs};
 use serde_json::{Value, value::to_value};
 
+pub(crate) use self::reporter::Reporter;
 use crate::limits;
 
 /// Said of an envelope that no key verifies.
@@ -117,8 +118,8 @@ pub(crate) fn command_line(line: CommandLine) -> CommandSummary {
     }
 }
 
-/// `host` is the command's, as stored.
-pub(crate) fn command_detail(command: &Command, host: &Host, root: &TrustedRoot) -> CommandDetail {
+/// `reporter` is the command's host.
+pub(crate) fn command_detail(command: &Command, reporter: &Reporter, root: &TrustedRoot) -> CommandDetail {
     let orders = command.seals.iter().map(|seal| SignedOrder {
         sequence: seal.sequence.0,
         expires_at: seal.expires.into(),
@@ -127,7 +128,7 @@ pub(crate) fn command_detail(command: &Command, host: &Host, root: &TrustedRoot)
         verified_by: command_key(root, &seal.envelope)
             .map_or_else(|| VERIFIED_BY_NONE.to_owned(), |key| key.to_string()),
     });
-    let report = command.report.as_deref().and_then(|envelope| report_verified(host, envelope));
+    let report = command.report.as_deref().and_then(|envelope| reporter.verified(envelope));
     CommandDetail {
         summary: command_summary(command),
         parameters: serde_json::from_slice(&command.order.parameters).unwrap_or(Value::Null),
@@ -158,17 +159,6 @@ fn command_key(root: &TrustedRoot, envelope: &[u8]) -> Option<KeyId> {
         earlier.into_iter().find_map(|root| by(&root))
     };
     by(root).or_else(past)
-}
-
-fn report_verified(host: &Host, envelope: &[u8]) -> Option<Verified<Report>> {
-    let key = VerifyingKey::<role::Agent>::try_from(host.identity_key).ok()?;
-    match verify::<Report>(envelope, &[key]) {
-        Ok(report) => Some(report),
-        Err(error) => {
-            tracing::error!(host = %host.name, %error, "a stored report does not verify");
-            None
-        }
-    }
 }
 
 /// The `result` part of a report's `{message, result}`.
@@ -211,13 +201,13 @@ pub(crate) fn operation(
     id: OperationId,
     head: Option<Operation>,
     commands: &[Command],
-    hosts: &BTreeMap<HostId, Host>,
+    hosts: &BTreeMap<HostId, Reporter>,
 ) -> OperationResponse {
     let mut room = limits::RESULTS_BYTES_MAX;
     let mut result = |command: &Command| {
         let envelope = command.report.as_deref()?;
         room = room.checked_sub(envelope.len())?;
-        Some(report_result(&*report_verified(hosts.get(&command.order.host)?, envelope)?))
+        Some(report_result(&*hosts.get(&command.order.host)?.verified(envelope)?))
     };
     let commands_shown = commands.iter().map(|command| OperationCommand {
         command_id: command.order.command,
@@ -254,19 +244,22 @@ pub(crate) async fn operation_commands(store: &dyn Store, id: OperationId) -> Re
     Ok(commands)
 }
 
-/// The hosts of some commands, all asked for at once: the store reads together what waits.
-pub(crate) async fn hosts_of(store: &dyn Store, commands: &[Command]) -> Result<BTreeMap<HostId, Host>, StoreError> {
-    // Only a report needs its host's key.
+/// Who reported on some commands, all asked for at once: the store reads together what waits.
+pub(crate) async fn reporters_of(
+    store: &dyn Store,
+    commands: &[Command],
+) -> Result<BTreeMap<HostId, Reporter>, StoreError> {
     let reported = commands.iter().filter(|command| command.report.is_some());
     let ids: BTreeSet<HostId> = reported.map(|command| command.order.host).collect();
-    let hosts = try_join_all(ids.into_iter().map(|id| store.host(id))).await?;
-    Ok(hosts.into_iter().flatten().map(|host| (host.id, host)).collect())
+    let hosts = try_join_all(ids.into_iter().map(|id| store.host(id))).await?.into_iter().flatten();
+    let reporters = hosts.map(|host| async move { Ok((host.id, Reporter::of(store, host).await?)) });
+    Ok(try_join_all(reporters).await?.into_iter().collect())
 }
 
 /// An operation as the API shows it, from the store.
 pub(crate) async fn operation_read(store: &dyn Store, id: OperationId) -> Result<OperationResponse, StoreError> {
     let commands = operation_commands(store, id).await?;
-    let hosts = hosts_of(store, &commands).await?;
+    let hosts = reporters_of(store, &commands).await?;
     Ok(operation(id, store.operation(id).await?, &commands, &hosts))
 }
 

@@ -92,7 +92,8 @@ pub(super) async fn show(
 ) -> Result<Json<CommandDetail>, ApiError> {
     let command = find(&shared, id).await?;
     let host = host_of(&shared, &command).await?;
-    Ok(Json(view::command_detail(&command, &host, &shared.root())))
+    let reporter = view::Reporter::of(&*shared.store, host).await?;
+    Ok(Json(view::command_detail(&command, &reporter, &shared.root())))
 }
 
 pub(super) async fn watch(

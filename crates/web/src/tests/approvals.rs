@@ -89,7 +89,7 @@ async fn approval(world: &World, held: &Held) -> Approval {
     Approval {
         fleet: order.fleet,
         host: order.host,
-        host_epoch: HostEpoch(0),
+        host_epoch: HostEpoch(1),
         operation: order.operation,
         action: order.action.clone(),
         action_version: order.action_version,

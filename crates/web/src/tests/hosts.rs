@@ -1,15 +1,16 @@
 //! Hosts, join tokens, revocation, the fleet, the actions.
 
 use axum::http::StatusCode;
-use envelope::{audit::AuditKind, token::JoinToken};
+use envelope::{audit::AuditKind, messages::ReportStatus, token::JoinToken};
 use fleet::{
     model::{CommandStatus, UserRole},
-    ports::{HostChange, Store as _, Write},
+    ports::{AuditEntry, AuditRecord, HostChange, HostKeyRotation, Store as _, Write},
 };
-use ids::{DurationMs, Sha256, sha256};
+use ids::{DurationMs, HostEpoch, Sha256, sha256};
 use serde_json::json;
 
 use super::world::{NOW, World, command_ids, facts};
+use crate::view::Reporter;
 
 #[tokio::test]
 async fn a_join_token_holds_what_an_agent_needs_and_the_store_only_its_hash() {
@@ -124,6 +125,51 @@ async fn only_a_host_that_is_there_can_be_told_to_leave() {
     let taken = world.post("/api/v1/operations", &retire("alpha")).await;
     assert_eq!(taken.status, StatusCode::ACCEPTED, "the control: {taken:?}");
     assert_eq!(world.get("/api/v1/hosts/alpha").await.json["retired"], false);
+}
+
+/// What a host said under a key that was rotated since is its word all the same, and nobody else's.
+#[tokio::test]
+async fn reports_of_before_a_rotation_are_shown_and_those_by_another_key_are_not() {
+    let world = World::new().await;
+    let host = world.host("alpha").await;
+    let post = world.post("/api/v1/operations", &facts(&["alpha"])).await;
+    let (id, operation) = (command_ids(&post)[0], post.json["operation_id"].as_str().unwrap().to_owned());
+    world.start(id).await;
+    world.settle(id, (ReportStatus::Succeeded, "done", json!({ "cpus": 4 })), Vec::new(), None).await.unwrap();
+    let (command, operation) = (format!("/api/v1/commands/{id}"), format!("/api/v1/operations/{operation}"));
+    let results = async || {
+        let (command, operation) = (world.get(&command).await.json, world.get(&operation).await.json);
+        (command["report"]["result"].clone(), operation["commands"][0]["result"].clone())
+    };
+    let known = (json!({ "cpus": 4 }), json!({ "cpus": 4 }));
+    assert_eq!(results().await, known);
+    let rotate = |was: u64| {
+        let (actor, subject) = ("host:alpha".to_owned(), "host alpha".to_owned());
+        let record = AuditRecord::Inline(Vec::new());
+        let audit = AuditEntry { time: NOW, kind: AuditKind::HostKeyChange, actor, subject, record };
+        let rotation = HostKeyRotation {
+            host: host.id,
+            was: HostEpoch(was),
+            host_epoch: HostEpoch(was + 1),
+            identity_key: World::identity(&format!("beta-{was}")).public(),
+            sealing_key: host.sealing_key,
+            rotation: Vec::new(),
+            released: None,
+            audit,
+        };
+        Write::HostKeysRotate(Box::new(rotation))
+    };
+    for was in [1, 2] {
+        world.store.write(rotate(was)).await.unwrap();
+        assert_eq!(results().await, known, "{was}");
+    }
+    // The same report, by a key that the host has only since: in the epoch that it names it was another's.
+    let mut forged = world.stored(id).await;
+    let genuine = envelope::own_report(forged.report.as_deref().unwrap()).unwrap();
+    forged.report = Some(World::identity("beta-1").sign(&genuine).into_envelope());
+    let host = world.store.host(host.id).await.unwrap().unwrap();
+    let reporter = Reporter::of(&*world.store, host).await.unwrap();
+    assert!(reporter.verified(forged.report.as_deref().unwrap()).is_none());
 }
 
 #[tokio::test]

@@ -266,7 +266,7 @@ impl World {
         self.directory.path().join("agent")
     }
 
-    fn identity(name: &str) -> SigningKey<role::Agent> {
+    pub(super) fn identity(name: &str) -> SigningKey<role::Agent> {
         SigningKey::from_seed(&sha256(name.as_bytes()).0)
     }
 
@@ -279,7 +279,7 @@ impl World {
             labels: Default::default(),
             identity_key: Self::identity(name).public(),
             sealing_key: SealingSecretKey::from_bytes(&Self::SEALING_SECRET).public(),
-            host_epoch: HostEpoch(0),
+            host_epoch: HostEpoch(1),
             standing: HostStanding::Active,
             quarantine: Default::default(),
             clock_skew_ms: None,
@@ -343,7 +343,7 @@ impl World {
         let expires = NOW.plus(DurationMs::from_mins(5));
         let signed = self.command_key.sign(&Ordered {
             order: command.order.clone(),
-            host_epoch: HostEpoch(0),
+            host_epoch: HostEpoch(1),
             epoch: Epoch(0),
             sequence,
             nonce: Nonce([3; 16]),
@@ -379,7 +379,7 @@ impl World {
         let report = Self::identity(host.name.as_str()).sign(&Report {
             fleet: command.order.fleet,
             host: host.id,
-            host_epoch: HostEpoch(0),
+            host_epoch: HostEpoch(1),
             command: id,
             command_sha256: seal.payload_sha256,
             command_sequence: seal.sequence,
