@@ -19,6 +19,7 @@ pub mod far_fleet;
 pub mod fleet;
 pub mod http;
 pub mod machine;
+pub mod orders;
 pub mod program;
 pub mod project;
 pub mod proxy;

@@ -9,7 +9,7 @@ use std::{
 
 use envelope::{
     keys::{SigningKey, role},
-    messages::{AgentHello, ControlHello, ReportPosition, SessionProof},
+    messages::{AgentHello, ControlHello, ReportPosition, SessionOpen, SessionProof},
     verify,
 };
 use hyper_util::rt::TokioIo;
@@ -98,22 +98,7 @@ impl Stranger {
 
     /// Says an agent's hello for this host, with this state.
     pub fn hello(&self, fleet: &Stolen, host: HostId, high: u64, last_report: ReportPosition) -> Vec<u8> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
-        let hello = AgentHello {
-            protocols: vec![1],
-            fleet: fleet.fleet,
-            host,
-            host_epoch: HostEpoch(1),
-            nonce: Challenge([5; 32]),
-            boot: boot.trim().parse::<BootId>().expect("a boot id"),
-            root_version: RootVersion(1),
-            high: Sequence(high),
-            last_report,
-            audit_head: None,
-            quarantine: None,
-            agent_version: "0.0.0".to_owned(),
-        }
-        .encode();
+        let hello = plain_hello(fleet, host, high, last_report).encode();
         self.send(FromAgent::Hello(hello.clone()));
         hello
     }
@@ -127,38 +112,91 @@ impl Stranger {
         identity: &SigningKey<role::Agent>,
         exporter: TlsExporter,
     ) -> Result<(), String> {
-        self.hello(fleet, host, 0, ReportPosition::START);
-        let hello = loop {
+        let hello = plain_hello(fleet, host, 0, ReportPosition::START);
+        self.introduce(fleet, &hello, identity, exporter).map(drop)
+    }
+
+    /// The same with a hello of any kind; what the session was opened with.
+    ///
+    /// # Errors
+    /// What the control plane said instead.
+    ///
+    /// # Panics
+    /// When what it says does not verify.
+    pub fn introduce(
+        &mut self,
+        fleet: &Stolen,
+        hello: &AgentHello,
+        identity: &SigningKey<role::Agent>,
+        exporter: TlsExporter,
+    ) -> Result<SessionOpen, String> {
+        self.send(FromAgent::Hello(hello.encode()));
+        let answer = loop {
             match self.receive() {
                 Some(FromControl::Hello(bytes)) => break bytes,
                 Some(FromControl::RootChain(_)) => {}
                 other => return Err(format!("instead of a hello: {other:?}")),
             }
         };
-        let hello = verify::<ControlHello>(&hello, &[fleet.session.verifying()]).expect("a signed hello");
+        let answer = verify::<ControlHello>(&answer, &[fleet.session.verifying()]).expect("a signed hello");
         let proof = identity.sign(&SessionProof {
             fleet: fleet.fleet,
-            host,
+            host: hello.host,
             exporter,
-            control_nonce: hello.control_nonce,
-            hello_sha256: hello.payload_sha256(),
+            control_nonce: answer.control_nonce,
+            hello_sha256: answer.payload_sha256(),
         });
         self.send(FromAgent::Proof(proof.into_envelope()));
         self.send(FromAgent::Actions(v1::Actions { actions: Vec::new() }));
         match self.receive() {
-            Some(FromControl::Open(_)) => Ok(()),
+            Some(FromControl::Open(bytes)) => {
+                let open = verify::<SessionOpen>(&bytes, &[fleet.command.verifying()]).expect("a signed session-open");
+                Ok(open.into_value())
+            }
             other => Err(format!("instead of session-open: {other:?}")),
         }
     }
 }
 
-/// A host's identity key, taken from its disk.
+/// The hello of a host in its first epoch, on this machine.
+///
+/// # Panics
+/// When the kernel has no boot id.
+#[must_use]
+pub fn plain_hello(fleet: &Stolen, host: HostId, high: u64, last_report: ReportPosition) -> AgentHello {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id");
+    AgentHello {
+        protocols: vec![1],
+        fleet: fleet.fleet,
+        host,
+        host_epoch: HostEpoch(1),
+        nonce: Challenge([5; 32]),
+        boot: boot.trim().parse::<BootId>().expect("a boot id"),
+        root_version: RootVersion(1),
+        high: Sequence(high),
+        last_report,
+        audit_head: None,
+        quarantine: None,
+        agent_version: "0.0.0".to_owned(),
+    }
+}
+
+/// A host's first identity key, taken from its disk.
 ///
 /// # Panics
 /// When it cannot be read.
 #[must_use]
 pub fn identity_of(host: &Host) -> SigningKey<role::Agent> {
-    let seed = keyfile::read_seed(&host.state("identity.key.pem"), keyfile::KeyKind::Ed25519).expect("a key file");
+    identity_in(host, "identity.key.pem")
+}
+
+/// An identity key in this file of a host's.
+///
+/// # Panics
+/// When it cannot be read.
+#[must_use]
+pub fn identity_in(host: &Host, file: &str) -> SigningKey<role::Agent> {
+    let seed = keyfile::read_seed(&host.state(file), keyfile::KeyKind::Ed25519).expect("a key file");
     SigningKey::from_seed(&seed)
 }
 

@@ -5,67 +5,25 @@
 
 use std::fs;
 
-use data_encoding::BASE64;
 use e2e::{
-    evil::{Evil, EvilStream, Stolen, opened, own_tls_key},
+    evil::{Evil, Stolen, opened, own_tls_key},
     fleet::{Fleet, Host, free_port, text_of},
+    orders::{captured, fresh, report, template},
     sample::web,
-    stranger::{identity_of, now},
+    stranger::now,
     wait::wait_until,
 };
 use envelope::{
     SigningKey,
-    keys::{VerifyingKey, role},
-    messages::{AuditHead, Command, ControlHello, LogPosition, Report, ReportPosition, ReportStatus},
-    verify,
+    keys::role,
+    messages::{AuditHead, ControlHello, LogPosition, ReportPosition, ReportStatus},
 };
-use ids::{Challenge, CommandId, DurationMs, Epoch, Nonce, RootVersion, Sequence, Sha256, TlsExporter};
+use ids::{Challenge, DurationMs, Epoch, RootVersion, Sequence, Sha256, TlsExporter};
 use wire::v1::{self, agent_frame::Frame as FromAgent};
-
-/// The bytes of the newest order of this action, as `command show` gives them to anybody who may read.
-fn captured(fleet: &Fleet, action: &str) -> Vec<u8> {
-    let id = text_of(&fleet.commands(action)[0], "command_id");
-    let order = fleet.command(&id)["orders"][0].clone();
-    BASE64.decode(text_of(&order, "envelope").as_bytes()).expect("base64")
-}
-
-/// A genuine order of `host.facts` to copy from.
-fn template(fleet: &Fleet, stolen: &Stolen, host: &str) -> Command {
-    fleet.cli(&["action", "run", "host.facts", "--host", host]).ok();
-    opened(stolen, &captured(fleet, "host.facts")).1
-}
-
-/// A new order like `old`, that nothing is wrong with: its own id, the next sequence, the present time.
-fn fresh(old: &Command, sequence: u64) -> Command {
-    // One moment for all: a millisecond between two of them would make it valid for longer than any may be.
-    let now = now();
-    let mut command = old.clone();
-    let random = keyfile::random::<10>().expect("randomness");
-    command.order.command = CommandId::new_v7(now, *random);
-    command.order.proposed_at = now;
-    command.order.deliver_by = now.plus(DurationMs::from_mins(10));
-    command.sequence = Sequence(sequence);
-    command.nonce = Nonce(*keyfile::random::<16>().expect("randomness"));
-    command.issued = now;
-    command.not_before = now;
-    command.expires = now.plus(DurationMs::from_mins(5));
-    command
-}
 
 fn restart(host: &mut Host) {
     host.kill_9();
     host.start();
-}
-
-/// The next report on this stream.
-fn report(stream: &mut EvilStream, host: &Host) -> Report {
-    let key: VerifyingKey<role::Agent> = identity_of(host).verifying();
-    loop {
-        match stream.receive().expect("the session stays open") {
-            FromAgent::Report(bytes) => break verify::<Report>(&bytes, &[key]).expect("a signed report").into_value(),
-            _ => continue,
-        }
-    }
 }
 
 fn says_nothing_of_a_command(said: &[FromAgent]) -> bool {
