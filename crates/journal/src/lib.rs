@@ -16,8 +16,8 @@ use std::{
     path::Path,
 };
 
-use ids::CommandId;
-use session::agent::io::{JournalState, JournalWrite};
+use ids::{CommandId, ReportSequence};
+use session::agent::io::{JournalState, JournalWrite, StoredReport};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,10 +38,27 @@ pub struct Journal {
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Write { write: JournalWrite, done: oneshot::Sender<Result<(), JournalError>> },
-    RecordWrite { key: String, record: Option<Vec<u8>>, done: oneshot::Sender<Result<(), JournalError>> },
-    Close { done: oneshot::Sender<()> },
-    RecordRead { key: String, done: oneshot::Sender<Result<Option<Vec<u8>>, JournalError>> },
+    Write {
+        write: JournalWrite,
+        done: oneshot::Sender<Result<(), JournalError>>,
+    },
+    RecordWrite {
+        key: String,
+        record: Option<Vec<u8>>,
+        done: oneshot::Sender<Result<(), JournalError>>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
+    RecordRead {
+        key: String,
+        done: oneshot::Sender<Result<Option<Vec<u8>>, JournalError>>,
+    },
+    ReportsRead {
+        first: ReportSequence,
+        last: ReportSequence,
+        done: oneshot::Sender<Result<Vec<StoredReport>, JournalError>>,
+    },
 }
 
 /// A journal just opened.
@@ -159,6 +176,22 @@ impl Journal {
     pub async fn record_read(&self, key: &str) -> Result<Option<Vec<u8>>, JournalError> {
         let (done, result) = oneshot::channel();
         let request = Request::RecordRead { key: key.to_owned(), done };
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        result.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Reads acknowledged reports that are still kept, ascending: those from `first` to `last`, at most
+    /// [`limits::ACKNOWLEDGED_REPORTS_READ_MAX`] of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn reports_acknowledged(
+        &self,
+        first: ReportSequence,
+        last: ReportSequence,
+    ) -> Result<Vec<StoredReport>, JournalError> {
+        let (done, result) = oneshot::channel();
+        let request = Request::ReportsRead { first, last, done };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         result.await.map_err(|_| JournalError::Closed)?
     }

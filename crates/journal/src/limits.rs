@@ -6,3 +6,5 @@ pub const QUEUE_MAX: usize = 256;
 pub const BATCH_MAX: usize = if cfg!(feature = "crash-points") { 1 } else { 256 };
 /// Acknowledged reports kept for a control plane that lost them.
 pub const ACKNOWLEDGED_REPORTS_KEPT: i64 = 1024;
+/// Of those, read at once when it did: each may have a result of 256 KiB.
+pub const ACKNOWLEDGED_REPORTS_READ_MAX: i64 = 32;

@@ -13,7 +13,7 @@ use session::{
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use crate::JournalError;
+use crate::{JournalError, limits};
 
 /// Keys of the `meta` table. Values are fixed-width big-endian fields, one after another.
 pub(crate) mod meta {
@@ -88,6 +88,28 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     (state.keys_offered, state.reset) = reader.keys_offered().await?;
     state.retirement = reader.retirement().await?;
     Ok(state)
+}
+
+/// The first of the acknowledged reports in that range that are still kept.
+pub(crate) async fn acknowledged(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    first: ReportSequence,
+    last: ReportSequence,
+) -> Result<Vec<StoredReport>, JournalError> {
+    // What lies beyond was never given out.
+    let [first, last] = [first, last].map(|sequence| i64::try_from(sequence.0).unwrap_or(i64::MAX));
+    let rows = sqlx::query(
+        "SELECT command, sequence, sha256, envelope FROM report \
+         WHERE acknowledged = 1 AND sequence BETWEEN $1 AND $2 ORDER BY sequence LIMIT $3",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(limits::ACKNOWLEDGED_REPORTS_READ_MAX)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|error| JournalError::read(path, error))?;
+    Reader { connection, path }.reports(&rows)
 }
 
 impl Reader<'_> {
@@ -212,6 +234,10 @@ impl Reader<'_> {
     async fn outbox(&mut self) -> Result<Vec<StoredReport>, JournalError> {
         let query = "SELECT command, sequence, sha256, envelope FROM report WHERE acknowledged = 0 ORDER BY sequence";
         let rows = self.rows(query).await?;
+        self.reports(&rows)
+    }
+
+    fn reports(&self, rows: &[SqliteRow]) -> Result<Vec<StoredReport>, JournalError> {
         let report = |row: &SqliteRow| {
             Ok(StoredReport {
                 command: self.command(row, 0)?,

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     JournalError, Request, limits,
-    read::{meta, retirement_number, stage_number},
+    read::{self, meta, retirement_number, stage_number},
 };
 
 type Done = oneshot::Sender<Result<(), JournalError>>;
@@ -118,6 +118,11 @@ async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result
                 let record = record_read(texts.connection, key).await?;
                 let _ = done.send(Ok(record));
             }
+            Request::ReportsRead { first, last, done } => {
+                texts.run().await?;
+                let path = Path::new("the agent's journal");
+                let _ = done.send(read::acknowledged(texts.connection, path, first, last).await);
+            }
             Request::Close { .. } => {}
         }
     }
@@ -144,7 +149,7 @@ fn point(request: &Request) -> Option<crash_points::Point> {
             let what = if record.is_some() { "record" } else { "no record" };
             Some(Point::before("journal", &format!("{what} {key}"), Passage::Change))
         }
-        Request::RecordRead { .. } | Request::Close { .. } => None,
+        Request::RecordRead { .. } | Request::ReportsRead { .. } | Request::Close { .. } => None,
     }
 }
 

@@ -231,6 +231,27 @@ async fn records_are_kept_until_removed() -> Result<(), JournalError> {
 }
 
 #[tokio::test]
+async fn acknowledged_reports_are_kept_for_whoever_lost_them() -> Result<(), JournalError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let journal = Journal::open(&directory.path().join("journal.db")).await?.journal;
+    let mut script = Script::default();
+    for n in 1..=40 {
+        let (report, entry) = (script.report(n), script.entry(Stage::Done, false));
+        journal.write(JournalWrite::Refuse { entry, report, evict: None }).await?;
+    }
+    let read = async |first: u64, last: u64| {
+        let reports = journal.reports_acknowledged(ReportSequence(first), ReportSequence(last)).await?;
+        Ok::<_, JournalError>(reports.iter().map(|report| report.sequence.0).collect::<Vec<_>>())
+    };
+    assert_eq!(read(1, 40).await?, [0; 0], "none was acknowledged");
+    journal.write(JournalWrite::Acknowledge { sequence: ReportSequence(38) }).await?;
+    assert_eq!(read(3, 5).await?, [3, 4, 5]);
+    assert_eq!(read(37, 40).await?, [37, 38], "the rest is sent by itself");
+    assert_eq!(read(1, 40).await?, (1..=32).collect::<Vec<_>>(), "some at a time");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_second_agent_is_held_off() -> Result<(), JournalError> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("journal.db");

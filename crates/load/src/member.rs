@@ -244,6 +244,7 @@ impl Running {
                     }
                     Effect::Cancel(_) | Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
                     Effect::DropSecrets | Effect::Retired => {}
+                    Effect::ReadReports { .. } => inputs.push_back(Input::ReportsRead(Vec::new())),
                     Effect::WakeAt(at) => self.wake = Some(at),
                     Effect::Event(event) => self.event(&event),
                 }

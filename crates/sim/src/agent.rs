@@ -241,6 +241,10 @@ impl SimHost {
                 ledger.left(self);
                 self.has_left = true;
             }
+            if let Effect::ReadReports { .. } = effect {
+                said.extend(self.input(Input::ReportsRead(Vec::new()), now, ledger));
+                continue;
+            }
             let Some(process) = &mut self.process else { return said };
             match effect {
                 Effect::Send(frame) => said.push(Said::Frame(frame)),
@@ -252,7 +256,11 @@ impl SimHost {
                 Effect::Start(start) => {
                     process.runs.insert(start.command.order.command, Run::new(&start));
                 }
-                Effect::OutputLease { .. } | Effect::MakeKeys { .. } | Effect::DropSecrets | Effect::Retired => {}
+                Effect::OutputLease { .. }
+                | Effect::MakeKeys { .. }
+                | Effect::DropSecrets
+                | Effect::Retired
+                | Effect::ReadReports { .. } => {}
                 Effect::Cancel(command) => {
                     if let Some(run) = process.runs.get_mut(&command) {
                         run.is_cancelled = true;

@@ -136,6 +136,10 @@ fn a_lost_control_plane_comes_back_from_a_backup_and_orders_again() {
     assert_eq!(shown["name"], "local");
     let verdict = verified(&fleet);
     assert_eq!(verdict["root_version"], 2, "{verdict:#}");
+    // The host sends again what it reported since the backup: nothing of it is missing.
+    let kinds = |kind: &str| fleet.cli(&["audit", "list", "--kind", kind, "--json"]).ok().json();
+    wait_until("its reports are in the log", || kinds("report").as_array().map(Vec::len) == Some(5));
+    assert_eq!(kinds("report-gap"), json!([]));
     assert!(!host.said().contains("quarantine"), "{}", host.said());
     assert_eq!(status(&fleet)["hosts"][0]["is_taken_up"], true);
 }

@@ -215,6 +215,14 @@ impl Shell {
             Effect::MakeKeys { host_epoch } => inputs.push_back(self.make_keys(host_epoch).await),
             Effect::DropSecrets => inputs.push_back(self.drop_secrets().await),
             Effect::Retired => self.has_left = true,
+            Effect::ReadReports { first, last } => {
+                let reports = self.journal.reports_acknowledged(first, last).await.map_err(RunError::JournalLost)?;
+                tracing::warn!(
+                    %first, %last, kept = reports.len(),
+                    "the control plane has lost reports of this host; those that are kept are sent again"
+                );
+                inputs.push_back(Input::ReportsRead(reports));
+            }
             Effect::WakeAt(at) => self.wake = Some(at),
             Effect::Event(event) => self.event(event),
         }

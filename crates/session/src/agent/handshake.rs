@@ -359,6 +359,9 @@ impl AgentLoop {
         }
         if self.quarantine == QuarantineState::No {
             self.cleared = true;
+            // It acknowledged more than it has: it was restored from a backup since.
+            self.outbox.lost_behind(open.last_report.sequence);
+            self.read_lost();
         }
         let skew_ms = now.wall.0.cast_signed().saturating_sub(open.time.0.cast_signed());
         if protocol >= limits::PROTOCOL_CLOCK {

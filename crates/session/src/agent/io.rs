@@ -47,6 +47,8 @@ pub enum Input {
     KeysFailed { why: String },
     /// What [`Effect::DropSecrets`] asked for is durable; or why it is not.
     SecretsDropped { failed: Option<String> },
+    /// Answer to [`Effect::ReadReports`], ascending: the first of those that are still kept, or all; none when none is.
+    ReportsRead(Vec<StoredReport>),
     /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
     Tick,
 }
@@ -88,6 +90,8 @@ pub enum Effect {
     DropSecrets,
     /// This host has left its fleet, and the control plane knows: destroy the identity keys, and never dial again.
     Retired,
+    /// Read the acknowledged reports from `first` to `last` that are still kept, for a control plane that lost them.
+    ReadReports { first: ReportSequence, last: ReportSequence },
     /// Wake the loop with `Tick` at this boot time at the latest.
     WakeAt(BootMs),
     /// Something an operator of this host should see in the log.

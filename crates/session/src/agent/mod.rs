@@ -160,6 +160,7 @@ impl AgentLoop {
             Input::KeysMade(next) => self.keys_made(now, *next),
             Input::KeysFailed { why } => self.keys_failed(now, &why),
             Input::SecretsDropped { failed } => self.secrets_dropped(&turn, failed.as_deref()),
+            Input::ReportsRead(reports) => self.outbox.put_lost(reports),
             Input::Tick => {}
         }
         self.settle(now);

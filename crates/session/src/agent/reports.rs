@@ -70,12 +70,19 @@ impl AgentLoop {
         }
     }
 
+    /// Asks for the next of the reports that the control plane lost, if it lost any.
+    pub(super) fn read_lost(&mut self) {
+        if let Some((first, last)) = self.outbox.lost_to_read() {
+            self.out.push(Effect::ReadReports { first, last });
+        }
+    }
+
     pub(super) fn report_acknowledged(&mut self, sequence: ReportSequence, sha256: Sha256) {
         match self.outbox.acknowledge(sequence, sha256) {
             Acknowledged::Oldest => {
                 self.persist(JournalWrite::Acknowledge { sequence }, After::Acknowledged(sequence));
             }
-            Acknowledged::Known => {}
+            Acknowledged::Known => self.read_lost(),
             Acknowledged::TooEarly { missing } => {
                 self.reject("acknowledgement", format!("it is for report {sequence}, and {missing} is missing there"));
             }

@@ -168,6 +168,7 @@ impl Agent {
                     self.has_left = true;
                 }
                 Effect::OutputLease { command, until, over } => self.leases.push((command, until, over)),
+                Effect::ReadReports { .. } => sent.extend(self.input(Input::ReportsRead(Vec::new()))),
                 Effect::WakeAt(_) | Effect::Event(_) => {}
             }
         }
