@@ -122,9 +122,13 @@ async fn sign_head(agents: &Agents, store: &SqliteStore, position: AuditPosition
 /// Tells of the head that was signed last, before this process ran.
 async fn last_head(agents: &Agents, store: &SqliteStore) -> Result<(), StoreError> {
     let Some(envelope) = store.audit_heads(true).await?.pop() else { return Ok(()) };
-    // One that another audit key signed before it was replaced is not shown: it is signed anew at once.
+    // One that another audit key signed before it was replaced is not shown: it is signed anew at once. One of a log that a
+    // restore is about to end would soon be no head of the log in force any more.
     match verify::<AuditHead>(&envelope, &[*agents.root().audit_key()]) {
-        Ok(head) if head.position.log == agents.root().current().audit_log => {
+        Ok(head)
+            if head.position.log == agents.root().current().audit_log
+                && agents.stage(&agents.root()) != RecoveryStage::Gathering =>
+        {
             agents.hub.audit_head(SignedHead { position: head.position, envelope: envelope.into() });
         }
         Ok(_) => {}
