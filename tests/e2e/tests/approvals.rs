@@ -194,6 +194,28 @@ fn what_the_approver_saw_is_what_happens_unless_they_said_that_it_need_not_be() 
     }
 }
 
+#[test]
+fn a_change_with_secrets_is_done_as_it_was_planned_and_shows_none_of_them() {
+    let fleet = Fleet::start();
+    let _host = fleet.host("local");
+    let Scene { ada, bob, app, .. } = scene(&fleet, 1);
+    let root = fleet.data("root.key.pem");
+    let change = ["--passphrase-file", "root-passphrase", "--apply", "--yes", "--approvals-change", "1"];
+    fleet.cli(&[&["root", "propose", "--key", root.to_str().expect("UTF-8")][..], &change].concat()).ok();
+    let file = fleet.compose(&web(free_port(), &[("PASSWORD", "a-planted-secret")]));
+    let before = fleet.docker.containers(&app).len();
+    let deploy = ada.start(&["app", "deploy", "-f", &file, "--name", &app, "--host", "local"]);
+    let operation = waiting(&bob);
+    let shown = bob.cli(&["approval", "show", &operation]).ok().says("app.deploy@").says("(change)").says("PASSWORD");
+    let all = bob.cli(&["approval", "show", &operation, "--json"]).ok().all();
+    assert!(!shown.all().contains("a-planted-secret") && !all.contains("a-planted-secret"), "{shown:?}");
+    assert_eq!(fleet.docker.containers(&app).len(), before);
+    bob.approve(&operation, &[]).ok();
+    deploy.wait().ok();
+    let container = fleet.docker.inspect(&format!("{app}-web-1"));
+    assert!(container["Config"]["Env"].to_string().contains("a-planted-secret"), "it runs with it");
+}
+
 /// The next report on this stream.
 fn report(stream: &mut EvilStream, host: &Host) -> Report {
     let key: VerifyingKey<role::Agent> = identity_of(host).verifying();
