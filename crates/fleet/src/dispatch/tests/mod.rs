@@ -9,6 +9,7 @@ mod flow;
 mod interleavings;
 mod release;
 mod reporting;
+mod restored;
 mod retirement;
 mod rotation;
 mod store;

@@ -10,6 +10,7 @@ use crate::{
 use envelope::audit::AuditKind;
 use ids::{CommandId, HostId, OperationId, Sequence, UnixMs};
 
+#[derive(Clone)]
 pub(crate) struct MemoryStore {
     pub(crate) host: Host,
     pub(crate) former: Vec<FormerKey>,
