@@ -44,6 +44,9 @@ pub use people::{
     UserRoleRequest, UserStatus, UserSummary,
 };
 pub use problem::{FieldError, FileProblem, Problem};
-pub use recovery::{LogPosition, RecoveryConfirmRequest, RecoveryHost, RecoveryStatus, RevokedHost};
+pub use recovery::{
+    LogPosition, RecoveryClaim, RecoveryClaimRef, RecoveryClaimsRequest, RecoveryConfirmRequest, RecoveryHost,
+    RecoveryStatus, RevokedHost,
+};
 pub use session::{FleetInfo, FleetRoot, FleetRootRequest, Health, SignInRequest, SignInResponse, WhoAmI};
 pub use time::Timestamp;

@@ -34,6 +34,32 @@ pub struct RecoveryHost {
     pub is_taken_up: bool,
 }
 
+/// A host that is not known by the key that it speaks with, and showed by its enrolment receipt and the changes of its keys who it
+/// is. It gets nothing before an owner has taken it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RecoveryClaim {
+    pub host_id: HostId,
+    /// When it was enrolled; of a host that the backup knows, its name there.
+    pub name: HostName,
+    /// Which keys the backup knows it by, counted from 1; absent when it does not know the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_host_epoch: Option<u64>,
+    /// Which keys it speaks with.
+    pub host_epoch: u64,
+    /// Id of the identity key that it speaks with, hexadecimal.
+    pub key_id: String,
+    pub enrolled_at: Timestamp,
+    pub first_heard_at: Timestamp,
+    pub heard_at: Timestamp,
+    /// A session key of this fleet vouches for every change of its keys.
+    pub is_receipted: bool,
+    /// One of the session keys that vouch for it was dropped since: whoever had stolen it could have made this.
+    pub is_by_dropped_key: bool,
+    /// It has seen more of the audit log than root metadata says there was.
+    pub is_ahead: bool,
+}
+
 /// A host that is revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,6 +87,9 @@ pub struct RecoveryStatus {
     pub log_before: Option<LogPosition>,
     /// Hosts that the backup knows and that are not revoked, by name.
     pub hosts: Vec<RecoveryHost>,
+    /// Hosts that wait to be taken back or refused, by name.
+    #[serde(default)]
+    pub claims: Vec<RecoveryClaim>,
     /// Hosts that are revoked here. One that was revoked after the backup was made is not among them.
     pub revoked: Vec<RevokedHost>,
 }
@@ -72,4 +101,26 @@ pub struct RecoveryStatus {
 pub struct RecoveryConfirmRequest {
     /// Hosts to revoke now, because they were revoked after the backup was made.
     pub revoke: Vec<HostName>,
+}
+
+/// One claim, with the key that it was seen with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryClaimRef {
+    pub host_id: HostId,
+    pub key_id: String,
+}
+
+/// `POST /api/v1/recovery/claims`: what becomes of hosts that showed who they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RecoveryClaimsRequest {
+    /// These are hosts again, with the keys that they speak with.
+    #[serde(default)]
+    pub take: Vec<RecoveryClaimRef>,
+    /// These are not. One that the backup does not know is revoked from now on.
+    #[serde(default)]
+    pub refuse: Vec<RecoveryClaimRef>,
 }

@@ -30,7 +30,7 @@ pub(crate) use self::{
     key::{Key, Revoke as KeyRevoke, Rotate, RotateAgent, RotateOwn, Signing as KeySigning},
     operation::{Operation, Operations},
     people::{NewPassword, Session, Token, User},
-    recovery::{Confirm, Recovery},
+    recovery::{Claims, Confirm, Recovery},
     root::{Propose, Recovery as RootRecovery, Root, RootInit, RootSign},
     secret::{OwnerKey, Rewrap, Secret},
 };

@@ -1,6 +1,8 @@
 //! `recovery …`: from a control plane that was restored from a backup to one that orders again. The control plane says how far it
 //! is; what comes next is said here.
 
+mod claims;
+
 use api::{RecoveryConfirmRequest, RecoveryHost, RecoveryStatus};
 use envelope::{
     messages::{LogPosition, RootMetadata},
@@ -20,6 +22,8 @@ use crate::{
     table::{Cell, Table, fields},
 };
 
+use self::claims::Decision;
+
 const GATHERING: &str = "gathering";
 const CONFIRMING: &str = "confirming";
 const NONE: &str = "none";
@@ -32,6 +36,8 @@ pub(crate) async fn run(output: &Output, client: &Client, verb: Recovery) -> Res
             Ok(Ended::Well)
         }
         Recovery::Confirm(confirm) => confirmed(output, client, &confirm).await,
+        Recovery::Take(asked) => claims::decided(output, client, &asked, Decision::Take).await,
+        Recovery::Refuse(asked) => claims::decided(output, client, &asked, Decision::Refuse).await,
     }
 }
 
@@ -65,8 +71,12 @@ fn listed<T: ToString>(names: &[T]) -> String {
     names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
+/// Hosts that nobody has heard. One that speaks with later keys than the backup has was.
 fn unheard(status: &RecoveryStatus) -> Vec<&str> {
-    status.hosts.iter().filter(|host| host.heard_at.is_none()).map(|host| host.name.as_str()).collect()
+    let has_spoken = |host: &RecoveryHost| {
+        host.heard_at.is_some() || status.claims.iter().any(|claim| claim.host_id == host.host_id)
+    };
+    status.hosts.iter().filter(|host| !has_spoken(host)).map(|host| host.name.as_str()).collect()
 }
 
 fn host_row(host: &RecoveryHost, now: UnixMs) -> [Cell; 4] {
@@ -99,6 +109,7 @@ fn status_words(status: &RecoveryStatus, now: UnixMs, paint: Paint) -> String {
     let mut hosts = Table::new(["HOST", "HEARD", "ORDERS SINCE", "STATE"]);
     status.hosts.iter().for_each(|host| hosts.row(host_row(host, now)));
     text.push_str(&format!("\n{}", hosts.render(paint, "The backup knows no host.")));
+    text.push_str(&claims::table(status, now, paint));
     let mut revoked = Table::new(["REVOKED HOST", "WHEN", "ID"]);
     for host in &status.revoked {
         revoked.row([
@@ -113,7 +124,7 @@ fn status_words(status: &RecoveryStatus, now: UnixMs, paint: Paint) -> String {
 }
 
 fn next_words(status: &RecoveryStatus) -> String {
-    let ahead = status.hosts.iter().any(|host| host.is_ahead);
+    let ahead = status.hosts.iter().any(|host| host.is_ahead) || status.claims.iter().any(|claim| claim.is_ahead);
     match status.stage.as_str() {
         GATHERING => {
             "Next: wait until all hosts that still exist were heard, then\n  serverflow root propose --restored\n\
@@ -125,6 +136,10 @@ fn next_words(status: &RecoveryStatus) -> String {
              serverflow root propose --restored\nhas been done once more."
                 .to_owned()
         }
+        _ if !status.claims.is_empty() => "Next: hosts that the backup does not know by the keys that they speak with get nothing before you \
+             decide on each. One that was revoked after the backup was made is refused:\n  serverflow recovery take NAME … | \
+             serverflow recovery refuse NAME …"
+            .to_owned(),
         CONFIRMING => "Next: nothing is ordered before you say which hosts are revoked. One that was revoked after the backup was \
                        made is not on the list above:\n  serverflow recovery confirm --revoked NAME … | --none"
             .to_owned(),

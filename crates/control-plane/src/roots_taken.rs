@@ -11,8 +11,9 @@ use envelope::{
 use fleet::{
     model::{Host, HostStanding},
     ports::{AuditEntry, AuditRecord, StoreError, Write},
+    recovery::RecoveryStage,
 };
-use ids::{HostId, HostName};
+use ids::HostId;
 use serde_json::json;
 use session::frames::{RootsAnswer, RootsRequest};
 use tonic::{Request, Response, Status};
@@ -30,7 +31,7 @@ enum NotTaken {
 }
 
 /// Takes what follows the chain held here; the rest of `chain` is known already. Answers whether any was new.
-async fn take(agents: &Agents, chain: &[Vec<u8>], from: &HostName, has_proved: bool) -> Result<bool, NotTaken> {
+async fn take(agents: &Agents, chain: &[Vec<u8>], from: &str, has_proved: bool) -> Result<bool, NotTaken> {
     let held = agents.root();
     let mut root = TrustedRoot::clone(&held);
     for envelope in chain {
@@ -51,22 +52,27 @@ async fn take(agents: &Agents, chain: &[Vec<u8>], from: &HostName, has_proved: b
             record: AuditRecord::Inline(record.to_string().into_bytes()),
         };
         agents.store.write(Write::RootAdvance { version, envelope: envelope.clone(), audit }).await?;
-        tracing::warn!(%version, host = %from, "this control plane was behind: it took newer root metadata from a host");
+        tracing::warn!(%version, host = from, "this control plane was behind: it took newer root metadata from a host");
         agents.root_advance(Arc::new(root.clone()));
     }
     Ok(root.version() > held.version())
 }
 
-/// A host that may be spoken with at all.
-async fn known(agents: &Agents, host: HostId) -> Result<Option<Host>, StoreError> {
-    let host = agents.store.host(host).await?;
-    Ok(host.filter(|host| !matches!(host.standing, HostStanding::Revoked { .. })))
+/// A host that may be spoken with at all, by what it is called. One that is not known is, while a restored control plane gathers what
+/// it forgot: hosts are among it.
+async fn known(agents: &Agents, host: HostId) -> Result<Option<String>, StoreError> {
+    let is_gathering = || agents.stage(&agents.root()) == RecoveryStage::Gathering;
+    Ok(match agents.store.host(host).await? {
+        Some(Host { standing: HostStanding::Revoked { .. }, .. }) => None,
+        Some(host) => Some(host.name.to_string()),
+        None => is_gathering().then(|| host.to_string()),
+    })
 }
 
 /// What an agent brought in a handshake, whether it has proved who it is or not.
 pub(crate) async fn take_from(agents: &Agents, host: HostId, chain: &[Vec<u8>], has_proved: bool) -> bool {
     let taken = match known(agents, host).await {
-        Ok(Some(host)) => take(agents, chain, &host.name, has_proved).await,
+        Ok(Some(name)) => take(agents, chain, &name, has_proved).await,
         Ok(None) => Ok(false),
         Err(error) => Err(error.into()),
     };
@@ -101,7 +107,7 @@ pub(crate) async fn exchange(
         return Err(Status::permission_denied("this host is unknown here or was revoked"));
     };
     if !request.chain.is_empty() {
-        match take(agents, &request.chain, &host.name, false).await {
+        match take(agents, &request.chain, &host, false).await {
             Ok(_) => {}
             Err(NotTaken::Root(error)) => {
                 agents.stranger_refused();
@@ -109,7 +115,7 @@ pub(crate) async fn exchange(
             }
             // Nobody's fault but the disk's, or that of another host which brought it at the same moment.
             Err(error @ NotTaken::Store(_)) => {
-                tracing::warn!(host = %host.name, %error, "root metadata that a host brought was not taken");
+                tracing::warn!(host, %error, "root metadata that a host brought was not taken");
             }
         }
     }

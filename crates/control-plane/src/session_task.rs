@@ -10,7 +10,7 @@ use fleet::{
 };
 use ids::{Challenge, HostEpoch, HostId, UnixMs};
 use session::{
-    control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep},
+    control::{Answer, Authenticated, Handshake, HandshakeError, HandshakeStep, Identity},
     frames::{AgentFrame, ControlFrame, RefusalCode},
 };
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -56,6 +56,11 @@ pub(crate) async fn run(agents: Arc<Agents>, mut stream: Stream) {
     match authenticated {
         Ok(Ok(established)) => {
             let host = established.authenticated.host;
+            if let Some((reason, message)) = recovering::known_by_credentials(&agents, &established).await {
+                tracing::warn!(%host, %peer, message, "a host showed by its receipt who it is");
+                let _ = stream.send(ControlFrame::Refused { reason, message }).await;
+                return;
+            }
             if let Some(message) = recovering::turned_away(&agents, &established).await {
                 tracing::info!(%host, %peer, message, "a host was heard and sent away");
                 let _ = stream.send(ControlFrame::Refused { reason: RefusalCode::Unavailable, message }).await;
@@ -128,12 +133,14 @@ async fn authenticate(
             HandshakeStep::LookUp(hello) => {
                 brought.host = Some(hello.host);
                 let host = agents.store.host(hello.host).await?;
+                let wanted = recovering::credentials_wanted(agents, &hello, host.as_ref());
                 if host.as_ref().is_some_and(|host| host.host_epoch > HostEpoch(1)) {
                     former = agents.store.host_former_keys(hello.host).await?;
                 }
                 let allowed = host.filter(Host::may_prove_itself);
+                let known = allowed.map(|host| host.identity_key_of(hello.host_epoch, &former));
                 let answer = Answer {
-                    identity_key: allowed.map(|host| host.identity_key_of(hello.host_epoch, &former)),
+                    identity: wanted.unwrap_or_else(|| Identity::from(known)),
                     root: &root,
                     session_key: &agents.keys.session(),
                     nonce: Challenge(random::bytes()),
@@ -144,6 +151,7 @@ async fn authenticate(
                 }
             }
             HandshakeStep::RootChain(chain) => brought.chains.push(chain),
+            HandshakeStep::Ask(frame) => stream.send(frame).await?,
             HandshakeStep::Wait => {}
             HandshakeStep::Authenticated(authenticated) => {
                 let authenticated: Authenticated = *authenticated;

@@ -99,3 +99,5 @@ pub const BECAUSE_CHARS_MAX: usize = 500;
 pub const RETRY_FIRST: DurationMs = DurationMs(250);
 /// Longest such wait.
 pub const RETRY_MAX: DurationMs = DurationMs::from_secs(30);
+/// Hosts that wait, after a restore from a backup, to be taken back by what they brought.
+pub const RECOVERY_CLAIMS_MAX: u64 = 10_000;

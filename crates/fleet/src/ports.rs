@@ -25,7 +25,7 @@ use crate::{
     keys::{KeyChange, KeyChangeMove},
     list::*,
     model::*,
-    recovery::{Recovery, RecoveryHost, RecoveryWrite},
+    recovery::{Claim, Recovery, RecoveryHost, RecoveryWrite},
 };
 
 /// The signer's door stands beside the messages it signs, because its room depends on nothing else.
@@ -147,6 +147,10 @@ pub trait Store: Send + Sync {
     }
     /// Hosts in that recovery by name, or that one alone.
     fn recovery_hosts(&self, _: Option<HostId>) -> Later<'_, Result<Vec<RecoveryHost>, StoreError>> {
+        Box::pin(core::future::ready(Ok(Vec::new())))
+    }
+    /// Hosts that are known since by what they brought alone, open ones and refused ones, by name; or what that one brought.
+    fn recovery_claims(&self, _: Option<HostId>) -> Later<'_, Result<Vec<Claim>, StoreError>> {
         Box::pin(core::future::ready(Ok(Vec::new())))
     }
 }

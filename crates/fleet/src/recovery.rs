@@ -6,6 +6,8 @@
 //! epoch and begun another audit log; sessions open, reports come in, no order goes out. *Over*: an admin
 //! has confirmed which hosts are revoked.
 
+mod claims;
+
 use envelope::{
     audit::AuditKind,
     limits::CLOCK_SKEW_MAX,
@@ -19,6 +21,8 @@ use crate::{
     ports::{AuditEntry, AuditRecord},
     record,
 };
+
+pub use self::claims::{Claim, NotNoted, NotTaken, RefusedHost, TakenHost, claimed, heads, refused, taken};
 
 /// How far a restored control plane is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,21 +105,21 @@ impl RecoveryHost {
     }
 }
 
-/// The farthest position of the log `log` that any host was shown, or the record's own.
+/// The farthest of these positions in the log of `own`, or that one.
 #[must_use]
-pub fn farthest<'a>(own: LogPosition, hosts: impl IntoIterator<Item = &'a RecoveryHost>) -> LogPosition {
-    let heads = hosts.into_iter().filter_map(|host| host.heard.as_ref()?.head);
-    heads.filter(|head| head.log == own.log).fold(own, |far, head| if head.size > far.size { head } else { far })
+pub fn farthest(own: LogPosition, heads: &[LogPosition]) -> LogPosition {
+    let of_it = heads.iter().copied().filter(|head| head.log == own.log);
+    of_it.fold(own, |far, head| if head.size > far.size { head } else { far })
 }
 
 /// Where the log before the restore stood at least: what the next root metadata has to name. While it is gathered, that of the root
-/// metadata in force; later the one that was named, and what hosts were heard to have seen of it since.
+/// metadata in force; later the one that was named, and what hosts were heard to have seen of it since. `heads`: see [`heads`].
 #[must_use]
-pub fn log_before(recovery: &Recovery, root: &TrustedRoot, hosts: &[RecoveryHost]) -> LogPosition {
+pub fn log_before(recovery: &Recovery, root: &TrustedRoot, heads: &[LogPosition]) -> LogPosition {
     let current = root.current();
     let named = current.restored_log.filter(|_| recovery.stage(root) != RecoveryStage::Gathering);
     // Logs begin alike up to where the first of them was restored, so what the backup has is a part of each.
-    farthest(named.unwrap_or(LogPosition { log: current.audit_log, ..recovery.log }), hosts)
+    farthest(named.unwrap_or(LogPosition { log: current.audit_log, ..recovery.log }), heads)
 }
 
 /// Why root metadata may not follow in a recovery, if it may not: only what voids all that was signed before, and names a new log and
@@ -125,10 +129,10 @@ pub fn hindered_by(
     recovery: &Recovery,
     root: &TrustedRoot,
     next: &RootMetadata,
-    hosts: &[RecoveryHost],
+    heads: &[LogPosition],
     now: UnixMs,
 ) -> Option<String> {
-    let (current, before) = (root.current(), log_before(recovery, root, hosts));
+    let (current, before) = (root.current(), log_before(recovery, root, heads));
     let is_first = recovery.stage(root) == RecoveryStage::Gathering;
     let named = next.restored_log;
     let wrong = [
@@ -163,19 +167,28 @@ pub enum RecoveryWrite {
     Heard { host: HostId, heard: Heard },
     /// From now on the host's numbers go on above its highest.
     Adopted { host: HostId, heard: Heard, audit: AuditEntry },
-    /// Which hosts are revoked was confirmed: orders go out again.
+    /// Which hosts are revoked was confirmed: orders go out again. Refused while a claim is open.
     Confirmed { at: UnixMs, audit: AuditEntry },
+    /// A host that is not known by the key that it speaks with showed who it is; a leaf when it is the first or another one.
+    Claimed { claim: Box<Claim>, audit: Option<AuditEntry> },
+    /// It is taken back: from here on it is a host like any other.
+    Taken(Box<TakenHost>),
+    /// It is not.
+    Refused(Box<RefusedHost>),
 }
 
 impl RecoveryWrite {
     /// Its leaf, if it has one.
     #[must_use]
-    pub const fn audit(&self) -> &[AuditEntry] {
+    pub fn audit(&self) -> &[AuditEntry] {
         match self {
             Self::Restored { audit, .. } | Self::Adopted { audit, .. } | Self::Confirmed { audit, .. } => {
                 core::slice::from_ref(audit)
             }
             Self::Heard { .. } => &[],
+            Self::Claimed { audit, .. } => audit.as_slice(),
+            Self::Taken(taken) => &taken.audit,
+            Self::Refused(refused) => core::slice::from_ref(&refused.audit),
         }
     }
 }
@@ -243,9 +256,9 @@ mod tests {
     #[test]
     fn the_farthest_head_of_the_same_log_counts() {
         let own = LogPosition { log: AuditLogId::from_bytes([1; 16]), size: 10, root: Sha256([0; 32]) };
-        assert_eq!(farthest(own, []), own);
+        assert_eq!(farthest(own, &[]), own);
         let hosts = [host(1, None), host(2, Some((1, 9))), host(3, Some((1, 12))), host(4, Some((2, 99)))];
-        let far = farthest(own, &hosts);
+        let far = farthest(own, &heads(&hosts, &[]));
         assert_eq!((far.size, far.root), (12, Sha256([3; 32])));
     }
 

@@ -16,8 +16,11 @@ use std::{
     path::Path,
 };
 
-use ids::{CommandId, ReportSequence};
-use session::agent::io::{JournalState, JournalWrite, StoredReport};
+use ids::{CommandId, HostEpoch, ReportSequence};
+use session::{
+    agent::io::{JournalState, JournalWrite, StoredReport},
+    frames::KeyRecord,
+};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,6 +61,11 @@ pub(crate) enum Request {
         first: ReportSequence,
         last: ReportSequence,
         done: oneshot::Sender<Result<Vec<StoredReport>, JournalError>>,
+    },
+    KeysRead {
+        above: HostEpoch,
+        up_to: HostEpoch,
+        done: oneshot::Sender<Result<Vec<KeyRecord>, JournalError>>,
     },
 }
 
@@ -193,6 +201,17 @@ impl Journal {
         let (done, result) = oneshot::channel();
         let request = Request::ReportsRead { first, last, done };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        result.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Reads the changes of this host's keys to the epochs above `above` and up to `up_to`, ascending, at most
+    /// [`session::limits::KEY_CHANGES_SHOWN_MAX`] of them.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn key_changes(&self, above: HostEpoch, up_to: HostEpoch) -> Result<Vec<KeyRecord>, JournalError> {
+        let (done, result) = oneshot::channel();
+        self.requests.send(Request::KeysRead { above, up_to, done }).await.map_err(|_| JournalError::Closed)?;
         result.await.map_err(|_| JournalError::Closed)?
     }
 }

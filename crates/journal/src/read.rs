@@ -9,7 +9,8 @@ use ids::{
 };
 use session::{
     agent::io::{Burned, JournalState, OpenCommand, Retirement, RingEntry, StoredClock, StoredReport},
-    frames::Stage,
+    frames::{KeyRecord, Stage},
+    limits::KEY_CHANGES_SHOWN_MAX,
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -110,6 +111,28 @@ pub(crate) async fn acknowledged(
     .await
     .map_err(|error| JournalError::read(path, error))?;
     Reader { connection, path }.reports(&rows)
+}
+
+/// The changes of keys to those epochs, with their receipts.
+pub(crate) async fn key_changes(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    above: HostEpoch,
+    up_to: HostEpoch,
+) -> Result<Vec<KeyRecord>, JournalError> {
+    let [above, up_to] = [above, up_to].map(|epoch| i64::try_from(epoch.0).unwrap_or(i64::MAX));
+    let fail = |error| JournalError::read(path, error);
+    let rows = sqlx::query(
+        "SELECT rotation, receipt FROM key_change WHERE host_epoch > $1 AND host_epoch <= $2 ORDER BY host_epoch LIMIT $3",
+    )
+    .bind(above)
+    .bind(up_to)
+    .bind(i64::try_from(KEY_CHANGES_SHOWN_MAX).unwrap_or(i64::MAX))
+    .fetch_all(connection)
+    .await
+    .map_err(fail)?;
+    let change = |row: &SqliteRow| Ok(KeyRecord { rotation: row.try_get(0)?, receipt: row.try_get(1)? });
+    rows.iter().map(change).collect::<Result<_, _>>().map_err(fail)
 }
 
 impl Reader<'_> {

@@ -123,6 +123,11 @@ async fn apply(connection: &mut SqliteConnection, batch: Vec<Request>) -> Result
                 let path = Path::new("the agent's journal");
                 let _ = done.send(read::acknowledged(texts.connection, path, first, last).await);
             }
+            Request::KeysRead { above, up_to, done } => {
+                texts.run().await?;
+                let path = Path::new("the agent's journal");
+                let _ = done.send(read::key_changes(texts.connection, path, above, up_to).await);
+            }
             Request::Close { .. } => {}
         }
     }
@@ -149,7 +154,9 @@ fn point(request: &Request) -> Option<crash_points::Point> {
             let what = if record.is_some() { "record" } else { "no record" };
             Some(Point::before("journal", &format!("{what} {key}"), Passage::Change))
         }
-        Request::RecordRead { .. } | Request::ReportsRead { .. } | Request::Close { .. } => None,
+        Request::RecordRead { .. } | Request::ReportsRead { .. } | Request::KeysRead { .. } | Request::Close { .. } => {
+            None
+        }
     }
 }
 

@@ -242,8 +242,12 @@ impl Running {
                     Effect::Start(start) => {
                         inputs.push_back(Input::Finished { command: start.command.order.command, end: facts() });
                     }
-                    Effect::Cancel(_) | Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
-                    Effect::DropSecrets | Effect::Retired => {}
+                    Effect::Cancel(_)
+                    | Effect::OutputLease { .. }
+                    | Effect::MakeKeys { .. }
+                    | Effect::DropSecrets
+                    | Effect::Retired
+                    | Effect::ReadCredentials { .. } => {}
                     Effect::ReadReports { .. } => inputs.push_back(Input::ReportsRead(Vec::new())),
                     Effect::WakeAt(at) => self.wake = Some(at),
                     Effect::Event(event) => self.event(&event),

@@ -3,7 +3,10 @@
 
 pub use envelope::guard::Stage;
 use envelope::messages::SealedValue;
-use ids::{ActionName, Challenge, CommandId, FleetId, HostId, ReportSequence, RootVersion, Sequence, Sha256, TokenId};
+use ids::{
+    ActionName, Challenge, CommandId, FleetId, HostEpoch, HostId, ReportSequence, RootVersion, Sequence, Sha256,
+    TokenId,
+};
 use zeroize::Zeroizing;
 
 /// Agent → control plane.
@@ -36,6 +39,9 @@ pub enum AgentFrame {
     /// How far this host's wall clock is ahead of the control plane's time, in milliseconds; behind it, if negative. Once in a
     /// session, when it opens. From protocol version 2 on.
     Clock { skew_ms: i64 },
+    /// What shows who this host is: the envelope of its enrolment receipt, and the changes of its keys since, ascending. Only
+    /// when asked for.
+    Credentials { receipt: Vec<u8>, changes: Vec<KeyRecord> },
 }
 
 /// Control plane → agent.
@@ -67,8 +73,20 @@ pub enum ControlFrame {
     GuardReset(Vec<u8>),
     /// Somebody watches a command's stream: it may be sent up to that offset. `over`: nobody does any more.
     OutputLease { command: CommandId, until: u64, over: bool },
+    /// This control plane was restored from a backup, and does not know the host by the key that it speaks with: it is to show who
+    /// it is, by its receipt and the changes of its keys above that epoch. In place of the open. From protocol version 2 on.
+    CredentialsWanted { above: HostEpoch },
     /// The stream ends, and why.
     Refused { reason: RefusalCode, message: String },
+}
+
+/// A change of a host's keys, as the host keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// A `KeyRotation` envelope.
+    pub rotation: Vec<u8>,
+    /// The `KeyReceipt` envelope that answered it, unless that was lost.
+    pub receipt: Option<Vec<u8>>,
 }
 
 /// Agent → control plane, on a connection whose TLS key the agent does not know.
@@ -109,6 +127,7 @@ impl AgentFrame {
             Self::ReceiptRequest(_) => "request for a receipt",
             Self::KeyRotation(_) => "rotation of keys",
             Self::Clock { .. } => "clock",
+            Self::Credentials { .. } => "credentials",
         }
     }
 }
@@ -130,6 +149,7 @@ impl ControlFrame {
             Self::KeyReceipt(_) => "receipt of keys",
             Self::GuardReset(_) => "guard reset",
             Self::OutputLease { .. } => "lease of a stream",
+            Self::CredentialsWanted { .. } => "request for credentials",
             Self::Refused { .. } => "refusal",
         }
     }

@@ -26,6 +26,10 @@ pub const HOST_KEY_AHEAD_MAX: DurationMs = DurationMs::from_days(1);
 /// How often in a row a control plane may say that it stored this host's new keys and then refuse them, before the
 /// agent takes them for somebody else's.
 pub const NEXT_KEYS_REFUSED_MAX: u32 = 4;
+/// From this version on, a host shows a restored control plane who it is.
+pub const PROTOCOL_CREDENTIALS: u32 = 2;
+/// Changes of a host's keys that are shown and looked at: more than sixty years of them, by themselves.
+pub const KEY_CHANGES_SHOWN_MAX: usize = 512;
 /// From this version on, agents judge approvals, and take commands that need them.
 pub const PROTOCOL_APPROVALS: u32 = 2;
 

@@ -9,7 +9,7 @@ use envelope::{
 use ids::*;
 use session::{
     agent::io::*,
-    control::{Answer, Handshake, HandshakeError, HandshakeStep},
+    control::{Answer, Handshake, HandshakeError, HandshakeStep, Identity},
     frames::{AgentFrame, ControlFrame},
 };
 use support::World;
@@ -94,7 +94,7 @@ fn before_its_proof_a_host_brings_root_metadata_once() {
     let mut handshake = Handshake::new(support::FLEET, TlsExporter([1; 32]));
     assert!(matches!(handshake.receive(agent_hello), Ok(HandshakeStep::LookUp(_))));
     let (root, session_key) = (&world.plane.root, &world.keys.session);
-    let answer = Answer { identity_key: key, root, session_key, nonce, time: support::START };
+    let answer = Answer { identity: Identity::from(key), root, session_key, nonce, time: support::START };
     assert!(handshake.answer(&answer).is_ok());
     assert!(matches!(handshake.receive(chain()), Ok(HandshakeStep::RootChain(_))));
     assert!(

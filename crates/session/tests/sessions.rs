@@ -9,7 +9,7 @@ use envelope::{
 use ids::*;
 use session::{
     agent::io::*,
-    control::{Answer, Handshake},
+    control::{Answer, Handshake, Identity},
     frames::{AgentFrame, ControlFrame, RefusalCode, Stage},
 };
 use support::World;
@@ -405,7 +405,7 @@ fn without_a_common_protocol_both_sides_are_told_which_of_them_is_behind() {
         handshake.receive(AgentFrame::Hello(hello.encode())).expect("a hello");
         let error = handshake
             .answer(&Answer {
-                identity_key: Some(SigningKey::<role::Agent>::from_seed(&support::AGENT_SEED).public()),
+                identity: Identity::OnRecord(SigningKey::<role::Agent>::from_seed(&support::AGENT_SEED).public()),
                 root: &world.plane.root,
                 session_key: &world.keys.session,
                 nonce: Challenge([9; 32]),

@@ -260,7 +260,8 @@ impl SimHost {
                 | Effect::MakeKeys { .. }
                 | Effect::DropSecrets
                 | Effect::Retired
-                | Effect::ReadReports { .. } => {}
+                | Effect::ReadReports { .. }
+                | Effect::ReadCredentials { .. } => {}
                 Effect::Cancel(command) => {
                     if let Some(run) = process.runs.get_mut(&command) {
                         run.is_cancelled = true;

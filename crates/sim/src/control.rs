@@ -16,7 +16,7 @@ use fleet::{
 };
 use ids::{Challenge, CommandId, DurationMs, FleetId, HostId, Sequence, UnixMs};
 use session::{
-    control::{Answer, Handshake, HandshakeStep},
+    control::{Answer, Handshake, HandshakeStep, Identity},
     frames::{AgentFrame, ControlFrame, RefusalCode},
     limits::CLOCK_DRIFT_MAX,
 };
@@ -153,6 +153,7 @@ impl Control {
             Some(Peer::Known(_)) => self.input(link, Input::Received(frame), now, random, ledger),
             Some(Peer::Strange { handshake, chains, root }) => match handshake.receive(frame) {
                 Ok(HandshakeStep::Wait) => Vec::new(),
+                Ok(HandshakeStep::Ask(frame)) => vec![(link, Said::Frame(frame))],
                 Ok(HandshakeStep::RootChain(chain)) => {
                     chains.push(chain);
                     Vec::new()
@@ -162,7 +163,7 @@ impl Control {
                     let former = self.store.former_keys.get(&hello.host).map_or(&[][..], Vec::as_slice);
                     let host = host.filter(|host| host.may_prove_itself());
                     let answer = Answer {
-                        identity_key: host.map(|host| host.identity_key_of(hello.host_epoch, former)),
+                        identity: Identity::from(host.map(|host| host.identity_key_of(hello.host_epoch, former))),
                         root: &*root,
                         session_key: &self.session_key,
                         nonce: Challenge(random.bytes()),

@@ -18,7 +18,7 @@ use fleet::{
         QuarantineSeen, User, UserSession,
     },
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
-    recovery::{Recovery, RecoveryHost},
+    recovery::{Claim, Recovery, RecoveryHost},
 };
 use ids::{
     ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserName,
@@ -448,6 +448,9 @@ impl Store for SqliteStore {
     }
     fn recovery_hosts(&self, host: Option<HostId>) -> Later<'_, Result<Vec<RecoveryHost>, StoreError>> {
         Box::pin(self.reader.recovery_hosts(host))
+    }
+    fn recovery_claims(&self, host: Option<HostId>) -> Later<'_, Result<Vec<Claim>, StoreError>> {
+        Box::pin(self.reader.recovery_claims(host))
     }
 }
 

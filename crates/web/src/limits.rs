@@ -147,6 +147,8 @@ pub const APPROVE_TRIES_MAX: usize = 8;
 pub const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Hosts that the confirmation of a restore may revoke at once.
 pub const RECOVERY_REVOKE_MAX: usize = 500;
+/// Hosts that are named when something has to be said of more.
+pub const RECOVERY_CLAIMS_NAMED_MAX: usize = 10;
 
 /// Hosts by name of each kind that a change of a key tells of; the API's documentation says the same number.
 pub(crate) const KEY_HOSTS_SHOWN_MAX: usize = 100;

@@ -1,8 +1,8 @@
 //! Frames to values and back. Everything is checked on the way in; nothing can fail on the way out.
 
 use envelope::messages::SealedValue;
-use ids::{Challenge, CommandId, ReportSequence, Sequence, Sha256, TokenId};
-use session::frames::{ActionRef, AgentFrame, ControlFrame, RefusalCode, Stage, TokenSecret};
+use ids::{Challenge, CommandId, HostEpoch, ReportSequence, Sequence, Sha256, TokenId};
+use session::frames::{ActionRef, AgentFrame, ControlFrame, KeyRecord, RefusalCode, Stage, TokenSecret};
 use zeroize::Zeroizing;
 
 use crate::{limits, v1};
@@ -58,6 +58,19 @@ pub(crate) fn root_chain(chain: v1::RootChain) -> Result<Vec<Vec<u8>>, FrameErro
         return Err(FrameError::TooLarge { field: "root_chain", limit: limits::ROOT_CHAIN_MAX });
     }
     chain.envelopes.into_iter().map(|bytes| envelope("root_chain", bytes)).collect()
+}
+
+fn key_records(records: Vec<v1::KeyRecord>) -> Result<Vec<KeyRecord>, FrameError> {
+    let (field, limit) = ("credentials.changes", session::limits::KEY_CHANGES_SHOWN_MAX);
+    if records.len() > limit {
+        return Err(FrameError::TooLarge { field, limit });
+    }
+    let record = |record: v1::KeyRecord| {
+        let receipt = envelope("credentials.changes.receipt", record.receipt)?;
+        let receipt = (!receipt.is_empty()).then_some(receipt);
+        Ok(KeyRecord { rotation: envelope("credentials.changes.rotation", record.rotation)?, receipt })
+    };
+    records.into_iter().map(record).collect()
 }
 
 fn approvals(envelopes: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, FrameError> {
@@ -136,6 +149,9 @@ impl TryFrom<v1::AgentFrame> for AgentFrame {
             Frame::ReceiptRequest(bytes) => Self::ReceiptRequest(envelope("receipt_request", bytes)?),
             Frame::KeyRotation(bytes) => Self::KeyRotation(envelope("key_rotation", bytes)?),
             Frame::Clock(v1::Clock { skew_ms }) => Self::Clock { skew_ms },
+            Frame::Credentials(v1::Credentials { receipt, changes }) => {
+                Self::Credentials { receipt: envelope("credentials.receipt", receipt)?, changes: key_records(changes)? }
+            }
         })
     }
 }
@@ -176,6 +192,11 @@ impl From<AgentFrame> for v1::AgentFrame {
             AgentFrame::ReceiptRequest(bytes) => Frame::ReceiptRequest(bytes),
             AgentFrame::KeyRotation(bytes) => Frame::KeyRotation(bytes),
             AgentFrame::Clock { skew_ms } => Frame::Clock(v1::Clock { skew_ms }),
+            AgentFrame::Credentials { receipt, changes } => {
+                let record =
+                    |KeyRecord { rotation, receipt }| v1::KeyRecord { rotation, receipt: receipt.unwrap_or_default() };
+                Frame::Credentials(v1::Credentials { receipt, changes: changes.into_iter().map(record).collect() })
+            }
         };
         Self { frame: Some(frame) }
     }
@@ -257,6 +278,7 @@ impl TryFrom<v1::ControlFrame> for ControlFrame {
             Frame::EnrolReceipt(bytes) => Self::EnrolReceipt(envelope("enrol_receipt", bytes)?),
             Frame::KeyReceipt(bytes) => Self::KeyReceipt(envelope("key_receipt", bytes)?),
             Frame::GuardReset(bytes) => Self::GuardReset(envelope("guard_reset", bytes)?),
+            Frame::CredentialsWanted(wanted) => Self::CredentialsWanted { above: HostEpoch(wanted.above_epoch) },
             Frame::OutputLease(lease) => Self::OutputLease {
                 command: command_id("output_lease.command", &lease.command)?,
                 until: lease.until,
@@ -296,6 +318,9 @@ impl From<ControlFrame> for v1::ControlFrame {
             ControlFrame::GuardReset(bytes) => Frame::GuardReset(bytes),
             ControlFrame::OutputLease { command, until, over } => {
                 Frame::OutputLease(v1::OutputLease { command: command.as_bytes().to_vec(), until, over })
+            }
+            ControlFrame::CredentialsWanted { above } => {
+                Frame::CredentialsWanted(v1::CredentialsWanted { above_epoch: above.0 })
             }
             ControlFrame::Refused { reason, message } => {
                 Frame::Refused(v1::Refused { reason: reason_number(reason).into(), message })

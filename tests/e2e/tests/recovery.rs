@@ -201,3 +201,127 @@ fn an_order_of_before_a_restore_is_cancelled_and_the_same_order_given_anew_runs(
     let ended = fleet.wait_settled(&text_of(&anew["commands"][0], "command_id"));
     assert_eq!(ended["status"], "succeeded", "{ended:#}");
 }
+
+fn claims(fleet: &Fleet) -> Vec<Value> {
+    status(fleet)["claims"].as_array().expect("claims").clone()
+}
+
+fn claim(fleet: &Fleet, host: &str) -> Value {
+    wait_for(&format!("{host} has shown who it is"), || claims(fleet).into_iter().find(|it| it["name"] == host))
+}
+
+/// Refused so far, by the words of its agent.
+fn refusals(host: &Host) -> usize {
+    host.said_times("session ended")
+}
+
+/// Changes what a host's agent believes of itself, and starts it.
+fn started_as(host: &mut Host, change: impl FnOnce(&mut Value)) {
+    host.agent().terminate();
+    let file = host.state("enrolment.json");
+    let mut enrolment: Value = serde_json::from_slice(&fs::read(&file).expect("enrolled")).expect("JSON");
+    change(&mut enrolment);
+    fs::write(&file, enrolment.to_string()).expect("written");
+    host.start();
+}
+
+#[test]
+fn hosts_that_the_backup_does_not_know_come_back_by_their_receipts_and_a_revoked_one_does_not() {
+    let mut fleet = Fleet::start();
+    let old = fleet.host("old");
+    let backup = backed_up(&fleet);
+    // What the backup does not know: a host, another one that was revoked, and a host's keys of today.
+    let mut late = fleet.host("late");
+    let mut gone = fleet.host("gone");
+    fleet.cli(&["action", "run", "host.keys.rotate", "--host", "old", "--json"]).ok();
+    for name in ["old", "late", "gone"] {
+        facts(&fleet, name);
+    }
+    fleet.cli(&["host", "revoke", "gone", "--yes"]).ok();
+    let late_id = late.id();
+    restored(&mut fleet, &backup);
+
+    // The revoked one tries: it has its receipt.
+    gone.agent().terminate();
+    gone.start();
+    let (known, new) = (claim(&fleet, "old"), claim(&fleet, "late"));
+    assert_eq!((&known["known_host_epoch"], &known["host_epoch"]), (&json!(1), &json!(2)), "{known:#}");
+    assert_eq!((&new["host_id"], &new["known_host_epoch"]), (&json!(late_id), &Value::Null), "{new:#}");
+    assert!([&known, &new].iter().all(|it| it["is_receipted"] == true && it["is_by_dropped_key"] == false));
+    claim(&fleet, "gone");
+
+    // Another machine comes as the new host with that one's receipt, and one with a receipt that was changed.
+    let receipt = |host: &Host| {
+        let enrolment = fs::read(host.state("enrolment.json")).expect("enrolled");
+        serde_json::from_slice::<Value>(&enrolment).expect("JSON")["receipt"].clone()
+    };
+    let (of_late, of_gone, gone_id) = (receipt(&late), receipt(&gone), gone.id());
+    let before = refusals(&gone);
+    started_as(&mut gone, |it| (it["host"], it["receipt"]) = (json!(late_id), of_late.clone()));
+    gone.wait_says_again("session ended", before);
+    assert_eq!(claim(&fleet, "late")["key_id"], new["key_id"], "the receipt alone is nothing");
+    let before = refusals(&late);
+    started_as(&mut late, |it| it["receipt"] = of_gone.clone());
+    late.wait_says_again("session ended", before);
+    assert!(late.said().contains("unknown here or was revoked"), "{}", late.said());
+    started_as(&mut gone, |it| (it["host"], it["receipt"]) = (json!(gone_id), of_gone));
+    started_as(&mut late, |it| it["receipt"] = of_late);
+
+    root_proposed(&fleet);
+    fleet.cli(&["recovery", "confirm", "--none", "--yes"]).expect(1).says("wait to be taken back or refused");
+    fleet.cli(&["recovery", "status"]).ok().says("recovery take NAME");
+    for (name, code) in [("old", 1), ("late", 2), ("gone", 2)] {
+        fleet.cli(&["action", "run", "host.facts", "--host", name]).expect(code);
+    }
+    fleet.cli(&["recovery", "refuse", "gone", "--yes"]).ok();
+    fleet.cli(&["recovery", "confirm", "--none", "--yes"]).expect(1).says("late, old");
+    fleet.cli(&["recovery", "take", "--all", "--yes"]).ok().says("taken back");
+    fleet.cli(&["recovery", "confirm", "--none", "--yes"]).ok();
+    for name in ["old", "late"] {
+        fleet.wait_host(name, "connected");
+        facts(&fleet, name);
+    }
+    assert_eq!(fleet.cli(&["host", "show", "gone", "--json"]).ok().json()["status"], "revoked");
+    assert_eq!(claims(&fleet), [Value::Null; 0]);
+    let kinds = |kind: &str| fleet.cli(&["audit", "list", "--kind", kind, "--json"]).ok().json();
+    // Two orders to one, a change of keys among them, one to the other, and what was ordered now.
+    wait_until("their reports are in the log", || kinds("report").as_array().map(Vec::len) == Some(5));
+    assert_eq!(kinds("report-gap"), json!([]));
+    let verdict = verified(&fleet);
+    assert_eq!(verdict["hosts"], 3, "{verdict:#}");
+    assert!(!old.said().contains("quarantine"), "{}", old.said());
+}
+
+#[test]
+fn a_backup_made_in_the_middle_of_changes_of_keys_carries_every_key_of_them() {
+    let mut fleet = Fleet::start();
+    let mut host = fleet.host("local");
+    facts(&fleet, "local");
+    host.kill_9();
+    fleet.wait_host("local", "offline");
+    fs::write(fleet.path("root.passphrase"), text_of(&fleet.init, "root_passphrase")).expect("written");
+    let rotate = |fleet: &Fleet, key: &str, role: &str, wait: &str| {
+        let passphrase = path(fleet, "root.passphrase");
+        let words =
+            ["key", "rotate", role, "--key", key, "--passphrase-file", &passphrase, "--yes", "--json", "--wait", wait];
+        fleet.cli(&words)
+    };
+    let roles = ["command", "session", "tls"];
+    for role in roles {
+        let key = fleet.data("root.key.pem");
+        let waits = rotate(&fleet, key.to_str().expect("UTF-8"), role, "1s").expect(1).json();
+        assert_eq!(waits["change"]["state"], "published", "{waits:#}");
+    }
+    let backup = backed_up(&fleet);
+    restored(&mut fleet, &backup);
+    host.start();
+    recovered(&fleet, &["local"], &[]);
+    for role in roles {
+        let done = rotate(&fleet, &path(&fleet, "root.key.pem"), role, "1m").ok().json();
+        assert_eq!((&done["done"], &done["change"]["state"]), (&json!(true), &json!("retired")), "{done:#}");
+        fleet.wait_host("local", "connected");
+        facts(&fleet, "local");
+    }
+    let held = fleet.cli(&["key", "list", "--json"]).ok().json();
+    assert!(held["keys"].as_array().expect("keys").iter().all(|key| key["held"] == true), "{held:#}");
+}

@@ -32,7 +32,7 @@ use crate::{
     failure::words,
     host_keys::{self, SealingKeys},
     limits,
-    state_dir::StateDir,
+    state_dir::{Enrolment, StateDir},
     status::{ClockStatus, ConnectionStatus},
     trust::Handed,
 };
@@ -223,11 +223,28 @@ impl Shell {
                 );
                 inputs.push_back(Input::ReportsRead(reports));
             }
+            Effect::ReadCredentials { above, up_to } => inputs.extend(self.credentials(above, up_to).await?),
             Effect::WakeAt(at) => self.wake = Some(at),
             Effect::Event(event) => self.event(event),
         }
         self.keeper.touch();
         Ok(())
+    }
+
+    /// What shows who this host is. Without a receipt nothing does.
+    async fn credentials(&self, above: HostEpoch, up_to: HostEpoch) -> Result<Option<Input>, RunError> {
+        tracing::warn!(
+            "the control plane was restored from a backup and does not know this host; it is shown its receipt"
+        );
+        let changes = self.journal.key_changes(above, up_to).await.map_err(RunError::JournalLost)?;
+        match Enrolment::read(&self.keys.0) {
+            Ok(Some(Enrolment { receipt, .. })) => Ok(Some(Input::CredentialsRead { receipt, changes })),
+            Ok(None) => Ok(None),
+            Err(error) => {
+                tracing::error!(error = words(&error), "the receipt cannot be read");
+                Ok(None)
+            }
+        }
     }
 
     fn keys_taken(&self, host_epoch: HostEpoch) {

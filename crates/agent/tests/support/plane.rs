@@ -14,7 +14,7 @@ use envelope::{
 };
 use ids::*;
 use session::{
-    control::{Answer, Enrolment, EnrolmentStep, Handshake, HandshakeStep, HostRecord, token_refused},
+    control::{Answer, Enrolment, EnrolmentStep, Handshake, HandshakeStep, HostRecord, Identity, token_refused},
     frames::{AgentFrame, ControlFrame, Stage},
 };
 use tokio::sync::{mpsc, watch};
@@ -302,7 +302,7 @@ async fn session(fleet: &Fleet, mut stream: Stream) {
             HandshakeStep::LookUp(hello) => {
                 let _ = fleet.heard.send(Heard::Hello(hello));
                 let answer = Answer {
-                    identity_key: Some(receipt.identity_key),
+                    identity: Identity::OnRecord(receipt.identity_key),
                     root: &fleet.root,
                     session_key: &fleet.session_key,
                     nonce: Challenge(random()),
@@ -312,7 +312,7 @@ async fn session(fleet: &Fleet, mut stream: Stream) {
                     stream.send(frame).await;
                 }
             }
-            HandshakeStep::RootChain(_) | HandshakeStep::Wait => {}
+            HandshakeStep::RootChain(_) | HandshakeStep::Wait | HandshakeStep::Ask(_) => {}
             HandshakeStep::Authenticated(authenticated) => break authenticated,
         }
     };

@@ -12,6 +12,26 @@ pub(crate) enum Recovery {
     #[command(after_help = "Example:\n  serverflow recovery confirm --none\n  \
         serverflow recovery confirm --revoked web-3 --revoked db-1   # revoked after the backup was made")]
     Confirm(Confirm),
+    /// Take hosts back that the backup does not know, or knows by older keys, and that showed who they are
+    #[command(after_help = "Example:\n  serverflow recovery take web-9\n  \
+        serverflow recovery take --all   # everything that `recovery status` lists")]
+    Take(Claims),
+    /// Refuse such hosts: one that the backup does not know is revoked, and of one that it knows the older keys go on counting
+    #[command(after_help = "Example:\n  serverflow recovery refuse web-7   # it was revoked after the backup was made")]
+    Refuse(Claims),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Claims {
+    /// Names of the hosts as `recovery status` shows them, or their ids
+    #[arg(value_name = "HOST", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) hosts: Vec<String>,
+    /// All that wait
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

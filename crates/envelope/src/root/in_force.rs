@@ -1,6 +1,6 @@
-//! The keys of the version in force, each checked and of its role.
+//! The keys of the version in force, each checked and of its role; and those that verify what was signed before.
 
-use super::TrustedRoot;
+use super::{TrustedRoot, Unverified};
 use crate::keys::{VerifyingKey, role};
 
 impl TrustedRoot {
@@ -8,6 +8,21 @@ impl TrustedRoot {
     #[must_use]
     pub fn session_keys(&self) -> &[VerifyingKey<role::Session>] {
         &self.last.keys.session
+    }
+
+    /// Every session key that any version held here lists: a receipt stays what it was when keys change.
+    #[must_use]
+    pub fn session_keys_ever(&self) -> Vec<VerifyingKey<role::Session>> {
+        let mut ever = self.session_keys().to_vec();
+        // Each was verified before it was held.
+        for version in self.chain.iter().filter_map(|envelope| Unverified::parse(envelope).ok()) {
+            for key in version.keys.session {
+                if !ever.contains(&key) {
+                    ever.push(key);
+                }
+            }
+        }
+        ever
     }
 
     /// Command keys in force.

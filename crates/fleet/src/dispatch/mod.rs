@@ -244,7 +244,8 @@ impl HostSession {
             | AgentFrame::Actions(_)
             | AgentFrame::EnrolStart { .. }
             | AgentFrame::EnrolProof { .. }
-            | AgentFrame::ReceiptRequest(_) => {
+            | AgentFrame::ReceiptRequest(_)
+            | AgentFrame::Credentials { .. } => {
                 self.close(RefusalCode::NotAuthentic, "a frame that does not belong into a session");
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Connection {
     chain_taken: usize,
     /// This agent speaks with the key that it offered, not with the one in force.
     pub(super) with_next: bool,
+    /// This agent was asked to show who it is.
+    pub(super) credentials_wanted: bool,
 }
 
 pub(super) enum Phase {
@@ -104,6 +106,7 @@ impl AgentLoop {
             held: VecDeque::new(),
             chain_taken: 0,
             with_next: self.keys.dials_next(),
+            credentials_wanted: false,
         };
         self.connection = Some(connection);
         self.outbox.rewind();

@@ -9,7 +9,7 @@ use ids::{
 };
 
 use super::rotation::NextKeys;
-use crate::frames::{AgentFrame, ControlFrame, RefusalCode, Stage};
+use crate::frames::{AgentFrame, ControlFrame, KeyRecord, RefusalCode, Stage};
 
 /// The clocks at the moment of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum Input {
     SecretsDropped { failed: Option<String> },
     /// Answer to [`Effect::ReadReports`], ascending: the first of those that are still kept, or all; none when none is.
     ReportsRead(Vec<StoredReport>),
+    /// Answer to [`Effect::ReadCredentials`].
+    CredentialsRead { receipt: Vec<u8>, changes: Vec<KeyRecord> },
     /// The deadline asked for by [`Effect::WakeAt`] has come (or any time passed).
     Tick,
 }
@@ -92,6 +94,9 @@ pub enum Effect {
     Retired,
     /// Read the acknowledged reports from `first` to `last` that are still kept, for a control plane that lost them.
     ReadReports { first: ReportSequence, last: ReportSequence },
+    /// Read this host's enrolment receipt, and the changes of its keys to the epochs above `above` and up to `up_to`, ascending: a
+    /// restored control plane asks who this is.
+    ReadCredentials { above: HostEpoch, up_to: HostEpoch },
     /// Wake the loop with `Tick` at this boot time at the latest.
     WakeAt(BootMs),
     /// Something an operator of this host should see in the log.

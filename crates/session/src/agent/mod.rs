@@ -9,6 +9,7 @@
 mod approvals;
 mod audit;
 mod cancel;
+mod credentials;
 mod end;
 mod enrol;
 mod handshake;
@@ -161,6 +162,7 @@ impl AgentLoop {
             Input::KeysFailed { why } => self.keys_failed(now, &why),
             Input::SecretsDropped { failed } => self.secrets_dropped(&turn, failed.as_deref()),
             Input::ReportsRead(reports) => self.outbox.put_lost(reports),
+            Input::CredentialsRead { receipt, changes } => self.credentials_read(receipt, changes),
             Input::Tick => {}
         }
         self.settle(now);
@@ -339,6 +341,11 @@ impl AgentLoop {
             (Phase::AwaitHello { .. } | Phase::Live(_), ControlFrame::RootChain(chain)) => self.root_chain(&chain),
             (Phase::AwaitHello { .. }, ControlFrame::Hello(bytes)) => self.control_hello(&bytes),
             (Phase::AwaitOpen { .. }, ControlFrame::Open(bytes)) => self.session_open(turn.now, &bytes),
+            (Phase::AwaitOpen { protocol, .. }, ControlFrame::CredentialsWanted { above })
+                if *protocol >= limits::PROTOCOL_CREDENTIALS =>
+            {
+                self.credentials_wanted(above);
+            }
             (Phase::Live(_), ControlFrame::Deliver { command, sealed, approvals }) => {
                 if self.audit_stands() {
                     self.deliver(turn, &command, Beside { sealed, approvals });

@@ -13,12 +13,12 @@ use envelope::{
     root::TrustedRoot,
     verify,
 };
-use ids::{Challenge, Epoch, FleetId, HostId, Sha256, TlsExporter, UnixMs, sha256};
+use ids::{Challenge, Epoch, FleetId, HostEpoch, HostId, Sha256, TlsExporter, UnixMs, sha256};
 
-use super::HostRecord;
+use super::{CredentialsError, HostRecord, KeysOnRecord, Presented};
 use crate::{
     checks::first_failed,
-    frames::{ActionRef, AgentFrame, ControlFrame, RefusalCode},
+    frames::{ActionRef, AgentFrame, ControlFrame, KeyRecord, RefusalCode},
     limits,
 };
 
@@ -66,6 +66,13 @@ pub enum HandshakeError {
     /// The proof verifies, and is about something else.
     #[error("the proof of host {host} does not belong to this connection: {why}")]
     Binding { host: HostId, why: &'static str },
+    /// What it brings does not show that it is this host.
+    #[error("the credentials of host {host} do not count")]
+    Credentials {
+        host: HostId,
+        #[source]
+        source: Box<CredentialsError>,
+    },
     /// The list of actions is too long or names one twice.
     #[error("host {host} lists more than {max} actions, or one twice")]
     Actions { host: HostId, max: usize },
@@ -79,7 +86,9 @@ impl HandshakeError {
     #[must_use]
     pub const fn refusal(&self) -> RefusalCode {
         match self {
-            Self::Host { .. } | Self::Fleet { .. } | Self::Key { .. } => RefusalCode::HostRefused,
+            Self::Host { .. } | Self::Fleet { .. } | Self::Key { .. } | Self::Credentials { .. } => {
+                RefusalCode::HostRefused
+            }
             Self::Protocol { .. } => RefusalCode::ProtocolVersion,
             Self::Actions { .. } | Self::RootChain { .. } => RefusalCode::LimitExceeded,
             Self::Unexpected { .. } | Self::Hello { .. } | Self::Proof { .. } | Self::Binding { .. } => {
@@ -133,14 +142,33 @@ pub enum HandshakeStep {
     RootChain(Vec<Vec<u8>>),
     /// The next frame is awaited.
     Wait,
+    /// Send this: the host has to show who it is.
+    Ask(ControlFrame),
     /// It is that host.
     Authenticated(Box<Authenticated>),
 }
 
+/// By which key a host is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// It is unknown, or revoked.
+    Refused,
+    /// The one on record, of the epoch that the hello names if that was rotated.
+    OnRecord(PublicKeyBytes),
+    /// This control plane was restored from a backup, which does not know the host, or knows older keys of it than it
+    /// speaks with: by the one that its credentials lead to.
+    Wanted(Option<KeysOnRecord>),
+}
+
+impl From<Option<PublicKeyBytes>> for Identity {
+    fn from(key: Option<PublicKeyBytes>) -> Self {
+        key.map_or(Self::Refused, Self::OnRecord)
+    }
+}
+
 /// What an answer is made of.
 pub struct Answer<'a> {
-    /// The identity key on record (of the epoch that the hello names, if that was rotated), or `None` when the host is unknown or revoked.
-    pub identity_key: Option<PublicKeyBytes>,
+    pub identity: Identity,
     pub root: &'a TrustedRoot,
     /// A session key the root metadata lists.
     pub session_key: &'a SigningKey<role::Session>,
@@ -162,6 +190,8 @@ pub struct Authenticated {
     pub control_nonce: Challenge,
     /// Ascending.
     pub actions: Vec<ActionRef>,
+    /// It is known by what it brought alone.
+    pub presented: Option<Box<Presented>>,
 }
 
 impl Authenticated {
@@ -186,15 +216,39 @@ enum Phase {
     AwaitHello,
     AwaitAnswer { hello: Box<AgentHello>, hello_sha256: Sha256 },
     AwaitProof(Box<Expected>),
-    AwaitActions { hello: Box<AgentHello>, protocol: u32, control_nonce: Challenge, proof_sha256: Sha256 },
+    AwaitActions { proved: Box<Proved>, unknown: Option<Box<Unknown>> },
+    AwaitCredentials { proved: Box<Proved>, unknown: Box<Unknown> },
     Ended,
 }
 
 struct Expected {
     hello: Box<AgentHello>,
     protocol: u32,
-    identity: VerifyingKey<role::Agent>,
+    identity: ExpectedKey,
     nonce: Challenge,
+    hello_sha256: Sha256,
+}
+
+enum ExpectedKey {
+    Known(VerifyingKey<role::Agent>),
+    Wanted { on_record: Option<KeysOnRecord>, root: Box<TrustedRoot> },
+}
+
+/// What a proof that verified stands for; of a host that has yet to show who it is, what one that will verify does.
+struct Proved {
+    hello: Box<AgentHello>,
+    protocol: u32,
+    control_nonce: Challenge,
+    proof_sha256: Sha256,
+    actions: Vec<ActionRef>,
+}
+
+/// Somebody who has yet to show who they are.
+struct Unknown {
+    on_record: Option<KeysOnRecord>,
+    root: Box<TrustedRoot>,
+    /// Its proof, which no key has verified.
+    proof: Vec<u8>,
     hello_sha256: Sha256,
 }
 
@@ -233,13 +287,15 @@ impl Handshake {
                 Ok(HandshakeStep::RootChain(chain))
             }
             (Phase::AwaitProof(expected), AgentFrame::Proof(bytes)) => self.proof(expected, &bytes),
-            (Phase::AwaitActions { hello, protocol, control_nonce, proof_sha256 }, AgentFrame::Actions(actions)) => {
-                let (host, exporter) = (hello.host, self.exporter);
-                let actions = checked_actions(host, actions)?;
-                let hello = *hello;
-                let authenticated =
-                    Authenticated { host, hello, proof_sha256, exporter, protocol, control_nonce, actions };
-                Ok(HandshakeStep::Authenticated(Box::new(authenticated)))
+            (Phase::AwaitActions { mut proved, unknown }, AgentFrame::Actions(actions)) => {
+                proved.actions = checked_actions(proved.hello.host, actions)?;
+                let Some(unknown) = unknown else { return Ok(self.authenticated(*proved, None)) };
+                let above = unknown.on_record.as_ref().map_or(HostEpoch(1), |known| known.host_epoch);
+                self.phase = Phase::AwaitCredentials { proved, unknown };
+                Ok(HandshakeStep::Ask(ControlFrame::CredentialsWanted { above }))
+            }
+            (Phase::AwaitCredentials { proved, unknown }, AgentFrame::Credentials { receipt, changes }) => {
+                self.credentials(*proved, *unknown, receipt, changes)
             }
             (_, frame) => Err(HandshakeError::Unexpected { frame: frame.name() }),
         }
@@ -265,8 +321,15 @@ impl Handshake {
             return Err(HandshakeError::Unexpected { frame: "answer" });
         };
         let host = hello.host;
-        let key = answer.identity_key.ok_or(HandshakeError::Host { host })?;
-        let identity = VerifyingKey::try_from(key).map_err(|source| HandshakeError::Key { host, source })?;
+        let identity = match &answer.identity {
+            Identity::Refused => return Err(HandshakeError::Host { host }),
+            Identity::OnRecord(key) => {
+                ExpectedKey::Known(VerifyingKey::try_from(*key).map_err(|source| HandshakeError::Key { host, source })?)
+            }
+            Identity::Wanted(on_record) => {
+                ExpectedKey::Wanted { on_record: on_record.clone(), root: Box::new(answer.root.clone()) }
+            }
+        };
         let min = answer.root.current().protocol_min;
         let common =
             limits::PROTOCOLS.iter().rev().find(|version| **version >= min && hello.protocols.contains(version));
@@ -274,6 +337,9 @@ impl Handshake {
             let offered = hello.protocols.clone();
             HandshakeError::Protocol { host, offered, least: min.max(limits::PROTOCOLS[0]) }
         })?;
+        if matches!(identity, ExpectedKey::Wanted { .. }) && protocol < limits::PROTOCOL_CREDENTIALS {
+            return Err(HandshakeError::Host { host });
+        }
         let signed = answer.session_key.sign(&ControlHello {
             protocol,
             fleet: self.fleet,
@@ -295,9 +361,64 @@ impl Handshake {
 
     fn proof(&mut self, expected: Box<Expected>, bytes: &[u8]) -> Result<HandshakeStep, HandshakeError> {
         let Expected { hello, protocol, identity, nonce, hello_sha256 } = *expected;
-        let host = hello.host;
-        let proof =
-            verify::<SessionProof>(bytes, &[identity]).map_err(|source| HandshakeError::Proof { host, source })?;
+        let (proof_sha256, unknown) = match identity {
+            ExpectedKey::Known(key) => (self.proved(hello.host, &key, bytes, nonce, hello_sha256)?, None),
+            ExpectedKey::Wanted { on_record, root } => {
+                (Sha256::ZERO, Some(Box::new(Unknown { on_record, root, proof: bytes.to_vec(), hello_sha256 })))
+            }
+        };
+        let proved = Box::new(Proved { hello, protocol, control_nonce: nonce, proof_sha256, actions: Vec::new() });
+        self.phase = Phase::AwaitActions { proved, unknown };
+        Ok(HandshakeStep::Wait)
+    }
+
+    /// Whoever has yet to show who they are has brought something: it has to lead to the key that signed the proof.
+    fn credentials(
+        &self,
+        mut proved: Proved,
+        unknown: Unknown,
+        receipt: Vec<u8>,
+        changes: Vec<KeyRecord>,
+    ) -> Result<HandshakeStep, HandshakeError> {
+        let host = proved.hello.host;
+        let Unknown { on_record, root, proof, hello_sha256 } = unknown;
+        let presented = Presented::judge((self.fleet, host), on_record.as_ref(), &root, receipt, changes)
+            .map_err(|source| HandshakeError::Credentials { host, source: Box::new(source) })?;
+        let key =
+            VerifyingKey::try_from(presented.identity_key).map_err(|source| HandshakeError::Key { host, source })?;
+        proved.proof_sha256 = self.proved(host, &key, &proof, proved.control_nonce, hello_sha256)?;
+        if presented.host_epoch != proved.hello.host_epoch {
+            return Err(HandshakeError::Binding { host, why: "it names another epoch than its keys are of" });
+        }
+        Ok(self.authenticated(proved, Some(Box::new(presented))))
+    }
+
+    fn authenticated(&self, proved: Proved, presented: Option<Box<Presented>>) -> HandshakeStep {
+        let Proved { hello, protocol, control_nonce, proof_sha256, actions } = proved;
+        let (host, exporter, hello) = (hello.host, self.exporter, *hello);
+        HandshakeStep::Authenticated(Box::new(Authenticated {
+            host,
+            hello,
+            proof_sha256,
+            exporter,
+            protocol,
+            control_nonce,
+            actions,
+            presented,
+        }))
+    }
+
+    /// The hash of a proof that holds.
+    fn proved(
+        &self,
+        host: HostId,
+        identity: &VerifyingKey<role::Agent>,
+        bytes: &[u8],
+        nonce: Challenge,
+        hello_sha256: Sha256,
+    ) -> Result<Sha256, HandshakeError> {
+        let proof = verify::<SessionProof>(bytes, core::slice::from_ref(identity))
+            .map_err(|source| HandshakeError::Proof { host, source })?;
         let failed = first_failed(&[
             (proof.fleet == self.fleet, "it is for another fleet"),
             (proof.host == host, "it is of another host"),
@@ -308,9 +429,7 @@ impl Handshake {
         if let Some(why) = failed {
             return Err(HandshakeError::Binding { host, why });
         }
-        let proof_sha256 = proof.payload_sha256();
-        self.phase = Phase::AwaitActions { hello, protocol, control_nonce: nonce, proof_sha256 };
-        Ok(HandshakeStep::Wait)
+        Ok(proof.payload_sha256())
     }
 }
 

@@ -119,6 +119,7 @@ impl Host {
                 Effect::OutputLease { .. } | Effect::MakeKeys { .. } => {}
                 Effect::DropSecrets | Effect::Retired => panic!("no host is retired in these tests"),
                 Effect::ReadReports { .. } => sent.extend(self.input(Input::ReportsRead(Vec::new()))),
+                Effect::ReadCredentials { .. } => {}
                 Effect::Cancel(command) => {
                     assert!(self.running.contains_key(&command), "only what runs can be stopped");
                     assert!(self.is_marked(command), "that it was asked to stop is durable");

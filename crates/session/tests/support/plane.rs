@@ -12,8 +12,8 @@ use ids::*;
 use session::{
     agent::io::Clocks,
     control::{
-        Answer, Handshake, HandshakeError, HandshakeStep, HostRecord, ReportVerdict, Standing, acknowledged_after,
-        boots_after, judge, judge_report,
+        Answer, Handshake, HandshakeError, HandshakeStep, HostRecord, Identity, ReportVerdict, Standing,
+        acknowledged_after, boots_after, judge, judge_report,
     },
     frames::{AgentFrame, ControlFrame, Stage},
 };
@@ -109,7 +109,7 @@ impl Plane {
             HandshakeStep::LookUp(hello) => {
                 self.nonce = self.nonce.wrapping_add(1);
                 let answer = Answer {
-                    identity_key: (hello.host == HOST).then_some(self.identity_key),
+                    identity: Identity::from((hello.host == HOST).then_some(self.identity_key)),
                     root: &self.root,
                     session_key: &keys.session,
                     nonce: Challenge([self.nonce; 32]),
@@ -125,6 +125,7 @@ impl Plane {
                 Vec::new()
             }
             HandshakeStep::Wait => Vec::new(),
+            HandshakeStep::Ask(frame) => vec![frame],
             HandshakeStep::Authenticated(session) => {
                 let record = self.record();
                 let standing = judge(&session.hello, &record);

@@ -1,11 +1,12 @@
 //! The last restore from a backup, and what hosts were heard to say since.
 
-use envelope::messages::{LogPosition, ReportPosition};
+use envelope::messages::{LogPosition, PublicKeyBytes, ReportPosition};
 use fleet::{
     ports::StoreError,
-    recovery::{Heard, Recovery, RecoveryHost},
+    recovery::{Claim, Heard, Recovery, RecoveryHost},
 };
-use ids::{HostId, ReportSequence, Sequence, Sha256, UnixMs};
+use ids::{HostEpoch, HostId, ReportSequence, Sequence, Sha256, UnixMs};
+use session::control::Presented;
 use sqlx::sqlite::SqliteRow;
 
 use crate::{rows::Fields, sqlite::Reader};
@@ -40,6 +41,40 @@ impl Reader {
             self.rows("reading the hosts of a restore", select.bind(host.map(|id| id.as_bytes().to_vec()))).await?;
         rows.iter().map(recovery_host).collect()
     }
+
+    pub(crate) async fn recovery_claims(&self, host: Option<HostId>) -> Result<Vec<Claim>, StoreError> {
+        let select = sqlx::query(
+            "SELECT host, name, enrolled_at, receipt, rotations, on_record, host_epoch, identity_key, is_receipted, \
+             is_by_dropped_key, first_at, refused_at, heard_at, high, report_sequence, report_sha256, head_log, head_size, \
+             head_root FROM recovery_claims WHERE $1 IS NULL OR host = $1 ORDER BY name, number",
+        );
+        let rows = self.rows("reading what hosts brought", select.bind(host.map(|id| id.as_bytes().to_vec()))).await?;
+        rows.iter().map(claim).collect()
+    }
+}
+
+fn claim(row: &SqliteRow) -> Result<Claim, StoreError> {
+    let mut fields = Fields::of(row, "what hosts brought");
+    let presented = Presented {
+        host: fields.id()?,
+        name: fields.word()?,
+        enrolled_at: fields.time()?,
+        receipt: fields.get()?,
+        rotations: fields.named()?.into_iter().map(|(_, rotation)| rotation).collect(),
+        on_record: fields.number_maybe()?.map(HostEpoch),
+        host_epoch: HostEpoch(fields.number()?),
+        identity_key: PublicKeyBytes(fields.bytes()?),
+        is_receipted: fields.get()?,
+        is_by_dropped_key: fields.get()?,
+    };
+    let (first_at, refused_at) = (fields.time()?, fields.time_maybe()?);
+    let heard = Heard {
+        at: fields.time()?,
+        high: Sequence(fields.number()?),
+        last_report: ReportPosition { sequence: ReportSequence(fields.number()?), sha256: fields.hash()? },
+        head: fields.log_position_maybe()?,
+    };
+    Ok(Claim { presented, first_at, heard, refused_at })
 }
 
 fn recovery_host(row: &SqliteRow) -> Result<RecoveryHost, StoreError> {

@@ -20,11 +20,7 @@ use crate::{
 
 pub(super) async fn token_create(t: &mut Transaction<'_>, token: &JoinTokenRecord) -> Result<Written, Failure> {
     restores::require_none(t).await?;
-    let taken =
-        sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(token.host_name.as_str());
-    if t.row("looking for the host's name", taken).await?.is_some() {
-        return Err(name_taken(token.host_name.as_str()));
-    }
+    require_free(t, token.host_name.as_str()).await?;
     let insert = sqlx::query(
         "INSERT INTO join_tokens (id, secret_sha256, host_name, roles, created_by, created_at, expires) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -38,6 +34,15 @@ pub(super) async fn token_create(t: &mut Transaction<'_>, token: &JoinTokenRecor
     .bind(int(token.expires.0)?);
     t.run("storing a join token", insert).await?;
     Ok(Written::Done)
+}
+
+/// Whether no host that is not revoked has that name.
+pub(super) async fn require_free(t: &mut Transaction<'_>, name: &str) -> Result<(), Failure> {
+    let taken = sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(name);
+    match t.row("looking for the host's name", taken).await? {
+        Some(_) => Err(name_taken(name)),
+        None => Ok(()),
+    }
 }
 
 fn name_taken(name: &str) -> Failure {
@@ -72,10 +77,7 @@ pub(super) async fn enrol(
     if !good {
         return Err(Failure::Refused(StoreError::TokenRefused));
     }
-    let taken = sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(host.name.as_str());
-    if t.row("looking for the host's name", taken).await?.is_some() {
-        return Err(name_taken(host.name.as_str()));
-    }
+    require_free(t, host.name.as_str()).await?;
     let burn = sqlx::query("UPDATE join_tokens SET spent_by = $1 WHERE id = $2 AND spent_by IS NULL")
         .bind(&host.id.as_bytes()[..])
         .bind(&token.as_bytes()[..]);
@@ -84,7 +86,7 @@ pub(super) async fn enrol(
     Ok(Written::Done)
 }
 
-async fn insert(t: &mut Transaction<'_>, host: &Host) -> Result<(), Failure> {
+pub(super) async fn insert(t: &mut Transaction<'_>, host: &Host) -> Result<(), Failure> {
     let (quarantine_why, revoked_at) = match &host.standing {
         HostStanding::Active => (None, None),
         HostStanding::Quarantined { why } => (Some(why.as_str()), None),
@@ -146,6 +148,8 @@ pub(super) async fn revoke(
          WHERE number = $3",
     );
     t.run("revoking a host", update.bind(int(at.0)?).bind(is_retired).bind(number)).await?;
+    let claims = sqlx::query("DELETE FROM recovery_claims WHERE host = $1").bind(&host.as_bytes()[..]);
+    t.run("forgetting what a revoked host brought", claims).await?;
 
     let was = if is_retired { "retired" } else { "revoked" };
     let open = sqlx::query("SELECT number, status FROM commands WHERE host = $1 AND settled_at IS NULL").bind(number);
@@ -202,10 +206,7 @@ pub(super) async fn edit(t: &mut Transaction<'_>, edit: &HostEdit) -> Result<Wri
 }
 
 async fn rename(t: &mut Transaction<'_>, number: i64, edit: &HostEdit, name: &str) -> Result<(), Failure> {
-    let taken = sqlx::query("SELECT 1 FROM hosts WHERE name = $1 AND revoked_at IS NULL").bind(name);
-    if t.row("looking for the host's name", taken).await?.is_some() {
-        return Err(name_taken(name));
-    }
+    require_free(t, name).await?;
     let update = sqlx::query("UPDATE hosts SET name = $1 WHERE number = $2").bind(name).bind(number);
     t.run("renaming a host", update).await?;
     let void = sqlx::query(

@@ -51,7 +51,7 @@ leaves! {
     Write::ApiTokenRevoke { .. } => "ApiTokenRevoke", [AccountChange];
     Write::ApiTokenUsed { .. } => "ApiTokenUsed", [];
     Write::AuditHead { .. } => "AuditHead", [];
-    Write::Recovery(_) => "Recovery", [FleetRestored];
+    Write::Recovery(_) => "Recovery", [FleetRestored, HostKeyChange];
     Write::By { .. } => "By", [];
     Write::KeyChangeBegin { .. } => "KeyChangeBegin", [KeyChange];
     Write::KeyChangeMove(_) => "KeyChangeMove", [KeyChange];

@@ -3,6 +3,7 @@
 //! statements, so that one which is refused leaves no trace and its neighbours stand.
 
 mod accounts;
+mod claims;
 mod flush;
 mod host_keys;
 mod hosts;

@@ -6,7 +6,7 @@ use fleet::{
 };
 use ids::HostId;
 
-use super::{Transaction, unknown};
+use super::{Transaction, claims, unknown};
 use crate::{
     fault::Failure,
     rows::{Fields, int},
@@ -17,7 +17,11 @@ pub(super) async fn change(t: &mut Transaction<'_>, write: &RecoveryWrite) -> Re
         RecoveryWrite::Restored { recovery, .. } => restored(t, recovery).await,
         RecoveryWrite::Heard { host, heard } => said(t, *host, heard, None).await,
         RecoveryWrite::Adopted { host, heard, .. } => adopted(t, *host, heard).await,
+        RecoveryWrite::Claimed { claim, .. } => claims::claimed(t, claim).await,
+        RecoveryWrite::Taken(taken) => claims::taken(t, taken).await,
+        RecoveryWrite::Refused(refused) => claims::refused(t, refused).await,
         RecoveryWrite::Confirmed { at, .. } => {
+            claims::require_none_open(t).await?;
             let update = sqlx::query(
                 "UPDATE recoveries SET confirmed_at = $1 WHERE confirmed_at IS NULL \
                  AND number = (SELECT MAX(number) FROM recoveries)",
@@ -49,6 +53,8 @@ async fn restored(t: &mut Transaction<'_>, recovery: &Recovery) -> Result<Writte
     let joins = sqlx::query("UPDATE join_tokens SET expires = MIN(expires, $1) WHERE spent_by IS NULL").bind(at);
     t.run("ending join tokens", joins).await?;
     t.run("forgetting an earlier restore's hosts", sqlx::query("DELETE FROM recovery_hosts")).await?;
+    // What hosts brought then is to be brought anew.
+    t.run("forgetting what hosts brought", sqlx::query("DELETE FROM recovery_claims")).await?;
     // One that was restored before and never confirmed is now this restore.
     let earlier = sqlx::query("UPDATE recoveries SET confirmed_at = $1 WHERE confirmed_at IS NULL").bind(at);
     t.run("ending an earlier restore", earlier).await?;

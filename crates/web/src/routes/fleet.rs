@@ -64,8 +64,9 @@ pub(super) async fn root_advance(
         return Err(ApiError::new(Kind::RootKeyInUse, why));
     }
     if let Some(recovery) = shared.store.recovery().await? {
-        let hosts = shared.store.recovery_hosts(None).await?;
-        if let Some(why) = recovery::hindered_by(&recovery, &current, next.current(), &hosts, now) {
+        let (hosts, claims) = (shared.store.recovery_hosts(None).await?, shared.store.recovery_claims(None).await?);
+        let heads = recovery::heads(&hosts, &claims);
+        if let Some(why) = recovery::hindered_by(&recovery, &current, next.current(), &heads, now) {
             return Err(ApiError::new(Kind::Recovering, why));
         }
     }

@@ -113,6 +113,7 @@ fn hosts() -> Vec<Route> {
         route(PUT, "/api/v1/fleet/root", OWNER, Some(AuditKind::RootChange), fleet::root_advance),
         route(GET, "/api/v1/recovery", ADMIN, NO_LEAF, restored::status),
         route(POST, "/api/v1/recovery/confirm", OWNER, Some(AuditKind::FleetRestored), restored::confirm),
+        route(POST, "/api/v1/recovery/claims", OWNER, Some(AuditKind::FleetRestored), restored::decide),
         route(GET, "/api/v1/agents", VIEWER, NO_LEAF, agents::list),
         route(GET, "/api/v1/hosts", VIEWER, NO_LEAF, hosts::list),
         route(POST, "/api/v1/hosts", ADMIN, Some(AuditKind::TokenIssued), hosts::join_token),

@@ -5,6 +5,7 @@ mod agents;
 mod approvals;
 mod audit;
 mod bundle;
+mod claims;
 mod denial;
 mod figures;
 mod hosts;

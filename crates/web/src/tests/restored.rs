@@ -24,7 +24,7 @@ use crate::routes::Route;
 
 const NEW_LOG: AuditLogId = AuditLogId::from_bytes([7; 16]);
 
-fn old_log(world: &World, size: u64) -> LogPosition {
+pub(super) fn old_log(world: &World, size: u64) -> LogPosition {
     LogPosition { log: world.root.current().audit_log, size, root: Sha256([9; 32]) }
 }
 
@@ -42,7 +42,7 @@ fn restoring(world: &World, size: u64) -> [Edit; 2] {
 }
 
 /// Restored, and root metadata of after it in force: it waits to be confirmed. The token of who may do so.
-async fn restored(world: &World) -> String {
+pub(super) async fn restored(world: &World) -> String {
     let token = gathering(world).await;
     let body = root::request(world, &restoring(world, 1_000));
     let mut next = TrustedRoot::clone(&world.shared.root());

@@ -62,6 +62,7 @@ pub(super) async fn scene(world: &World, route: &Route) -> Option<Scene> {
             with(route.path, Some(super::root::request(world, &[])), "root metadata version 2")
         }
         (&Method::POST, "/api/v1/recovery/confirm") => super::restored::scene(world, route).await,
+        (&Method::POST, "/api/v1/recovery/claims") => super::claims::scene(world, route).await,
         (&Method::POST, "/api/v1/keys/{role}/rotation") => with("/api/v1/keys/session/rotation", None, "session key"),
         (&Method::POST, "/api/v1/keys/command/revocation") => {
             with(route.path, Some(json!({ "key": world.root.current().command_keys[0].to_string() })), "shut out")

@@ -21,6 +21,14 @@ fn agent_frames() -> Vec<AgentFrame> {
         AgentFrame::KeyRotation(vec![11]),
         AgentFrame::Clock { skew_ms: i64::MIN },
         AgentFrame::Clock { skew_ms: 0 },
+        AgentFrame::Credentials { receipt: vec![12], changes: Vec::new() },
+        AgentFrame::Credentials {
+            receipt: vec![12],
+            changes: vec![
+                KeyRecord { rotation: vec![13], receipt: Some(vec![14]) },
+                KeyRecord { rotation: vec![15], receipt: None },
+            ],
+        },
     ];
     for stage in [Stage::Accepted, Stage::Started, Stage::Done] {
         frames.push(AgentFrame::Accepted { command, sequence: Sequence(u64::MAX), stage });
@@ -47,6 +55,7 @@ fn control_frames() -> Vec<ControlFrame> {
         ControlFrame::EnrolReceipt(vec![8]),
         ControlFrame::KeyReceipt(vec![9]),
         ControlFrame::GuardReset(vec![10]),
+        ControlFrame::CredentialsWanted { above: HostEpoch(u64::MAX) },
         ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 9, over: false },
         ControlFrame::OutputLease { command: CommandId::from_bytes([7; 16]), until: 0, over: true },
     ];

@@ -169,6 +169,7 @@ impl Agent {
                 }
                 Effect::OutputLease { command, until, over } => self.leases.push((command, until, over)),
                 Effect::ReadReports { .. } => sent.extend(self.input(Input::ReportsRead(Vec::new()))),
+                Effect::ReadCredentials { .. } => {}
                 Effect::WakeAt(_) | Effect::Event(_) => {}
             }
         }

@@ -14,7 +14,7 @@ use ids::*;
 use serde_json::Value;
 use session::{
     agent::io::{Input as AgentInput, JournalState},
-    control::{Answer, Handshake, HandshakeError, HandshakeStep},
+    control::{Answer, Handshake, HandshakeError, HandshakeStep, Identity},
     frames::{AgentFrame, ControlFrame, RefusalCode},
 };
 
@@ -392,9 +392,9 @@ impl World {
             HandshakeStep::LookUp(hello) => {
                 let host = &self.store.host;
                 let key = host.identity_key_of(hello.host_epoch, &self.store.former);
-                let identity_key = host.may_prove_itself().then_some(key);
+                let identity = Identity::from(host.may_prove_itself().then_some(key));
                 let (nonce, session_key) = (Challenge([0xcc; 32]), &self.keys.session);
-                let answer = Answer { identity_key, root: &self.root, session_key, nonce, time: self.now };
+                let answer = Answer { identity, root: &self.root, session_key, nonce, time: self.now };
                 match handshake.answer(&answer) {
                     Ok(frames) => self.to_agent.extend(frames),
                     Err(error) => self.to_agent.push_back(error.frame()),
@@ -402,8 +402,7 @@ impl World {
             }
             HandshakeStep::Authenticated(authenticated) => {
                 let head = self.head_seen(authenticated.hello.audit_head);
-                let (root, former) = (Arc::clone(&self.root), self.store.former.clone());
-                let recovery = self.recovery.clone();
+                let (root, former, recovery) = (self.root.clone(), self.store.former.clone(), self.recovery.clone());
                 let established = Established { authenticated: *authenticated, root, head, former, recovery };
                 if let Some(frames) = self.farewell(&established) {
                     self.to_agent.extend(frames);
@@ -416,6 +415,7 @@ impl World {
                     self.tell(Input::AuditHead(head));
                 }
             }
+            HandshakeStep::Ask(frame) => self.to_agent.push_back(frame),
             HandshakeStep::RootChain(_) | HandshakeStep::Wait => {}
         }
         true

@@ -6,9 +6,9 @@ use api::{
     DenialRequest, Event, FleetInfo, FleetRoot, FleetRootRequest, Health, HostDetail, HostLabelRequest,
     HostReleaseRequest, HostReleaseResponse, HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse,
     KeyChangeSummary, KeyList, KeyRevocationRequest, KeyRole, OperationRequest, OperationResponse, OperationSummary,
-    Page, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail, SessionSummary, SignInRequest,
-    SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest,
-    UserSummary, WhoAmI,
+    Page, RecoveryClaimsRequest, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail,
+    SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest,
+    UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
 };
 use axum::http::Method;
 use ids::{ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, UserName};
@@ -164,6 +164,14 @@ fn hosts() -> Vec<Operation> {
             .takes::<RecoveryConfirmRequest>()
             .json::<RecoveryStatus>(200)
             .may_be(&[HostNotFound, Recovering, Changed]),
+        post(
+            "/api/v1/recovery/claims",
+            "recovery_claims_decide",
+            "Take hosts back that showed who they are, or refuse them",
+        )
+        .takes::<RecoveryClaimsRequest>()
+        .json::<RecoveryStatus>(200)
+        .may_be(&[Recovering, Changed]),
         get("/api/v1/agents", "agent_list", "Agent programs that are served").json::<Vec<AgentProgram>>(200),
         get("/api/v1/hosts", "host_list", "Hosts").page::<hosts::Filter, Page<HostSummary>>(&hosts::LIST),
         post("/api/v1/hosts", "host_join_token_create", "Make a join token for a new host")
