@@ -104,6 +104,11 @@ pub fn sign_root(keys: &[&SigningKey<role::Root>], metadata: &RootMetadata) -> V
 /// [`RootError::Structure`] names the first rule broken, [`RootError::Content`] a limit.
 pub fn check_structure(metadata: &RootMetadata) -> Result<(), RootError> {
     RootMetadata::from_bytes(&metadata.to_bytes()).map_err(|source| RootError::Content { source })?;
+    check_rules(metadata)
+}
+
+/// The same of metadata that was decoded just now, which checked its limits and keys.
+fn check_rules(metadata: &RootMetadata) -> Result<(), RootError> {
     let rule = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(RootError::Structure { rule }) };
     let meetable = |threshold: u32, keys: usize| usize::try_from(threshold).is_ok_and(|needed| needed <= keys);
 
@@ -152,16 +157,17 @@ struct Keys {
 }
 
 impl Keys {
+    /// Of metadata that was decoded just now: whether a key may be one is checked there, once. It costs more than all else here.
     fn of(metadata: &RootMetadata) -> Result<Self, RootError> {
         fn list<R: crate::keys::KeyRole>(keys: &[PublicKeyBytes]) -> Result<Vec<VerifyingKey<R>>, RootError> {
-            keys.iter().map(|&key| key.try_into().map_err(|source| RootError::Key { source })).collect()
+            keys.iter().map(|&key| VerifyingKey::checked(key).map_err(|source| RootError::Key { source })).collect()
         }
         Ok(Self {
             root: list(&metadata.root_keys)?,
             session: list(&metadata.session_keys)?,
             command: list(&metadata.command_keys)?,
             approver: list(&metadata.approver_keys)?,
-            audit: metadata.audit_key.try_into().map_err(|source| RootError::Key { source })?,
+            audit: VerifyingKey::checked(metadata.audit_key).map_err(|source| RootError::Key { source })?,
         })
     }
 }
@@ -225,7 +231,7 @@ impl Unverified {
             return Err(RootError::WrongType { found: opened.payload_type });
         }
         let metadata = RootMetadata::from_bytes(&opened.payload).map_err(|source| RootError::Content { source })?;
-        check_structure(&metadata)?;
+        check_rules(&metadata)?;
         let keys = Keys::of(&metadata)?;
         Ok(Self { opened, metadata, keys })
     }

@@ -202,6 +202,14 @@ impl<R: KeyRole> VerifyingKey<R> {
     }
 }
 
+impl<R: KeyRole> VerifyingKey<R> {
+    /// Of a key that [`check_public_key`] accepts, as whatever was decoded from a message is.
+    pub(crate) fn checked(key: PublicKeyBytes) -> Result<Self, KeyError> {
+        let inner = ed25519_dalek::VerifyingKey::from_bytes(&key.0).map_err(|_| KeyError::NotAPoint)?;
+        Ok(Self { inner, id: key_id(&key), role: PhantomData })
+    }
+}
+
 impl<R: KeyRole> TryFrom<PublicKeyBytes> for VerifyingKey<R> {
     type Error = KeyError;
 
