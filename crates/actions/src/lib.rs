@@ -40,8 +40,11 @@ pub mod docker_containers;
 pub mod host_facts;
 pub mod host_keys_rotate;
 pub mod host_retire;
+pub mod standing_drop;
+pub mod standing_install;
+pub mod standing_renew;
 
 #[cfg(test)]
 mod tests;
 
-pub use registry::{ActionInfo, Class, DecodeError, Lock, OnRestart, Request, actions, find, latest};
+pub use registry::{ActionInfo, Class, DecodeError, Lock, OnRestart, Request, actions, class_for_people, find, latest};

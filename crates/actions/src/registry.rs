@@ -18,9 +18,10 @@ use serde::de::DeserializeOwned;
 use crate::{
     limits,
     outcome::Outcome,
-    policy::Demand,
+    policy::{CANCEL_ACTION, Demand, RENEW_ACTION},
     port::{ActionContext, ActionPort},
     spec::SecretName,
+    standing_install::StandingInstall,
 };
 
 /// What must not run at the same time.
@@ -302,6 +303,22 @@ pub fn latest(name: &ActionName) -> Option<&'static ActionInfo> {
     ACTIONS.iter().filter(|info| info.name == name.as_str()).max_by_key(|info| info.version)
 }
 
+/// How much an order may change, for those who ask how many people must stand behind it. What only puts back, and what
+/// leaves all as people approved it, needs nobody and counts as reading; installing a standing order is as much as what it
+/// has run. None when it is not known here, which is to count as destructive.
+#[must_use]
+pub fn class_for_people(name: &ActionName, version: u32, parameters: &[u8]) -> Option<Class> {
+    let class = find(name, version)?.class;
+    match name.as_str() {
+        CANCEL_ACTION | RENEW_ACTION => Some(Class::Read),
+        StandingInstall::NAME => match Request::decode(name, version, parameters) {
+            Ok(Request::StandingInstall(install)) => install.class(),
+            _ => None,
+        },
+        _ => Some(class),
+    }
+}
+
 registry! {
     AppDeploy in app_deploy,
     AppLogs in app_logs,
@@ -317,4 +334,7 @@ registry! {
     HostFacts in host_facts,
     HostKeysRotate in host_keys_rotate,
     HostRetire in host_retire,
+    StandingDrop in standing_drop,
+    StandingInstall in standing_install,
+    StandingRenew in standing_renew,
 }

@@ -191,11 +191,19 @@ impl HostAdmission {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (Request::HostRetire(_), _) => AdmittedKind::Retire,
+            (Request::StandingInstall(install), _) => AdmittedKind::StandingInstall(install.envelope()),
+            (Request::StandingRenew(renew), _) => AdmittedKind::StandingRenew(renew.envelope()),
+            (Request::StandingDrop(drop), _) => AdmittedKind::StandingDrop(drop.standing_order, drop.revision),
             (_, Lock::App(app)) => AdmittedKind::Locked(app),
             (_, Lock::None) => AdmittedKind::Free,
         };
         Admitted { class: info.class, on_restart: info.on_restart, kind, approvals_min: 0 }
     }
+}
+
+/// Without a readable file rotations wait.
+const fn is_rotation(request: &Request) -> bool {
+    matches!(request, Request::HostKeysRotate(_))
 }
 
 impl Admission for HostAdmission {
@@ -204,7 +212,9 @@ impl Admission for HostAdmission {
         // Stopping something must be possible whatever the file says, or says no longer.
         let policy = match self.policy.current() {
             Ok(policy) => policy,
-            Err(_) if matches!(request, Request::CommandCancel(_)) => Policy::refuse_all(),
+            Err(_) if actions::policy::ALWAYS_ALLOWED.contains(&request.info().name) && !is_rotation(&request) => {
+                Policy::refuse_all()
+            }
             Err(message) => return Err(Rejection { message }),
         };
         policy.judge(&order.action, request.info().class, &request.demands()).map_err(|refusal| Rejection {

@@ -46,6 +46,8 @@ pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Shortest time between two writes of the status file when only numbers changed.
 pub(crate) const STATUS_INTERVAL: DurationMs = DurationMs(500);
 
+/// How often the status file is written anew while standing orders are in it: time alone may end one.
+pub(crate) const STANDING_LOOK: DurationMs = DurationMs::from_secs(60);
 /// Wall clock off by more than this: `doctor` warns. Commands are judged by the control plane's
 /// time, so nothing breaks; times in logs and records are wrong.
 pub(crate) const SKEW_WARN: DurationMs = DurationMs::from_secs(30);

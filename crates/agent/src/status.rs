@@ -3,8 +3,12 @@
 
 use std::{fs, path::PathBuf};
 
-use ids::{BootId, BootMs, CommandId, FleetId, HostId, HostName, QuarantineId, RootVersion, Sha256, UnixMs};
+use ids::{
+    ActionName, BootId, BootMs, CommandId, FleetId, HostId, HostName, QuarantineId, Revision, RootVersion, Sha256,
+    StandingOrderId, UnixMs,
+};
 use serde::{Deserialize, Serialize};
+use session::agent::StandingShown;
 
 use crate::state_dir::{self, Durability, StateDir, StateError};
 
@@ -34,6 +38,30 @@ pub(crate) struct Status {
     /// Where it dials and which keys it accepts there, by the root metadata in force.
     pub(crate) directions: Option<DirectionsStatus>,
     pub(crate) policy: PolicyStatus,
+    /// What this host is to run by itself.
+    #[serde(default)]
+    pub(crate) standing: Vec<StandingStatus>,
+}
+
+/// A standing order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StandingStatus {
+    pub(crate) standing_order: StandingOrderId,
+    pub(crate) action: ActionName,
+    pub(crate) action_version: u32,
+    pub(crate) revision: Revision,
+    pub(crate) schedule: String,
+    pub(crate) zone: String,
+    pub(crate) valid_until: UnixMs,
+    /// Why it does not run now, if it does not.
+    pub(crate) hindrance: Option<String>,
+}
+
+impl From<StandingShown> for StandingStatus {
+    fn from(shown: StandingShown) -> Self {
+        let StandingShown { order, action, action_version, revision, schedule, zone, valid_until, hindrance } = shown;
+        Self { standing_order: order, action, action_version, revision, schedule, zone, valid_until, hindrance }
+    }
 }
 
 /// Where the connection stands.

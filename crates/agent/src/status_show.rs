@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     failure::{Failure, FailureKind, printable},
     state_dir::{Enrolment, StateDir},
-    status::{ConnectionStatus, Status},
+    status::{ConnectionStatus, StandingStatus, Status},
 };
 
 /// Says how it stands; the exit code says it to scripts.
@@ -85,6 +85,9 @@ fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
     let commands = &status.commands;
     line("Commands", format!("{} running, {} without an end", commands.running.len(), commands.open));
     line("Reports", format!("{} waiting for the control plane", status.reports_waiting));
+    for order in &status.standing {
+        line("Standing", standing(order));
+    }
     if let Some(root) = status.root {
         let left = DurationMs(root.expires.since(now).0);
         line("Root", format!("version {}, valid for {left}", root.version));
@@ -95,6 +98,16 @@ fn render(status: &Status, running: bool, now: UnixMs, option: &str) -> String {
     };
     line("Policy", policy);
     format!("Host '{}' ({})\n{}\n", status.name, status.host, lines.join("\n"))
+}
+
+/// A standing order, and why it does not run.
+fn standing(order: &StandingStatus) -> String {
+    let StandingStatus { standing_order, action, schedule, zone, hindrance, .. } = order;
+    let what = format!("{standing_order} {action} at \"{schedule}\" ({zone})");
+    match hindrance {
+        None => what,
+        Some(why) => format!("{what}: DOES NOT RUN: {why}"),
+    }
 }
 
 fn connection(connection: &ConnectionStatus, now: UnixMs) -> String {
@@ -113,7 +126,7 @@ fn connection(connection: &ConnectionStatus, now: UnixMs) -> String {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use ids::{CommandId, FleetId, HostId, QuarantineId, RootVersion};
+    use ids::{CommandId, FleetId, HostId, QuarantineId, Revision, RootVersion, StandingOrderId};
 
     use super::*;
     use crate::status::{AuditRefusal, AuditStatus, CommandsStatus, PolicyStatus, RootStatus};
@@ -140,6 +153,7 @@ mod tests {
             root: Some(RootStatus { version: RootVersion(3), expires: UnixMs(86_400_000 * 100) }),
             directions: None,
             policy: PolicyStatus { path: "/etc/policy.toml".into(), error: None },
+            standing: Vec::new(),
         }
     }
 
@@ -181,6 +195,27 @@ mod tests {
         assert!(text.contains("left its fleet 30 s ago") && text.contains("uninstall --purge"), "{text}");
         assert!(!text.contains("serverflow-agent run"), "nobody is to start it: {text}");
         assert_eq!(exit_code(true, Some(&status)), ExitCode::from(1));
+    }
+
+    #[test]
+    fn standing_orders_are_listed_with_what_keeps_them() {
+        let mut status = connected();
+        let order = StandingStatus {
+            standing_order: StandingOrderId::from_bytes([5; 16]),
+            action: "app.restart".parse().expect("an action's name"),
+            action_version: 1,
+            revision: Revision(7),
+            schedule: "30 3 * * *".to_owned(),
+            zone: "UTC".to_owned(),
+            valid_until: UnixMs(0),
+            hindrance: None,
+        };
+        let kept = StandingStatus { hindrance: Some("it was valid until 1 s ago".to_owned()), ..order.clone() };
+        status.standing = vec![order, kept];
+        let text = render(&status, true, UnixMs(30_000), "");
+        let line = "Standing     05050505-0505-0505-0505-050505050505 app.restart at \"30 3 * * *\" (UTC)";
+        assert!(text.contains(&format!("{line}\n")), "{text}");
+        assert!(text.contains(&format!("{line}: DOES NOT RUN: it was valid until 1 s ago\n")), "{text}");
     }
 
     #[test]

@@ -134,6 +134,8 @@ kinds! {
     RefusalCount = 33, "refusal-count";
     /// Someone asked for the end of a host's quarantine.
     QuarantineRelease = 34, "quarantine-release";
+    /// A standing order was signed, for the first time or anew.
+    StandingOrder = 35, "standing-order";
     /// Someone signed in.
     SignIn = 40, "sign-in";
     /// A sign-in was refused.

@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use ids::{AuditLogId, CommandId, FleetId, HostId, ReportSequence, RootVersion, Sequence, Sha256, UnixMs};
+use ids::{AuditLogId, CommandId, FleetId, HostId, ReportSequence, Revision, RootVersion, Sequence, Sha256, UnixMs};
 
 use self::chains::Chains;
 pub use self::export::{AuditExport, ExportedEntry};
@@ -170,6 +170,16 @@ pub enum AuditFault {
     /// It does not lead on from where the log says that the host was.
     #[error("the guard reset in entry {index} does not follow from what the log says of host {host} before it")]
     ResetElsewhere { index: u64, host: HostId },
+    /// A standing order is not signed by a command key, or is another fleet's.
+    #[error(
+        "the standing order in entry {index} does not verify for this fleet under any command key of the root metadata"
+    )]
+    Standing { index: u64 },
+    /// Revisions of one host only rise.
+    #[error(
+        "the standing order in entry {index} has revision {revision} of host {host}, and the log has one as high before it"
+    )]
+    StandingRevision { index: u64, host: HostId, revision: Revision },
     /// A host's key signed for another host, or after it was retired.
     #[error(
         "the report in entry {index} speaks for host {host}, but another host signed it, or a key of that host that was \

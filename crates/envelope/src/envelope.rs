@@ -299,11 +299,18 @@ pub fn open_key_offer(envelope: &[u8]) -> Result<Verified<KeyOffer>, VerifyError
 /// # Errors
 /// When it is no envelope of a report.
 pub fn own_report(envelope: &[u8]) -> Result<Report, VerifyError> {
+    read_unproved(envelope).map(|(_, report)| report)
+}
+
+/// The content of an envelope, and whose signature it claims. Proves nothing.
+pub(crate) fn read_unproved<T: Payload>(envelope: &[u8]) -> Result<(KeyId, T), VerifyError> {
     let opened = Opened::parse(envelope, limits::ENVELOPE_BYTES_MAX)?;
-    if opened.payload_type != Report::TYPE {
-        return Err(VerifyError::WrongType { expected: Report::TYPE, found: opened.payload_type.clone() });
+    let (key, _) = opened.only_signature()?;
+    if opened.payload_type != T::TYPE {
+        return Err(VerifyError::WrongType { expected: T::TYPE, found: opened.payload_type.clone() });
     }
-    <Report as sealed::Encoding>::decode_payload(&opened.payload).map_err(|source| VerifyError::Content { source })
+    let value = T::decode_payload(&opened.payload).map_err(|source| VerifyError::Content { source })?;
+    Ok((key, value))
 }
 
 fn verify_self_signed<T: Payload<Role = role::Agent>>(envelope: &[u8]) -> Result<Verified<T>, VerifyError> {

@@ -5,8 +5,8 @@
 //! accept. The protobuf types behind the payloads are private to this room.
 //!
 //! Around that: the chain of root metadata ([`root`]), sealed values ([`seal`], [`recovery`]), the join token
-//! ([`token`]), the replay guard's judgement ([`guard`]), and the audit log's tree and leaves
-//! ([`merkle`], [`audit`]). No clock, no randomness, no IO: time and random bytes are arguments.
+//! ([`token`]), the replay guard's judgement ([`guard`]), that of standing orders ([`standing`]), and the audit log's tree
+//! and leaves ([`merkle`], [`audit`]). No clock, no randomness, no IO: time and random bytes are arguments.
 
 pub mod address;
 pub mod approval;
@@ -26,6 +26,7 @@ pub mod recovery;
 pub mod root;
 pub mod seal;
 pub mod signer_port;
+pub mod standing;
 pub mod token;
 
 pub use self::{

@@ -85,3 +85,5 @@ pub const ZONE_BYTES_MAX: usize = 64;
 pub const RING_MAX: usize = 1024;
 /// Farthest jump of a command's sequence that is not an attack.
 pub const SEQUENCE_JUMP_MAX: u64 = 1 << 32;
+/// Farthest jump of a standing order's revision that is not an attack.
+pub const REVISION_JUMP_MAX: u64 = 1 << 32;

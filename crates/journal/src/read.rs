@@ -4,11 +4,11 @@ use std::path::Path;
 
 use envelope::messages::{LogPosition, ReportPosition, SealedValue};
 use ids::{
-    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, Sequence, Sha256,
-    UnixMs,
+    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, Revision, Sequence,
+    Sha256, StandingOrderId, UnixMs,
 };
 use session::{
-    agent::io::{Burned, JournalState, OpenCommand, Retirement, RingEntry, StoredClock, StoredReport},
+    agent::io::{Burned, JournalState, OpenCommand, Retirement, RingEntry, StoredClock, StoredReport, StoredStanding},
     frames::{KeyRecord, Stage},
     limits::KEY_CHANGES_SHOWN_MAX,
 };
@@ -31,6 +31,8 @@ pub(crate) mod meta {
     pub(crate) const KEYS_SINCE: &str = "keys_since";
     /// One byte: how far this host is on its way out of the fleet.
     pub(crate) const RETIREMENT: &str = "retirement";
+    /// Highest revision of a standing order ever taken: 8 bytes.
+    pub(crate) const STANDING_REVISION: &str = "standing_revision";
 }
 
 /// Numbers of stages in the tables.
@@ -88,6 +90,8 @@ pub(crate) async fn state(connection: &mut SqliteConnection, path: &Path) -> Res
     state.keys_since = reader.keys_since().await?;
     (state.keys_offered, state.reset) = reader.keys_offered().await?;
     state.retirement = reader.retirement().await?;
+    state.standing = reader.standing().await?;
+    state.standing_revision = reader.standing_revision().await?;
     Ok(state)
 }
 
@@ -325,6 +329,32 @@ impl Reader<'_> {
         let Some(row) = rows.first() else { return Ok((None, None)) };
         let reset = row.try_get(1).map_err(|error| JournalError::read(self.path, error))?;
         Ok((Some(HostEpoch(self.counter(row, 0)?)), reset))
+    }
+
+    async fn standing(&mut self) -> Result<Vec<StoredStanding>, JournalError> {
+        let rows = self.rows("SELECT id, envelope FROM standing_order ORDER BY id").await?;
+        let query = "SELECT standing_order, name, bytes FROM standing_value ORDER BY standing_order, position";
+        let values = self.rows(query).await?;
+        let mut standing = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id = self.blob(row, 0)?;
+            let mut sealed = Vec::new();
+            for value in &values {
+                if self.blob(value, 0)? == id {
+                    let name = value.try_get(1).map_err(|e| JournalError::read(self.path, e))?;
+                    sealed.push(SealedValue { name, bytes: self.blob(value, 2)? });
+                }
+            }
+            let order = StandingOrderId::try_from_slice(&id).map_err(|_| self.damaged("standing order id"))?;
+            standing.push(StoredStanding { order, envelope: self.blob(row, 1)?, sealed });
+        }
+        Ok(standing)
+    }
+
+    async fn standing_revision(&mut self) -> Result<Revision, JournalError> {
+        let Some(value) = self.meta(meta::STANDING_REVISION).await? else { return Ok(Revision(0)) };
+        let bytes = value.as_slice().try_into().map_err(|_| self.damaged(meta::STANDING_REVISION))?;
+        Ok(Revision(u64::from_be_bytes(bytes)))
     }
 
     async fn clock(&mut self) -> Result<Option<StoredClock>, JournalError> {

@@ -10,7 +10,7 @@ use crate::JournalError;
 const APPLICATION_ID: i64 = 0x5346_616a;
 
 /// One step per released version of the schema.
-const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS, KEY_CHANGES, RESETS];
+const STEPS: &[&[&str]] = &[FOUNDATION, RESUMPTIONS, CANCELLATIONS, APPROVALS, KEY_CHANGES, RESETS, STANDING];
 
 /// Since 0.2: how often a command was run again.
 const RESUMPTIONS: &[&str] = &["ALTER TABLE open_command ADD COLUMN resumptions INTEGER NOT NULL DEFAULT 0"];
@@ -30,6 +30,12 @@ const KEY_CHANGES: &[&str] =
 
 /// Since 0.2: the guard reset that asked for keys.
 const RESETS: &[&str] = &["ALTER TABLE key_change ADD COLUMN reset BLOB"];
+
+/// Since 0.2: what this host does by itself at set times.
+const STANDING: &[&str] = &[
+    "CREATE TABLE standing_order (id BLOB PRIMARY KEY, envelope BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE standing_value (standing_order BLOB NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (standing_order, position)) STRICT, WITHOUT ROWID",
+];
 
 /// 0.1.
 const FOUNDATION: &[&str] = &[

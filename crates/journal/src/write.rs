@@ -8,7 +8,9 @@ use std::{
 use envelope::messages::{ReportPosition, SealedValue};
 use ids::{CommandId, HostEpoch, Sequence, UnixMs};
 use session::{
-    agent::io::{Burn, Burned, JournalWrite, ResetTaken, Retirement, RingEntry, StoredReport},
+    agent::io::{
+        Burn, Burned, JournalWrite, ResetTaken, Retirement, RingEntry, StandingChange, StoredReport, StoredStanding,
+    },
     frames::Stage,
 };
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -222,6 +224,7 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             meta_set(texts, meta::RETIREMENT, vec![retirement_number(Retirement::Reported)]);
             done(texts, command, report)?;
         }
+        JournalWrite::Standing { command, change, report } => standing(texts, change, command, report)?,
         JournalWrite::Clock { clock } => {
             let (time, at) = (clock.time.0.to_be_bytes(), clock.at.0.to_be_bytes());
             meta_set(texts, meta::CLOCK, [clock.boot.as_bytes().as_slice(), &time, &at].concat());
@@ -233,7 +236,7 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
 /// Whatever is kept beyond a command's end goes here: a table of such things is one more word.
 fn retire(texts: &mut Texts<'_>) {
     meta_set(texts, meta::RETIREMENT, vec![retirement_number(Retirement::Begun)]);
-    for table in ["record", "sealed_value"] {
+    for table in ["record", "sealed_value", "standing_order", "standing_value"] {
         texts.next("DELETE FROM ").push(table);
     }
 }
@@ -333,6 +336,36 @@ fn done(texts: &mut Texts<'_>, command: CommandId, report: StoredReport) -> Resu
     report_add(texts, report)
 }
 
+fn standing(
+    texts: &mut Texts<'_>,
+    change: StandingChange,
+    command: CommandId,
+    report: StoredReport,
+) -> Result<(), sqlx::Error> {
+    standing_change(texts, change);
+    done(texts, command, report)
+}
+
+fn standing_change(texts: &mut Texts<'_>, change: StandingChange) {
+    let (StandingChange::Put { standing: StoredStanding { order, .. }, revision }
+    | StandingChange::Drop { order, revision }) = &change;
+    let id = order.as_bytes().to_vec();
+    texts.next("DELETE FROM standing_order WHERE id = ").push_bind(id.clone());
+    texts.next("DELETE FROM standing_value WHERE standing_order = ").push_bind(id.clone());
+    // It only rises; big-endian values compare as the numbers do.
+    let put = meta_put(texts, meta::STANDING_REVISION, revision.0.to_be_bytes().to_vec());
+    put.push("max(excluded.value, meta.value)");
+    let StandingChange::Put { standing, .. } = change else { return };
+    let insert = texts.next("INSERT INTO standing_order (id, envelope) VALUES (");
+    insert.push_bind(id.clone()).push(", ").push_bind(standing.envelope).push(")");
+    for (position, value) in (0i64..).zip(standing.sealed) {
+        let insert = texts.next("INSERT INTO standing_value (standing_order, position, name, bytes) ");
+        insert.push_values([value], |mut values, value| {
+            values.push_bind(id.clone()).push_bind(position).push_bind(value.name).push_bind(value.bytes);
+        });
+    }
+}
+
 fn stage_set(texts: &mut Texts<'_>, command: CommandId, stage: Stage) {
     let update = texts.next("UPDATE ring SET stage = ").push_bind(stage_number(stage));
     update.push(" WHERE command = ").push_bind(bytes(command));
@@ -355,6 +388,8 @@ fn start_anew(texts: &mut Texts<'_>, reset: ResetTaken) -> Result<(), sqlx::Erro
     let ResetTaken { high, last_report: ReportPosition { sequence, sha256 }, outbox } = reset;
     texts.next("DELETE FROM meta WHERE key = ").push_bind(meta::QUARANTINE);
     high_raise(texts, high);
+    texts.next("DELETE FROM standing_order");
+    texts.next("DELETE FROM standing_value");
     let delete = texts.next("DELETE FROM report WHERE acknowledged = 0 OR sequence > ");
     delete.push_bind(integer(sequence.0)?);
     if sequence.0 == 0 {

@@ -3,14 +3,15 @@
 
 use envelope::messages::{LogPosition, ReportPosition, SealedValue};
 use ids::{
-    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, RootVersion, Sequence,
-    Sha256, UnixMs,
+    AuditLogId, BootId, BootMs, CommandId, HostEpoch, OperationId, QuarantineId, ReportSequence, Revision, RootVersion,
+    Sequence, Sha256, StandingOrderId, UnixMs,
 };
 use journal::{Journal, JournalError};
 use proptest::prelude::*;
 use session::{
     agent::io::{
-        Burn, Burned, JournalState, JournalWrite, ResetTaken, Retirement, RingEntry, StoredClock, StoredReport,
+        Burn, Burned, JournalState, JournalWrite, ResetTaken, Retirement, RingEntry, StandingChange, StoredClock,
+        StoredReport, StoredStanding,
     },
     frames::Stage,
 };
@@ -112,8 +113,24 @@ impl Script {
         Some(JournalWrite::Retired { command: command(number), report: self.report(number) })
     }
 
+    /// Standing orders come, change and go, a few of them, with the end of the command that asked for it.
+    fn standing(&mut self, choice: u8) -> Option<JournalWrite> {
+        let started = self.open.iter().position(|(_, started)| *started)?;
+        let (number, _) = self.open.remove(started);
+        let order = StandingOrderId::from_bytes([choice % 4; 16]);
+        let change = if choice.is_multiple_of(3) {
+            StandingChange::Drop { order, revision: Revision(u64::from(choice / 2)) }
+        } else {
+            let value = |n: u8| SealedValue { name: format!("web/environment/{n}"), bytes: vec![n; 50] };
+            let sealed = (0..choice % 3).map(value).collect();
+            let standing = StoredStanding { order, envelope: vec![choice; 40], sealed };
+            StandingChange::Put { standing, revision: Revision(u64::from(choice)) }
+        };
+        Some(JournalWrite::Standing { command: command(number), change, report: self.report(number) })
+    }
+
     fn write(&mut self, kind: u8, choice: u8) -> Option<JournalWrite> {
-        Some(match kind % 15 {
+        Some(match kind % 16 {
             0 | 1 => {
                 let evict = self.evict(choice);
                 let entry = self.entry(Stage::Accepted, false);
@@ -169,8 +186,9 @@ impl Script {
                 let target = command(self.open[usize::from(choice) % self.open.len()].0);
                 JournalWrite::Cancel { command: command(number), target, report: self.report(number) }
             }
-            11..=13 => self.keys(kind % 15, choice)?,
+            11..=13 => self.keys(kind % 16, choice)?,
             14 => self.retirement(choice)?,
+            15 => self.standing(choice)?,
             _ if choice < 16 => JournalWrite::Quarantine { id: QuarantineId::from_bytes([choice; 16]) },
             _ => {
                 let boot = BootId::from_bytes([choice; 16]);

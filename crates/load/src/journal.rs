@@ -88,7 +88,7 @@ fn parts(write: &JournalWrite) -> Vec<Vec<u8>> {
         JournalWrite::Refuse { report: refusal, .. } => report(b'r', refusal),
         JournalWrite::Start { command } => vec![vec![b's'], command.as_bytes().to_vec()],
         JournalWrite::Resume { command } => vec![vec![b'u'], command.as_bytes().to_vec()],
-        JournalWrite::Done { report: end, .. } => report(b'd', end),
+        JournalWrite::Done { report: end, .. } | JournalWrite::Standing { report: end, .. } => report(b'd', end),
         JournalWrite::Cancel { target, report: end, .. } => {
             let mut parts = report(b'x', end);
             parts.push(target.as_bytes().to_vec());

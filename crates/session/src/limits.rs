@@ -79,6 +79,8 @@ pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// Words for a person in a result made here.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Standing orders of one host.
+pub const STANDING_ORDERS_MAX: usize = 64;
 /// Actions one agent may list.
 pub const ACTIONS_COUNT_MAX: usize = 256;
 /// Root metadata versions a control plane takes from one agent.

@@ -25,8 +25,14 @@ use crate::{registry::Class, spec::AppSpec, spec_read};
 pub const CANCEL_ACTION: &str = "command.cancel";
 /// The name of the action that gives the host new keys.
 pub const ROTATE_KEYS_ACTION: &str = "host.keys.rotate";
-/// What no policy forbids. New keys are made by the host itself, and a fleet must be able to retire old ones everywhere.
-pub const ALWAYS_ALLOWED: [&str; 2] = [CANCEL_ACTION, ROTATE_KEYS_ACTION];
+/// The name of the action that puts a new signature under a standing order.
+pub const RENEW_ACTION: &str = "standing.renew";
+/// The name of the action that ends a standing order.
+pub const DROP_ACTION: &str = "standing.drop";
+/// What no policy forbids. New keys are made by the host itself, and a fleet must be able to retire old ones everywhere: its
+/// own too, for which what stands must be signed anew, while the policy is asked about what it does at each run. And what
+/// stands can be ended, as what runs can.
+pub const ALWAYS_ALLOWED: [&str; 4] = [CANCEL_ACTION, ROTATE_KEYS_ACTION, RENEW_ACTION, DROP_ACTION];
 
 /// What one host allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +92,7 @@ impl Policy {
         include_str!("default.toml")
     }
 
-    /// Refuses everything but `command.cancel` and `host.keys.rotate`: with this, what holds without a readable file is judged.
+    /// Refuses everything but [`ALWAYS_ALLOWED`]: with this, what holds without a readable file is judged.
     #[must_use]
     pub fn refuse_all() -> Self {
         Self::default()

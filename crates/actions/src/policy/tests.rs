@@ -146,6 +146,9 @@ fn actions_are_named_or_below_a_word() {
         ("application.deploy", false),
         ("command.cancel", true),
         ("host.keys.rotate", true),
+        ("standing.renew", true),
+        ("standing.drop", true),
+        ("standing.install", false),
     ] {
         let name = name.parse().unwrap();
         assert_eq!(policy.judge(&name, Class::Change, &[]).is_ok(), allowed, "{name}");

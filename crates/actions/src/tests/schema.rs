@@ -39,6 +39,12 @@ fn schema_files_agree_with_the_types() {
     check::<crate::host_facts::HostFacts>("host_facts", include_str!("../host_facts/README.md"));
     check::<crate::host_keys_rotate::HostKeysRotate>("host_keys_rotate", include_str!("../host_keys_rotate/README.md"));
     check::<crate::host_retire::HostRetire>("host_retire", include_str!("../host_retire/README.md"));
+    check::<crate::standing_drop::StandingDrop>("standing_drop", include_str!("../standing_drop/README.md"));
+    check::<crate::standing_install::StandingInstall>(
+        "standing_install",
+        include_str!("../standing_install/README.md"),
+    );
+    check::<crate::standing_renew::StandingRenew>("standing_renew", include_str!("../standing_renew/README.md"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use journal::{Journal, JournalError};
 use session::{
     agent::{
         AgentLoop,
-        io::{AgentEvent, CloseReason, Effect, Input, JournalWrite, WriteId},
+        io::{AgentEvent, Clocks, CloseReason, Effect, Input, JournalWrite, WriteId},
     },
     frames::RefusalCode,
 };
@@ -413,10 +413,22 @@ impl Shell {
             status.policy.error = policy_error;
             self.keeper.touch();
         }
+        self.keep_standing(now);
         let status_due = self.keeper.flush(now);
         let wake_due = self.wake.map(|at| at.since(now.boot));
         let due = status_due.into_iter().chain(wake_due).min();
         due.map_or(limits::SLEEP_MAX, |due| Duration::from_millis(due.0).min(limits::SLEEP_MAX))
+    }
+
+    /// What stands, as it is when it is written. Time alone may end an order, so it is looked at now and then.
+    fn keep_standing(&mut self, now: Clocks) {
+        if !self.keeper.status.standing.is_empty() && self.keeper.age(now).0 >= limits::STANDING_LOOK.0 {
+            self.keeper.touch();
+        }
+        if self.keeper.is_due(now) {
+            let standing = self.agent.standing_orders(now, &self.admission);
+            self.keeper.status.standing = standing.into_iter().map(Into::into).collect();
+        }
     }
 
     /// Closes the stream, makes durable what was asked for, and leaves running actions to their records,

@@ -167,5 +167,6 @@ fn first_status(enrolment: &Enrolment, admission: &HostAdmission, roots: &Roots,
         root: roots.status(),
         directions: Some(roots.directions_status()),
         policy: PolicyStatus { path: admission.policy.path().to_owned(), error: admission.policy.current().err() },
+        standing: Vec::new(),
     }
 }

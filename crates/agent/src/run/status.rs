@@ -53,7 +53,8 @@ impl StatusKeeper {
         if let JournalWrite::Refuse { report, .. }
         | JournalWrite::Done { report, .. }
         | JournalWrite::Retired { report, .. }
-        | JournalWrite::Cancel { report, .. } = write
+        | JournalWrite::Cancel { report, .. }
+        | JournalWrite::Standing { report, .. } = write
         {
             self.reports.push_back(report.sequence);
             self.changed = true;
@@ -87,12 +88,22 @@ impl StatusKeeper {
         self.changed = true;
     }
 
+    /// Whether the next flush writes.
+    pub(super) fn is_due(&self, now: Clocks) -> bool {
+        self.changed && self.age(now) >= limits::STATUS_INTERVAL
+    }
+
+    /// How long ago it was written.
+    pub(super) fn age(&self, now: Clocks) -> DurationMs {
+        now.boot.since(self.written_at)
+    }
+
     /// Writes what changed, unless it was written just now; says when to look again.
     pub(super) fn flush(&mut self, now: Clocks) -> Option<DurationMs> {
         if !self.changed {
             return None;
         }
-        let since = now.boot.since(self.written_at);
+        let since = self.age(now);
         if since < limits::STATUS_INTERVAL {
             return Some(DurationMs(limits::STATUS_INTERVAL.0 - since.0));
         }

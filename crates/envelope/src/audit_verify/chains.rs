@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ids::{AuditLogId, CommandId, FleetId, HostEpoch, HostId, KeyId, Sequence, Sha256, UnixMs};
+use ids::{AuditLogId, CommandId, FleetId, HostEpoch, HostId, KeyId, Revision, Sequence, Sha256, UnixMs};
 
 use super::{AuditFault, Claims, ExportedEntry, Outstanding, Trust};
 use crate::{
@@ -11,7 +11,9 @@ use crate::{
     audit::AuditKind,
     envelope::{open_key_offer, verify},
     keys::{VerifyingKey, key_id, role},
-    messages::{Approval, Command, EnrolReceipt, GuardReset, KeyRotation, LogPosition, Report, ReportPosition},
+    messages::{
+        Approval, Command, EnrolReceipt, GuardReset, KeyRotation, LogPosition, Report, ReportPosition, StandingOrder,
+    },
 };
 
 /// What is known of the log up to some entry.
@@ -24,6 +26,8 @@ pub(super) struct Chains<'a> {
     host_keys: Vec<VerifyingKey<role::Agent>>,
     hosts: BTreeMap<HostId, HostChain>,
     orders: BTreeMap<CommandId, OrderState>,
+    /// Highest revision of a standing order so far.
+    revisions: BTreeMap<HostId, Revision>,
     order_count: u64,
     report_count: u64,
     gap_count: u64,
@@ -69,6 +73,7 @@ impl<'a> Chains<'a> {
             host_keys: Vec::new(),
             hosts: BTreeMap::new(),
             orders: BTreeMap::new(),
+            revisions: BTreeMap::new(),
             order_count: 0,
             report_count: 0,
             gap_count: 0,
@@ -119,6 +124,7 @@ impl<'a> Chains<'a> {
             (AuditKind::Approval, Some(record)) => self.approval(entry.index, record),
             (AuditKind::HostKeyChange, Some(record)) => self.rotation(entry.index, record),
             (AuditKind::GuardReset, Some(record)) => self.reset(entry.index, record),
+            (AuditKind::StandingOrder, Some(record)) => self.standing(entry.index, record),
             (AuditKind::HostKeyChange, None) => Err(AuditFault::KeysMissing { index: entry.index }),
             _ => Ok(()),
         }
@@ -173,6 +179,21 @@ impl<'a> Chains<'a> {
             return Err(elsewhere);
         }
         chain.allocated = reset.high;
+        Ok(())
+    }
+
+    /// What outlives the command that installs it. A host takes no revision twice, so none is given out twice.
+    fn standing(&mut self, index: u64, record: &[u8]) -> Result<(), AuditFault> {
+        let order = verify::<StandingOrder>(record, &self.trust.command).map_err(|_| AuditFault::Standing { index })?;
+        if order.standing.fleet != self.fleet {
+            return Err(AuditFault::Standing { index });
+        }
+        let (host, revision) = (order.standing.host, order.revision);
+        let highest = self.revisions.entry(host).or_default();
+        if revision <= *highest {
+            return Err(AuditFault::StandingRevision { index, host, revision });
+        }
+        *highest = revision;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod root;
 mod root_change;
 mod samples;
 mod seal;
+mod standing;
 mod tamper;
 mod token;
 mod wire;

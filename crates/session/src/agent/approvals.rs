@@ -99,7 +99,7 @@ impl AgentLoop {
     /// they are bound to.
     pub(super) fn still_approved(&self, admitted: &Admitted, job: &Job) -> Result<Option<Sha256>, ()> {
         let needed = self.approvals_needed(admitted);
-        if needed == 0 || matches!(admitted.kind, AdmittedKind::Cancel(_)) {
+        if needed == 0 || matches!(admitted.kind, AdmittedKind::Cancel(_) | AdmittedKind::StandingRenew(_)) {
             return Ok(None);
         }
         let terms = self.terms(UnixMs(0), &job.command);
@@ -134,7 +134,7 @@ impl AgentLoop {
     }
 
     /// The latest that it can be: a clock set back does not bring an approval to life.
-    fn latest(&self, now: Clocks) -> UnixMs {
+    pub(super) fn latest(&self, now: Clocks) -> UnixMs {
         now.wall.max(self.roots.issued_floor()).max(self.time(now).unwrap_or(UnixMs(0)))
     }
 

@@ -66,6 +66,11 @@ impl AgentLoop {
                 word: "running",
                 message: format!("{target} gives this host new keys, which cannot be stopped any more: it goes on"),
             },
+            _ if job.has_begun() && job.admitted.kind.is_standing() => Found {
+                is_stopped: false,
+                word: "running",
+                message: format!("{target} is being written down, which cannot be stopped any more: it goes on"),
+            },
             _ if job.has_begun() => Found {
                 is_stopped: true,
                 word: "running",

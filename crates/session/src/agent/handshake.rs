@@ -230,6 +230,7 @@ impl AgentLoop {
         if let Some(next) = self.roots_next.take() {
             self.roots = next;
         }
+        self.judge_standing_again();
         self.event(AgentEvent::RootAdvanced { version });
         let has_session_key = |id: KeyId| self.roots.session_keys().iter().any(|key| key.key_id() == id);
         let stands = match self.connection.as_ref().map(|connection| &connection.phase) {
@@ -339,6 +340,7 @@ impl AgentLoop {
             return self.reject("session-open", why.to_owned());
         }
         self.clock = Some(TrustedClock { time: open.time, at: now.boot });
+        self.standing.met(open.time);
         let clock = StoredClock { boot: self.identity.boot, time: open.time, at: now.boot };
         self.persist(JournalWrite::Clock { clock }, After::Nothing);
         if self.is_known_to_have_left(&open) || self.keys_are_stored(&open) {

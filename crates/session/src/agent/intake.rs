@@ -19,7 +19,7 @@ use envelope::{
     verify,
 };
 use ids::{Class, CommandId, OnRestart};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     AgentLoop, QuarantineState, Turn,
@@ -39,15 +39,21 @@ pub(super) struct Refusal {
     status: ReportStatus,
     check: &'static str,
     message: String,
+    /// Something more that a program may go by.
+    told: Option<(&'static str, Value)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: ReportStatus, check: &'static str, message: String) -> Self {
-        Self { status, check, message }
+        Self { status, check, message, told: None }
     }
 
     pub(super) fn rejected(check: &'static str, message: String) -> Self {
         Self::new(ReportStatus::Rejected, check, message)
+    }
+
+    pub(super) fn telling(self, what: &'static str, value: Value) -> Self {
+        Self { told: Some((what, value)), ..self }
     }
 
     pub(super) fn words(&self) -> String {
@@ -55,7 +61,11 @@ impl Refusal {
     }
 
     pub(super) fn end(&self) -> End {
-        end_message(self.status, &self.words(), &json!({ "refused_by": self.check }))
+        let mut detail = json!({ "refused_by": self.check });
+        if let Some((what, value)) = &self.told {
+            detail[*what] = value.clone();
+        }
+        end_message(self.status, &self.words(), &detail)
     }
 }
 
@@ -176,12 +186,13 @@ impl AgentLoop {
         let order = &command.order;
         let judged = turn.admission.judge(order);
         let admitted = judged.map_err(|rejection| Refusal::rejected("policy", rejection.message))?;
-        let admitted = as_ordered(order, admitted);
+        let admitted = as_ordered(order, self.admit_standing(turn, order, admitted)?);
         if let Some(refusal) = self.retirement_refusal(&admitted.kind) {
             return Err(refusal);
         }
-        // Stopping something needs no approval, no fresh root and no right clock: it can only put back.
-        if matches!(admitted.kind, AdmittedKind::Cancel(_)) {
+        // Stopping something needs no approval, no fresh root and no right clock: it can only put back. And under another
+        // signature a standing order is what people approved.
+        if matches!(admitted.kind, AdmittedKind::Cancel(_) | AdmittedKind::StandingRenew(_)) {
             return Ok(Granted { admitted, consent: None });
         }
         let consent = self.check_approvals(turn.now, &admitted, command, approvals)?;

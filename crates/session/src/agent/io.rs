@@ -5,7 +5,7 @@ pub use envelope::guard::RingEntry;
 use envelope::{Verified, messages::*};
 use ids::{
     ActionName, AppName, BootId, BootMs, Challenge, Class, CommandId, HostEpoch, OnRestart, OperationId, QuarantineId,
-    ReportSequence, RootVersion, Sequence, Sha256, TlsExporter, UnixMs,
+    ReportSequence, Revision, RootVersion, Sequence, Sha256, StandingOrderId, TlsExporter, UnixMs,
 };
 
 use super::rotation::NextKeys;
@@ -164,6 +164,8 @@ pub enum JournalWrite {
     Retire { command: CommandId },
     /// `{DONE, report}` of that command: nothing is left but to deliver the reports.
     Retired { command: CommandId, report: StoredReport },
+    /// `{DONE, report}` of a command, and in the same transaction what it changes about this host's standing orders.
+    Standing { command: CommandId, change: StandingChange, report: StoredReport },
     /// Time learnt from a `session-open`: calendar time at a boot-time clock reading of one boot.
     Clock { clock: StoredClock },
 }
@@ -176,6 +178,23 @@ pub struct StoredReport {
     /// SHA-256 of its payload.
     pub sha256: Sha256,
     pub envelope: Vec<u8>,
+}
+
+/// What becomes of a host's standing orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StandingChange {
+    /// It stands from now on, in place of one of the same id. Its revision is used up, whatever becomes of it.
+    Put { standing: StoredStanding, revision: Revision },
+    /// It does not stand any more, and nothing up to that revision will.
+    Drop { order: StandingOrderId, revision: Revision },
+}
+
+/// A standing order, as installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredStanding {
+    pub order: StandingOrderId,
+    pub envelope: Vec<u8>,
+    pub sealed: Vec<SealedValue>,
 }
 
 /// Calendar time as of a boot-time clock reading.
@@ -218,6 +237,10 @@ pub struct JournalState {
     pub reset: Option<Vec<u8>>,
     /// How far this host is on its way out of the fleet.
     pub retirement: Option<Retirement>,
+    /// Standing orders, by id.
+    pub standing: Vec<StoredStanding>,
+    /// Highest revision of a standing order ever taken: what was dropped is below it.
+    pub standing_revision: Revision,
 }
 
 /// A host that leaves its fleet.
@@ -319,6 +342,19 @@ pub enum AdmittedKind {
     RotateKeys,
     /// The end of this host in its fleet; waits until nothing else runs; handled by the loop itself.
     Retire,
+    /// This signed standing order begins to stand; waits for no lock; handled by the loop itself.
+    StandingInstall(Vec<u8>),
+    /// A standing order, as it is, under another signature; the same.
+    StandingRenew(Vec<u8>),
+    /// A standing order ends, with all that was signed of it up to that revision; the same.
+    StandingDrop(StandingOrderId, Revision),
+}
+
+impl AdmittedKind {
+    /// Whether the loop itself does it, in one write that is its end.
+    pub(super) const fn is_standing(&self) -> bool {
+        matches!(self, Self::StandingInstall(_) | Self::StandingRenew(_) | Self::StandingDrop(..))
+    }
 }
 
 /// Why an order may not run, in words for a person.

@@ -2,7 +2,7 @@
 //!
 //! [`AgentLoop`] is one machine in several files: `handshake` (who is there, what time is it, is this
 //! state an old copy), `intake` (the checks of a command, in their order), `run` (locks, starts,
-//! ends), `cancel`, `reports`, and `writes` (what each durable write releases). Its memory runs ahead
+//! ends), `cancel`, `standing`, `reports`, and `writes` (what each durable write releases). Its memory runs ahead
 //! of the disk, so that many writes can share one fsync; what leaves it does not: a frame or a start
 //! that rests on a write is released by that write's acknowledgement.
 
@@ -22,6 +22,7 @@ mod retire;
 mod roots;
 mod rotation;
 mod run;
+mod standing;
 mod start_up;
 mod state;
 mod writes;
@@ -44,12 +45,14 @@ use self::{
     roots::Roots,
     rotation::KeyChange,
     run::Job,
+    standing::StandingOrders,
     writes::After,
 };
 pub use self::{
     end::end_message,
     enrol::{EnrolEffect, EnrolError, EnrolInput, EnrolLoop, Enrolled, PendingEnrolment},
     rotation::NextKeys,
+    standing::StandingShown,
     start_up::LoadError,
 };
 use crate::{
@@ -128,6 +131,7 @@ pub struct AgentLoop {
     audit: AuditSeen,
     keys: KeyChange,
     retirement: Option<Retirement>,
+    standing: StandingOrders,
     quarantine: QuarantineState,
     /// Why quarantine is being entered, for the log.
     quarantine_why: String,

@@ -90,6 +90,8 @@ impl AgentLoop {
             done.push(self.sign_report(now, &command, end_message(ReportStatus::Unknown, message, &Value::Null)));
         }
         self.waiting.retain(|id| self.jobs.get(id).is_some_and(|job| job.state == JobState::Waiting));
+        // One of them may have been dropped in the past that this state does not know.
+        self.standing.clear();
         (ResetTaken { high: reset.high, last_report: reset.last_report, outbox }, done)
     }
 

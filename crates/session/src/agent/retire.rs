@@ -50,6 +50,7 @@ impl AgentLoop {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.state = JobState::Running;
         self.retirement = Some(Retirement::Begun);
+        self.standing.clear();
         self.persist(JournalWrite::Retire { command: id }, After::RetireBegun);
     }
 

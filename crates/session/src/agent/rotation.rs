@@ -259,6 +259,7 @@ impl AgentLoop {
         let host_epoch = next.host_epoch;
         (self.identity.identity, self.identity.host_epoch) = (next.identity, host_epoch);
         self.identity.keys_since = open.time;
+        self.judge_standing_again();
         if let Some(connection) = &mut self.connection {
             // What this session speaks with is the key in force from here on, which a further rotation replaces.
             connection.with_next = false;

@@ -98,7 +98,12 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(_) => self.locked += 1,
             AdmittedKind::Free => self.free += 1,
-            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys | AdmittedKind::Retire => {}
+            AdmittedKind::Cancel(_)
+            | AdmittedKind::RotateKeys
+            | AdmittedKind::Retire
+            | AdmittedKind::StandingInstall(_)
+            | AdmittedKind::StandingRenew(_)
+            | AdmittedKind::StandingDrop(..) => {}
         }
     }
 
@@ -107,7 +112,12 @@ impl Busy {
         match kind {
             AdmittedKind::Locked(app) => self.apps.insert(app.clone()) && self.locked < limits::RUNNING_LOCKED_MAX,
             AdmittedKind::Free => self.free < limits::RUNNING_FREE_MAX,
-            AdmittedKind::Cancel(_) | AdmittedKind::RotateKeys | AdmittedKind::Retire => true,
+            AdmittedKind::Cancel(_)
+            | AdmittedKind::RotateKeys
+            | AdmittedKind::Retire
+            | AdmittedKind::StandingInstall(_)
+            | AdmittedKind::StandingRenew(_)
+            | AdmittedKind::StandingDrop(..) => true,
         }
     }
 }
@@ -195,7 +205,7 @@ impl AgentLoop {
     }
 
     /// Ends a command that was about to run, and whose key or epoch is void by now.
-    fn end_revoked(&mut self, now: Clocks, id: CommandId) {
+    pub(super) fn end_revoked(&mut self, now: Clocks, id: CommandId) {
         let refusal = revoked();
         self.event(AgentEvent::Refused { command: id, why: refusal.words() });
         self.end_job(now, id, refusal.end());
@@ -267,7 +277,8 @@ impl AgentLoop {
             return self.waiting.push_back(id);
         }
         // Its end is signed at once, and it is open by which key: it waits, and does the same then.
-        if is_switching && matches!(job.admitted.kind, AdmittedKind::Cancel(_)) {
+        let ends_at_once = matches!(job.admitted.kind, AdmittedKind::Cancel(_)) || job.admitted.kind.is_standing();
+        if is_switching && ends_at_once {
             (job.state, job.resumed) = (JobState::Waiting, true);
             return self.waiting.push_back(id);
         }
@@ -280,6 +291,9 @@ impl AgentLoop {
         match job.admitted.kind {
             AdmittedKind::RotateKeys => return self.rotate_keys(now),
             AdmittedKind::Retire => return self.retire(id),
+            AdmittedKind::StandingInstall(_) | AdmittedKind::StandingRenew(_) | AdmittedKind::StandingDrop(..) => {
+                return self.change_standing(now, id);
+            }
             _ => {}
         }
         if let AdmittedKind::Cancel(target) = job.admitted.kind {

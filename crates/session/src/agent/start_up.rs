@@ -10,7 +10,7 @@ use envelope::{
     root::RootError,
     verify,
 };
-use ids::{Class, CommandId, OnRestart};
+use ids::{Class, CommandId, OnRestart, StandingOrderId};
 
 use super::{
     AgentIdentity, AgentLoop, Guard, QuarantineState, TrustedClock, Turn,
@@ -22,6 +22,7 @@ use super::{
     roots::Roots,
     rotation::KeyChange,
     run::{Job, JobState},
+    standing::StandingOrders,
 };
 use crate::frames::Stage;
 
@@ -37,6 +38,13 @@ pub enum LoadError {
     /// The guard reset that goes with keys under way is not what a command key signed.
     #[error("the journal's guard reset does not verify; restore the journal or enrol this host anew")]
     Reset(#[source] VerifyError),
+    /// A standing order is not what a command key signed.
+    #[error("the journal's standing order {order} does not verify; restore the journal or enrol this host anew")]
+    Standing {
+        order: StandingOrderId,
+        #[source]
+        source: VerifyError,
+    },
     /// An accepted command is not what a command key signed.
     #[error("the journal's command {command} does not verify; restore the journal or enrol this host anew")]
     Command {
@@ -71,9 +79,12 @@ impl AgentLoop {
         let reset = state.reset.as_deref().map(|reset| verify::<GuardReset>(reset, roots.command_keys_ever()));
         let reset = reset.transpose().map_err(LoadError::Reset)?.map(Verified::into_value);
         let keys = KeyChange::stored(identity.next.take(), state.keys_offered, reset);
+        let contact = state.clock.map(|clock| clock.time);
+        let standing = StandingOrders::stored(state.standing, state.standing_revision, contact, &roots)?;
         let mut agent = Self {
             identity,
             keys,
+            standing,
             roots,
             roots_next: None,
             guard: Guard {
@@ -101,6 +112,7 @@ impl AgentLoop {
             wake: None,
             out: Vec::new(),
         };
+        agent.judge_standing_again();
         let turn = Turn { now, admission };
         let (started, accepted): (Vec<_>, Vec<_>) =
             state.open.into_iter().partition(|open| open.stage == Stage::Started);

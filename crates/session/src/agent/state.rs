@@ -4,7 +4,9 @@
 use envelope::{guard::raise_high, messages::ReportPosition};
 use ids::CommandId;
 
-use super::io::{Burn, JournalState, JournalWrite, OpenCommand, ResetTaken, Retirement, RingEntry, StoredReport};
+use super::io::{
+    Burn, JournalState, JournalWrite, OpenCommand, ResetTaken, Retirement, RingEntry, StandingChange, StoredReport,
+};
 use crate::frames::Stage;
 
 impl JournalState {
@@ -48,6 +50,7 @@ impl JournalState {
             JournalWrite::Retire { .. } => {
                 self.retirement = Some(Retirement::Begun);
                 self.open.iter_mut().for_each(|open| open.sealed.clear());
+                self.standing.clear();
             }
             JournalWrite::Retired { command, report } => {
                 self.retirement = Some(Retirement::Reported);
@@ -66,14 +69,14 @@ impl JournalState {
                 self.reset.clone_from(reset);
             }
             JournalWrite::KeyReceipt { .. } => {}
+            JournalWrite::Standing { command, change, report } => {
+                self.change_standing(change);
+                self.end(*command, report);
+            }
             JournalWrite::KeysTaken { host_epoch, since, reset, done } => {
                 (self.host_epoch, self.keys_since) = (Some(*host_epoch), Some(*since));
-                if let Some(reset) = reset {
-                    self.start_anew(reset);
-                }
-                for report in done {
-                    self.end(report.command, report);
-                }
+                reset.iter().for_each(|reset| self.start_anew(reset));
+                done.iter().for_each(|report| self.end(report.command, report));
             }
         }
     }
@@ -85,8 +88,20 @@ impl JournalState {
         self.end(cancel, report);
     }
 
+    fn change_standing(&mut self, change: &StandingChange) {
+        let (order, revision, put) = match change {
+            StandingChange::Put { standing, revision } => (standing.order, *revision, Some(standing)),
+            StandingChange::Drop { order, revision } => (*order, *revision, None),
+        };
+        self.standing_revision = self.standing_revision.max(revision);
+        self.standing.retain(|standing| standing.order != order);
+        self.standing.extend(put.cloned());
+        self.standing.sort_by_key(|standing| standing.order);
+    }
+
     fn start_anew(&mut self, reset: &ResetTaken) {
         self.quarantine = None;
+        self.standing.clear();
         self.high = self.high.max(reset.high);
         self.last_report = Some(reset.last_report).filter(|last| *last != ReportPosition::START);
         self.outbox.clear();

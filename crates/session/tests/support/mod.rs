@@ -109,10 +109,22 @@ impl Admission for Registry {
             "job.run" => (Class::Change, OnRestart::Unknown, locked()?),
             "disk.wipe" => (Class::Destructive, OnRestart::Unknown, AdmittedKind::Free),
             "command.cancel" => (Class::Change, OnRestart::Rerun, AdmittedKind::Cancel(text.parse().ok()?)),
+            "standing.install" => (Class::Change, OnRestart::Rerun, AdmittedKind::StandingInstall(unhex(&text)?)),
+            "standing.renew" => (Class::Change, OnRestart::Rerun, AdmittedKind::StandingRenew(unhex(&text)?)),
+            "standing.drop" => {
+                let (order, revision) = text.split_once(' ')?;
+                let kind = AdmittedKind::StandingDrop(order.parse().ok()?, Revision(revision.parse().ok()?));
+                (Class::Change, OnRestart::Rerun, kind)
+            }
             _ => return None,
         };
         Some(Admitted { class, on_restart, kind, approvals_min: self.approvals_min })
     }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    text.as_bytes().chunks(2).map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 /// Both ends and what is under way between them.
