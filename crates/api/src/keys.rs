@@ -126,6 +126,10 @@ pub struct KeyChangeSummary {
     pub hosts_never_seen: Vec<String>,
     /// Orders under way that the old command key may have signed: a host that drops it does not start them any more.
     pub orders_under_way: u64,
+    /// Standing orders that rest on the old command key: a host that drops it runs them no more until they are signed anew,
+    /// which is under way.
+    #[serde(default)]
+    pub standing_orders: u64,
 }
 
 /// `POST /api/v1/keys/command/revocation`

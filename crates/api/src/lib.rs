@@ -21,6 +21,7 @@ mod people;
 mod problem;
 mod recovery;
 mod session;
+mod standing;
 mod time;
 
 pub use approval::{ApprovalEvidence, ApprovalRequest, ApprovalShown, ApproverRequest, ApproverSummary, DenialRequest};
@@ -49,4 +50,5 @@ pub use recovery::{
     RecoveryStatus, RevokedHost,
 };
 pub use session::{FleetInfo, FleetRoot, FleetRootRequest, Health, SignInRequest, SignInResponse, WhoAmI};
+pub use standing::{StandingDropRequest, StandingOrderRequest, StandingOrderState, StandingOrderSummary};
 pub use time::Timestamp;

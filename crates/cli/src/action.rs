@@ -1,5 +1,7 @@
 //! `action …`
 
+use std::path::Path;
+
 use api::{ActionSummary, OperationRequest, SingleRequest};
 use ids::{ActionName, DurationMs};
 use serde_json::Value;
@@ -36,8 +38,14 @@ async fn find(client: &Client, name: &ActionName) -> Result<ActionSummary, Failu
     client.get(&["actions", name.as_str()]).await
 }
 
-async fn run_one(output: &Output, client: &Client, run: Run) -> Result<Ended, Failure> {
-    let file = match &run.file {
+/// The parameters of an action, from a file and one by one, checked by its schema before anything is sent.
+pub(crate) async fn parameters(
+    client: &Client,
+    name: &ActionName,
+    file: Option<&Path>,
+    pairs: &[(String, String)],
+) -> Result<Value, Failure> {
+    let file = match file {
         None => None,
         Some(path) => {
             let bytes = files::read(path, limits::PARAMETERS_FILE_BYTES_MAX)?;
@@ -45,12 +53,16 @@ async fn run_one(output: &Output, client: &Client, run: Run) -> Result<Ended, Fa
             Some(parsed.map_err(|e| Failure::invalid(format!("{} is no JSON document: {e}", path.display())))?)
         }
     };
-    let action = find(client, &run.name).await?;
-    let parameters = parameters::read(&action.schema, file, &run.parameters).map_err(|errors| {
-        Failure::invalid(format!("the parameters of {} are wrong; nothing was sent", run.name))
+    let action = find(client, name).await?;
+    parameters::read(&action.schema, file, pairs).map_err(|errors| {
+        Failure::invalid(format!("the parameters of {name} are wrong; nothing was sent"))
             .fields(errors)
-            .hint(format!("see `serverflow action show {}`", run.name))
-    })?;
+            .hint(format!("see `serverflow action show {name}`"))
+    })
+}
+
+async fn run_one(output: &Output, client: &Client, run: Run) -> Result<Ended, Failure> {
+    let parameters = parameters(client, &run.name, run.file.as_deref(), &run.parameters).await?;
     let mut hosts = run.hosts.names;
     hosts.sort();
     hosts.dedup();

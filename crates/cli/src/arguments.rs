@@ -13,6 +13,7 @@ mod people;
 mod recovery;
 mod root;
 mod secret;
+mod standing;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ pub(crate) use self::{
     recovery::{Claims, Confirm, Recovery},
     root::{Propose, Recovery as RootRecovery, Root, RootInit, RootSign},
     secret::{OwnerKey, Rewrap, Secret},
+    standing::{Standing, StandingInstall},
 };
 
 const EXIT_CODES: &str = "\
@@ -115,6 +117,9 @@ pub(crate) enum Noun {
     /// List, show and watch operations: what was asked for at once, on one host or many
     #[command(subcommand, after_help = "Example:\n  serverflow operation list --since 2h")]
     Operation(Operation),
+    /// List, install and drop what hosts are to run by themselves at set times
+    #[command(subcommand, after_help = "Example:\n  serverflow standing list")]
+    Standing(Standing),
     /// Make and list the keys with which people approve
     #[command(subcommand, after_help = "Example:\n  serverflow approver init")]
     Approver(Approver),

@@ -82,6 +82,8 @@ pub(crate) const API_TOKEN_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 pub(crate) const QUEUE_SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 /// Seconds an order that people must approve waits for its host, unless it is said otherwise: a day.
 pub(crate) const APPROVAL_QUEUE_SECONDS: u64 = 24 * 60 * 60;
+/// Longest validity of a standing order that can be asked for.
+pub(crate) const STANDING_SECONDS_MAX: u64 = 399 * 24 * 60 * 60;
 /// Seconds back that followed logs may begin at most: 7 days.
 pub(crate) const SINCE_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// How long Ctrl-C waits to learn how what was followed stands.

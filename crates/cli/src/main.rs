@@ -50,6 +50,7 @@ mod session;
 mod session_file;
 mod sign_in;
 mod spans;
+mod standing;
 mod table;
 mod token;
 mod trust;
@@ -123,6 +124,7 @@ async fn run(output: &Output, arguments: Arguments) -> Result<Ended, Failure> {
         Noun::Key(verb) => key::run(output, place, verb).await,
         Noun::Root(verb) => root::run(output, place, verb).await,
         Noun::Secret(verb) => secret::run(output, place, verb).await,
+        Noun::Standing(verb) => standing::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Recovery(verb) => recovery::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Approver(verb) => approver::run(output, &Client::signed_in(place)?, verb).await,
         Noun::Approval(verb) => approval::run(output, &Client::signed_in(place)?, verb).await,

@@ -64,6 +64,16 @@ pub(crate) fn approval_seconds(text: &str) -> Result<u64, String> {
     bounded(text, envelope::limits::APPROVAL_LIFETIME_MAX.0 / 1_000)
 }
 
+/// How long a standing order is valid.
+pub(crate) fn standing_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, crate::limits::STANDING_SECONDS_MAX)
+}
+
+/// How long a standing order goes on without a session of its host.
+pub(crate) fn alone_seconds(text: &str) -> Result<u64, String> {
+    bounded(text, envelope::limits::ALONE_FOR_MAX.0 / 1_000)
+}
+
 /// How long a change of a key is followed.
 pub(crate) fn wait_seconds(text: &str) -> Result<u64, String> {
     bounded(text, crate::limits::KEY_CHANGE_SECONDS_MAX)

@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use crate::{agents::Agents, clock::Moment, key_keeper::KeyKeeper, limits};
+use crate::{agents::Agents, clock::Moment, key_keeper::KeyKeeper, limits, standing_keeper::StandingKeeper};
 
 /// Begins all of them; they run until they are aborted.
 pub(crate) fn start(
@@ -31,7 +31,7 @@ pub(crate) fn start(
     store: &Arc<SqliteStore>,
     signer: &Arc<RemoteSigner>,
     keeper: &Arc<KeyKeeper>,
-) -> [JoinHandle<()>; 7] {
+) -> [JoinHandle<()>; 8] {
     [
         tokio::spawn(audit_heads(agents.clone(), store.clone())),
         tokio::spawn(expiry(agents.clone())),
@@ -40,6 +40,7 @@ pub(crate) fn start(
         tokio::spawn(signer_root(agents.clone(), signer.clone())),
         tokio::spawn(void_orders(agents.clone())),
         tokio::spawn(keeper.clone().run()),
+        tokio::spawn(StandingKeeper { agents: agents.clone(), signer: signer.clone() }.run()),
     ]
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use envelope::{
     audit::AuditKind,
+    messages::StandingOrder,
     root::{OnlineKey, OnlineRole, StagedKeys, TrustedRoot, listed},
     signer_port::{HeldKey, Later, SignError, Signer},
 };
@@ -279,6 +280,10 @@ impl web::KeyKeeper for KeyKeeper {
                 role.words()
             ))
         })
+    }
+
+    fn sign_standing(&self, order: StandingOrder) -> Later<'_, Result<Vec<u8>, SignError>> {
+        Box::pin(in_time(self.signer.sign_standing(order)))
     }
 
     fn look(&self) {

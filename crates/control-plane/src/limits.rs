@@ -50,6 +50,8 @@ pub(crate) const SIGNER_RESTART_MAX: Duration = Duration::from_secs(5);
 pub(crate) const SIGNER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time given to it to end.
 pub(crate) const SIGNER_END_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether a standing order is to be signed anew.
+pub(crate) const STANDING_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often a change of a key that waits for hosts or for the signer is looked at.
 pub(crate) const KEY_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Time for the signer to take root metadata before hosts are told of it.

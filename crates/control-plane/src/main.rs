@@ -35,6 +35,7 @@ mod serve;
 mod session_task;
 mod signer_process;
 mod stamp;
+mod standing_keeper;
 mod tls;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};

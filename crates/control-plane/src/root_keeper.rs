@@ -8,7 +8,11 @@ use envelope::{
     root::{OnlineRole, TrustedRoot, listed},
     signer_port::{HeldKey, Later},
 };
-use fleet::recovery::Recovery;
+use fleet::{
+    ports::{Notifier as _, StoreError},
+    recovery::Recovery,
+    standing::StandingRecord,
+};
 use tokio::time::timeout;
 
 use crate::{agents::Agents, key_keeper::hand_over, limits, signer_process::in_time};
@@ -54,9 +58,50 @@ impl RootKeeper {
     }
 }
 
+impl RootKeeper {
+    /// Standing orders on hosts that are connected, under a command key that `next` drops: they are being signed anew, which
+    /// takes moments. One whose host is away does not keep a key; nor does a stolen one stay for any.
+    async fn standing(&self, next: &RootMetadata) -> Result<Option<String>, StoreError> {
+        let (root, now) = (self.0.root(), self.0.now());
+        let current = root.current();
+        let dropped = current.command_keys.iter().filter(|key| !next.command_keys.contains(key));
+        let dropped: Vec<_> = dropped.map(key_id).collect();
+        if dropped.is_empty() || next.epoch > current.epoch {
+            return Ok(None);
+        }
+        let records = self.0.store.standing_orders(None).await?;
+        let hosts = if records.is_empty() { Vec::new() } else { self.0.store.hosts().await? };
+        let waits = |record: &&StandingRecord| {
+            let host = hosts.iter().find(|host| host.id == record.host);
+            host.is_some_and(|host| {
+                let is_connected = self.0.hub.connected(host.id).is_some();
+                is_connected && dropped.iter().any(|key| record.waits_under(*key, host, now))
+            })
+        };
+        let mut names: Vec<_> = records.iter().filter(waits).map(|record| record.host_name.to_string()).collect();
+        names.dedup();
+        Ok((!names.is_empty()).then(|| {
+            format!(
+                "this version drops a command key that standing orders on {} still rest on; they are signed anew by themselves \
+                 once another key is in use. Look with `serverflow standing list`, and try again",
+                names.join(", ")
+            )
+        }))
+    }
+
+    async fn hindrance(&self, next: &RootMetadata) -> Option<String> {
+        if let Some(why) = self.lost(next).await {
+            return Some(why);
+        }
+        self.standing(next)
+            .await
+            .unwrap_or_else(|error| Some(format!("it is not known what rests on the keys: {error}")))
+    }
+}
+
 impl web::RootKeeper for RootKeeper {
     fn hindered_by<'a>(&'a self, next: &'a RootMetadata) -> Later<'a, Option<String>> {
-        Box::pin(self.lost(next))
+        Box::pin(self.hindrance(next))
     }
 
     fn in_force(&self, root: Arc<TrustedRoot>) -> Later<'_, ()> {

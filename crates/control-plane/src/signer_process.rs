@@ -13,9 +13,11 @@ use std::{
     time::Duration,
 };
 
-use actions::{Class, policy::CANCEL_ACTION};
-use envelope::signer_port::{SignError, Signer};
-use ids::ActionName;
+use actions::Class;
+use envelope::{
+    messages::Order,
+    signer_port::{SignError, Signer},
+};
 use signer::{LocalSigner, Peers, Place, PlaceError, SignerConfig};
 use tokio::{
     io::AsyncReadExt as _,
@@ -71,14 +73,10 @@ pub(crate) enum SignerError {
     Signal(#[source] io::Error),
 }
 
-/// What a signer of this program takes an action for. `command.cancel` only ever puts back, so it is taken for a read, as
-/// agents do.
-fn class_of(action: &ActionName, version: u32) -> Option<Class> {
-    if action.as_str() == CANCEL_ACTION {
-        Some(Class::Read)
-    } else {
-        actions::find(action, version).map(|info| info.class)
-    }
+/// What a signer of this program takes an order for: as agents do. What only puts back, and what leaves a standing order as
+/// people approved it, is taken for a read; to install one is as much as what it has run.
+fn class_of(order: &Order) -> Option<Class> {
+    actions::class_for_people(&order.action, order.action_version, &order.parameters)
 }
 
 /// A signer in this process, over that directory; `data_dir` is where one of before kept its key, if it did.
@@ -263,6 +261,8 @@ pub(crate) async fn in_time<T>(asked: impl Future<Output = Result<T, SignError>>
 
 #[cfg(test)]
 mod tests {
+    use ids::{CommandId, FleetId, HostId, OperationId, Sha256, UnixMs};
+
     use super::*;
 
     #[test]
@@ -275,9 +275,34 @@ mod tests {
 
     #[test]
     fn an_action_is_known_by_its_class() {
-        let class = |name: &str, version| class_of(&name.parse().expect("an action's name"), version);
+        let class = |name: &str, version| {
+            let (action, action_version) = (name.parse().expect("an action's name"), version);
+            class_of(&Order { action, action_version, ..order() })
+        };
         assert_eq!((class("host.facts", 1), class("command.cancel", 1)), (Some(Class::Read), Some(Class::Read)));
         assert_eq!((class("app.deploy", 1), class("app.remove", 1)), (Some(Class::Change), Some(Class::Destructive)));
         assert_eq!((class("host.facts", 99), class("no.such", 1)), (None, None));
+        assert_eq!((class("standing.renew", 1), class("standing.drop", 1)), (Some(Class::Read), Some(Class::Change)));
+        // What it would have run cannot be read.
+        assert_eq!(class("standing.install", 1), None);
+    }
+
+    fn order() -> Order {
+        Order {
+            fleet: FleetId::from_bytes([1; 16]),
+            host: HostId::from_bytes([2; 16]),
+            command: CommandId::from_bytes([3; 16]),
+            operation: OperationId::from_bytes([4; 16]),
+            proposed_at: UnixMs(0),
+            deliver_by: UnixMs(1),
+            start_within_ms: 1,
+            action: "host.facts".parse().expect("an action's name"),
+            action_version: 1,
+            schema_sha256: Sha256([5; 32]),
+            parameters: b"{}".to_vec(),
+            sealed: Vec::new(),
+            requester: None,
+            dry_run: false,
+        }
     }
 }

@@ -8,7 +8,7 @@ use ids::{KeyId, RootVersion, Sequence, Sha256, UnixMs};
 use crate::{
     decode::DecodeError,
     envelope::Payload,
-    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen, StandingOrder},
 };
 
 /// A boxed future, so that ports can be used as trait objects.
@@ -17,8 +17,6 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Holds the command keys and signs with the active one. Answers with the envelope's bytes; the
 /// implementation checks what it can know (well-formed, strictly rising sequence per host, bounded
 /// jumps, rate, its own copy of root metadata) and uses its own clock.
-///
-/// Standing orders will be a further method of this kind, with its message.
 pub trait Signer: Send + Sync {
     /// Signs a command. `issued`, `not_before` and `expires` are judged against the signer's clock, `approvals`
     /// (envelopes) against its root metadata, if the command's class needs any.
@@ -28,6 +26,9 @@ pub trait Signer: Send + Sync {
     /// Signs the end of a quarantine; the signer puts in its own time. Every sequence up to `high` counts as given out
     /// from then on, so it must not be below the signer's own record ([`SignError::SequenceTaken`]).
     fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>>;
+    /// Signs a standing order, or one that stands already anew; the signer puts in its own time. Its revision must be above
+    /// every one that the signer gave this host ([`SignError::SequenceTaken`] names the highest).
+    fn sign_standing(&self, order: StandingOrder) -> Later<'_, Result<Vec<u8>, SignError>>;
     /// Has the signer verify and take root metadata, ascending; what it has already is passed over. Its first
     /// chain begins its fleet, and must list a key that it holds. Durable when it answers: the version in force.
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>>;
@@ -96,7 +97,7 @@ pub enum SignError {
     #[error("the signer refuses: {0}")]
     Refused(String),
     /// The sequence is not above `high`, the highest that the signer gave this host: numbers that were
-    /// signed and never stored are known to the signer alone. Ask again above it.
+    /// signed and never stored are known to the signer alone. Ask again above it. Of a standing order it is the revision.
     #[error("the signer has given this host every sequence up to {high}")]
     SequenceTaken { high: Sequence },
     /// The signer cannot be used now.

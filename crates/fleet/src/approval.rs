@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use actions::{Class, policy::CANCEL_ACTION};
+use actions::{
+    Class,
+    policy::{CANCEL_ACTION, RENEW_ACTION},
+};
 use envelope::{
     VerifyError, VerifyingKey,
     approval::{ApprovalError, NotCounted, Terms, counts, judge},
@@ -133,12 +136,12 @@ pub fn held_words(operation: OperationId, counted: usize, needed: u32) -> String
 /// How many people must approve an order: what was found when it was proposed, and what root metadata asks for now.
 #[must_use]
 pub fn needed(operation: &Operation, order: &Order, root: &TrustedRoot) -> u32 {
-    if order.dry_run || order.action.as_str() == CANCEL_ACTION {
+    if order.dry_run || [CANCEL_ACTION, RENEW_ACTION].contains(&order.action.as_str()) {
         return 0;
     }
     let thresholds = root.current().approvals;
-    let class = actions::find(&order.action, order.action_version).map_or(Class::Destructive, |info| info.class);
-    let now = match class {
+    let class = actions::class_for_people(&order.action, order.action_version, &order.parameters);
+    let now = match class.unwrap_or(Class::Destructive) {
         Class::Read => 0,
         Class::Change => thresholds.change,
         Class::Destructive => thresholds.destructive,

@@ -218,7 +218,8 @@ pub fn next_step(change: &KeyChange, root: &RootMetadata, reached: &Reached) -> 
         // signed with no longer, whoever has heard of it.
         ChangeState::Published if keys.role == OnlineRole::Audit || keys.is_emergency => Some(Step::Activate),
         ChangeState::Published => (reached.is_complete() || change.is_anyway).then_some(Step::Activate),
-        // Standing orders are signed anew between these two, before the key that signed them is dropped.
+        // Standing orders are signed anew between these two: root metadata that drops the key is not taken before hosts that
+        // can be asked have them.
         ChangeState::Activated => keys.is_dropped(root).then_some(Step::Retire),
         // It came into force while somebody gave it up: there is one audit key, so this is it.
         ChangeState::Withdrawn if keys.role == OnlineRole::Audit && keys.is_published(root) => Some(Step::Publish),

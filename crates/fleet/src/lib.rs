@@ -16,3 +16,4 @@ mod record;
 pub mod recovery;
 pub mod releases;
 pub mod selector;
+pub mod standing;

@@ -92,6 +92,16 @@ pub const MESSAGE_CHARS_MAX: usize = 2_000;
 pub const APPROVER_KEYS_PER_USER_MAX: usize = 1;
 /// Bytes of the approvals of one command together: they travel in one frame with it and its sealed values.
 pub const APPROVALS_BYTES_MAX: usize = 256 * 1024;
+/// How long a standing order is valid, unless somebody says otherwise.
+pub const STANDING_VALID_DEFAULT: DurationMs = DurationMs::from_days(365);
+/// Longest validity that may be asked for: a little less than what may be signed, because the signer's clock decides.
+pub const STANDING_VALID_MAX: DurationMs = DurationMs::from_days(399);
+/// How long a standing order goes on after its host's last session, unless somebody says otherwise.
+pub const ALONE_FOR_DEFAULT: DurationMs = DurationMs::from_days(30);
+/// After a renewal of a standing order that came to nothing, the next attempt waits so long.
+pub const STANDING_RENEWAL_RETRY: DurationMs = DurationMs::from_mins(60);
+/// Standing orders of one host that are kept on record; those that were dropped or refused give way.
+pub const STANDING_PER_HOST_MAX: usize = session::limits::STANDING_ORDERS_MAX;
 /// Characters of the reason given with a denial.
 pub const BECAUSE_CHARS_MAX: usize = 500;
 

@@ -13,12 +13,15 @@ use envelope::{
 };
 use ids::{
     ApiTokenId, AppName, BootId, CommandId, HostEpoch, HostId, HostName, OperationId, QuarantineId, ReportSequence,
-    RootVersion, Sequence, SessionId, Sha256, TokenId, UnixMs, UserId, UserName,
+    Revision, RootVersion, Sequence, SessionId, Sha256, StandingOrderId, TokenId, UnixMs, UserId, UserName,
 };
 use session::frames::{ActionRef, Stage};
 
 pub use self::{
-    content::{AppChange, Approved, Endorsed, HostEdit, HostKeyRotation, KeptReport, Released, Settlement},
+    content::{
+        AppChange, Approved, Endorsed, HostEdit, HostKeyRotation, KeptReport, NewStanding, Released, Settlement,
+        SignedStanding, StandingProposal,
+    },
     notifier::{Event, HostChange, Notifier, StreamLease, StreamPiece},
 };
 use crate::{
@@ -26,6 +29,7 @@ use crate::{
     list::*,
     model::*,
     recovery::{Claim, Recovery, RecoveryHost, RecoveryWrite},
+    standing::StandingRecord,
 };
 
 /// The signer's door stands beside the messages it signs, because its room depends on nothing else.
@@ -141,6 +145,18 @@ pub trait Store: Send + Sync {
     fn orders_under_way(&self, from: UnixMs, until: UnixMs) -> Later<'_, Result<u64, StoreError>>;
     /// The root metadata chain, ascending.
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>>;
+    /// Standing orders, those of one host or of all, the newest last. Those that ended are among them.
+    fn standing_orders(&self, _: Option<HostId>) -> Later<'_, Result<Vec<StandingRecord>, StoreError>> {
+        Box::pin(core::future::ready(Ok(Vec::new())))
+    }
+    /// The last envelope that was signed of a standing order.
+    fn standing_envelope(&self, _: StandingOrderId) -> Later<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(core::future::ready(Ok(None)))
+    }
+    /// Highest revision of a standing order that this host was given.
+    fn standing_revision(&self, _: HostId) -> Later<'_, Result<Revision, StoreError>> {
+        Box::pin(core::future::ready(Ok(Revision(0))))
+    }
     /// The last restore from a backup, if there ever was one.
     fn recovery(&self) -> Later<'_, Result<Option<Recovery>, StoreError>> {
         Box::pin(core::future::ready(Ok(None)))
@@ -188,6 +204,9 @@ pub enum Write {
         recovery: Option<RecoveryCopy>,
         audit: AuditEntry,
     },
+    /// Something ordered about a standing order. As `OperationPropose`, and refused when its revision is not above every
+    /// one that the host was given, or when the host has as many as it may.
+    StandingPropose(Box<StandingProposal>),
     /// A recovery copy is sealed to these keys from now on. A conflict when the operation has none.
     RecoveryRewrap {
         operation: OperationId,

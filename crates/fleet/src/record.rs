@@ -2,12 +2,12 @@
 //! parameters, secrets or output: those stay with the command, where retention may prune them.
 
 use envelope::{audit::AuditKind, messages::Order, recovery::RecoveryCopy};
-use ids::{CommandId, HostEpoch, HostId, HostName, Sha256, UnixMs};
+use ids::{CommandId, HostEpoch, HostId, HostName, Sha256, StandingOrderId, UnixMs};
 use serde_json::{Value, json};
 
 use crate::{
     model::{Command, Host, NewCommand, Operation, OperationKind},
-    ports::{AuditEntry, AuditRecord},
+    ports::{AuditEntry, AuditRecord, SignedStanding},
 };
 
 /// Who acts when no person does.
@@ -153,6 +153,21 @@ pub(crate) fn host_keys(name: &HostName, host_epoch: HostEpoch, rotation: Vec<u8
 pub(crate) fn guard_reset(host: HostId, name: &HostName, envelope: Vec<u8>, now: UnixMs) -> AuditEntry {
     let (actor, subject) = (CONTROL_PLANE.to_owned(), format!("host {name} ({host})"));
     AuditEntry { time: now, kind: AuditKind::GuardReset, actor, subject, record: AuditRecord::Inline(envelope) }
+}
+
+/// A standing order was signed: the leaf covers the signed bytes, which name the operation that first brought it.
+pub(crate) fn standing_order(
+    order: StandingOrderId,
+    host: &HostName,
+    operation: &Operation,
+    sealed: &SignedStanding,
+    actor: String,
+    now: UnixMs,
+) -> AuditEntry {
+    let revision = sealed.seal.revision;
+    let subject = format!("standing order {order} on host {host}, revision {revision}, by operation {}", operation.id);
+    let record = AuditRecord::Inline(sealed.envelope.clone());
+    AuditEntry { time: now, kind: AuditKind::StandingOrder, actor, subject, record }
 }
 
 /// Newer root metadata came from a host.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use envelope::{
-    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen, StandingOrder},
     signer_port::{Later, SignError, SignedCommand, Signer, SignerKeys},
 };
 use ids::{KeyId, RootVersion};
@@ -247,6 +247,11 @@ impl Signer for RemoteSigner {
     fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>> {
         let take = |answered| if let Answered::Envelope(envelope) = answered { Some(envelope) } else { None };
         Box::pin(self.ask_for(Asked::Reset(Box::new(reset)), take))
+    }
+
+    fn sign_standing(&self, order: StandingOrder) -> Later<'_, Result<Vec<u8>, SignError>> {
+        let take = |answered| if let Answered::Envelope(envelope) = answered { Some(envelope) } else { None };
+        Box::pin(self.ask_for(Asked::Standing(Box::new(order)), take))
     }
 
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>> {

@@ -5,7 +5,7 @@
 
 use envelope::{
     DecodeError,
-    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen, StandingOrder},
     signer_port::{HeldKey, SignError, SignedCommand, SignerKeys, payload_bytes, payload_from_bytes},
 };
 use ids::{KeyId, RootVersion, Sequence, Sha256, UnixMs};
@@ -29,6 +29,7 @@ pub(crate) enum Asked {
     ActivateKey(KeyId),
     DropKey(KeyId),
     Reset(Box<GuardReset>),
+    Standing(Box<StandingOrder>),
 }
 
 /// What is answered.
@@ -164,6 +165,7 @@ impl Asked {
             Self::DropKey(_) => 7,
             Self::Reset(_) => 8,
             Self::Command(..) => 9,
+            Self::Standing(_) => 10,
         };
         let mut writer = Writer::new(number, kind);
         match self {
@@ -174,6 +176,7 @@ impl Asked {
             }
             Self::Open(open) => writer.bytes(&payload_bytes(&**open)),
             Self::Reset(reset) => writer.bytes(&payload_bytes(&**reset)),
+            Self::Standing(order) => writer.bytes(&payload_bytes(&**order)),
             Self::AdvanceRoot(chain) => {
                 chain.iter().try_for_each(|envelope| writer.counted(envelope))?;
             }
@@ -204,6 +207,7 @@ impl Asked {
                 }
                 Self::Command(command, approvals)
             }
+            10 => Self::Standing(Box::new(payload_from_bytes(reader.rest())?)),
             other => return Err(FrameError::Kind(other)),
         };
         ended(&reader, (number, asked))

@@ -4,22 +4,22 @@ use std::collections::HashMap;
 
 use envelope::{
     Payload as _, approval, guard,
-    limits::SEQUENCE_JUMP_MAX,
-    messages::{Command, GuardReset, SessionOpen},
+    limits::{REVISION_JUMP_MAX, SEQUENCE_JUMP_MAX},
+    messages::{Command, GuardReset, Order, SessionOpen, StandingOrder},
     root::TrustedRoot,
     signer_port::SignError,
 };
-use ids::{ActionName, Class, Epoch, FleetId, HostId, Sequence, UnixMs};
+use ids::{Class, Epoch, FleetId, HostId, Sequence, UnixMs};
 
 use crate::{
     limits,
     rate::{Rate, Rates},
 };
 
-/// The class of an action in that version. A command does not say it itself: it names an action and the hash of its
-/// schema, and agents look the class up in what they were built with. So does whoever starts a signer. An action that is
-/// not known counts as destructive.
-pub type ClassOf = fn(&ActionName, u32) -> Option<Class>;
+/// The class of what is ordered. A command does not say it itself: it names an action and the hash of its schema, and agents
+/// look the class up in what they were built with. So does whoever starts a signer. An action that is not known counts as
+/// destructive.
+pub type ClassOf = fn(&Order) -> Option<Class>;
 
 /// The signer's judgement, with what it remembers between requests.
 #[derive(Debug)]
@@ -118,6 +118,36 @@ impl Judge {
         take(&mut self.commands, host, now, "commands")
     }
 
+    /// It orders nothing by itself: the command that brings it is judged as any other, approvals among it. Whether it is
+    /// the renewal of one that stands, hosts judge.
+    pub(crate) fn standing(
+        &mut self,
+        order: &StandingOrder,
+        highest: Sequence,
+        now: UnixMs,
+        root: &TrustedRoot,
+    ) -> Result<(), SignError> {
+        let (host, revision) = (order.standing.host, order.revision.0);
+        check_fleet(order.standing.fleet, root)?;
+        if let Err(error) = order.check() {
+            return refused(format!("the standing order for host {host} is not well-formed: {error}"));
+        }
+        if revision <= highest.0 {
+            return Err(SignError::SequenceTaken { high: highest });
+        }
+        if revision - highest.0 > REVISION_JUMP_MAX {
+            return refused(format!("revision {revision} of host {host} is too far above {highest}"));
+        }
+        check_epoch(order.epoch, root)?;
+        if root.is_expired(now.max(root.issued_floor())) {
+            let root = root.version();
+            return refused(format!(
+                "root metadata version {root} has expired; issue newer root metadata, and standing orders are signed again"
+            ));
+        }
+        take(&mut self.commands, host, now, "commands")
+    }
+
     fn check_expiry(&self, command: &Command, now: UnixMs, root: &TrustedRoot) -> Result<(), SignError> {
         let action = &command.order.action;
         if !root.is_expired(now.max(root.issued_floor())) || self.class(command) == Class::Read {
@@ -130,7 +160,7 @@ impl Judge {
     }
 
     fn class(&self, command: &Command) -> Class {
-        (self.class_of)(&command.order.action, command.order.action_version).unwrap_or(Class::Destructive)
+        (self.class_of)(&command.order).unwrap_or(Class::Destructive)
     }
 
     /// As hosts judge it, from root metadata alone: a host's owner may ask for more. Nothing of it can be mended by

@@ -10,7 +10,7 @@ use std::{
 use ids::{FleetId, KeyId};
 use keyfile::KeyFileError;
 
-use crate::state_file::{StateError, StateFile};
+use crate::state_file::{Record, StateError, StateFile};
 
 /// Why a signer's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,12 @@ impl Place {
         self.directory.join("sequences")
     }
 
+    /// The highest revision of each host's standing orders.
+    #[must_use]
+    pub fn revisions(&self) -> PathBuf {
+        self.directory.join("revisions")
+    }
+
     /// What was decided.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -125,7 +131,7 @@ impl Place {
 /// # Errors
 /// When it is missing, damaged, of another fleet, or in use.
 pub fn examine_sequences(place: &Place, fleet: FleetId) -> Result<usize, PlaceError> {
-    Ok(StateFile::open(&place.sequences(), fleet)?.hosts())
+    Ok(StateFile::open(Record::Sequences, &place.sequences(), fleet)?.hosts())
 }
 
 /// Puts a whole file in place of another, durably: the old one or the new one is there, never half of one.

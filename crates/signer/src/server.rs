@@ -108,6 +108,7 @@ async fn perform(signer: &dyn Signer, asked: Asked) -> Answered {
         Asked::Command(command, approvals) => signer.sign_command(*command, approvals).await.map(Answered::Signed),
         Asked::Open(open) => signer.sign_open(*open).await.map(Answered::Envelope),
         Asked::Reset(reset) => signer.sign_reset(*reset).await.map(Answered::Envelope),
+        Asked::Standing(order) => signer.sign_standing(*order).await.map(Answered::Envelope),
         Asked::AdvanceRoot(chain) => signer.advance_root(chain).await.map(Answered::Version),
         Asked::Keys => signer.keys().await.map(Answered::Keys),
         Asked::PrepareKey => signer.prepare_key().await.map(Answered::Public),

@@ -15,10 +15,10 @@ use std::{
 use envelope::{
     SigningKey,
     keys::role,
-    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen, StandingOrder},
     signer_port::{Later, SignError, SignedCommand, Signer, SignerKeys},
 };
-use ids::{KeyId, RootVersion, UnixMs};
+use ids::{FleetId, KeyId, RootVersion, UnixMs};
 use keyfile::KeyKind;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,7 +29,7 @@ use crate::{
     log::Log,
     place::{Place, PlaceError},
     signing::{Answer, Request, Signing},
-    state_file::StateFile,
+    state_file::{Record, StateError, StateFile},
     trust::Trust,
 };
 
@@ -68,7 +68,9 @@ impl LocalSigner {
         let SignerConfig { place, earlier, class_of, clock } = config;
         let lock = place.take()?;
         let (trust, keys) = open_trust(&place, earlier.as_ref())?;
-        let state = trust.fleet().map(|fleet| StateFile::open(&place.sequences(), fleet)).transpose()?;
+        let open = |fleet| StateFile::open(Record::Sequences, &place.sequences(), fleet);
+        let state = trust.fleet().map(open).transpose()?;
+        let revisions = trust.fleet().map(|fleet| open_revisions(&place, fleet)).transpose()?;
         let mut log = Log::new(place.log());
         if let Err(error) = log.mend() {
             tracing::error!(%error, "the signer's log cannot be written");
@@ -77,7 +79,7 @@ impl LocalSigner {
         let impaired = Arc::new(AtomicBool::new(!log.is_open()));
         let directory = place.directory().to_owned();
         let judge = Judge::new(class_of);
-        let signing = Signing { place, trust, keys, state, judge, log, clock, impaired: impaired.clone() };
+        let signing = Signing { place, trust, keys, state, revisions, judge, log, clock, impaired: impaired.clone() };
         let thread = std::thread::Builder::new()
             .name("signer".to_owned())
             .spawn(move || signing.run(requests))
@@ -105,6 +107,16 @@ impl LocalSigner {
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(request(answer)).await.map_err(|_| stopped())?;
         wait.await.map_err(|_| stopped())?
+    }
+}
+
+/// The record of revisions. A signer of before knew no standing orders, so it begins without one; hosts keep their own, which
+/// is what decides.
+pub(crate) fn open_revisions(place: &Place, fleet: FleetId) -> Result<StateFile, StateError> {
+    let path = place.revisions();
+    match StateFile::create(Record::Revisions, &path, fleet) {
+        Err(StateError::Exists { .. }) | Ok(()) => StateFile::open(Record::Revisions, &path, fleet),
+        Err(error) => Err(error),
     }
 }
 
@@ -158,6 +170,10 @@ impl Signer for LocalSigner {
 
     fn sign_reset(&self, reset: GuardReset) -> Later<'_, Result<Vec<u8>, SignError>> {
         Box::pin(self.ask(|answer| Request::Reset { reset: Box::new(reset), answer }))
+    }
+
+    fn sign_standing(&self, order: StandingOrder) -> Later<'_, Result<Vec<u8>, SignError>> {
+        Box::pin(self.ask(|answer| Request::Standing { order: Box::new(order), answer }))
     }
 
     fn advance_root(&self, chain: Vec<Vec<u8>>) -> Later<'_, Result<RootVersion, SignError>> {

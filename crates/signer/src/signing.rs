@@ -13,7 +13,7 @@ use std::{
 use envelope::{
     SigningKey,
     keys::role,
-    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen},
+    messages::{Command, GuardReset, PublicKeyBytes, SessionOpen, StandingOrder},
     signer_port::{SignError, SignedCommand, SignerKeys, payload_bytes},
 };
 use ids::{HostId, KeyId, RootVersion, Sequence, UnixMs, sha256};
@@ -25,8 +25,8 @@ use crate::{
     limits,
     log::{Line, Log},
     place::{self, Place, PlaceError},
-    signer::Clock,
-    state_file::{StateError, StateFile},
+    signer::{Clock, open_revisions},
+    state_file::{Record, StateError, StateFile},
     trust::{KeyRecord, Trust},
 };
 
@@ -36,6 +36,7 @@ pub(crate) enum Request {
     Command { command: Box<Command>, approvals: Vec<Vec<u8>>, answer: Answer<SignedCommand> },
     Open { open: Box<SessionOpen>, answer: Answer<Vec<u8>> },
     Reset { reset: Box<GuardReset>, answer: Answer<Vec<u8>> },
+    Standing { order: Box<StandingOrder>, answer: Answer<Vec<u8>> },
     AdvanceRoot { chain: Vec<Vec<u8>>, answer: Answer<RootVersion> },
     Keys { answer: Answer<SignerKeys> },
     PrepareKey { answer: Answer<PublicKeyBytes> },
@@ -49,6 +50,7 @@ enum Reply {
     Command(Box<Command>, KeyId, Answer<SignedCommand>),
     Open(Box<SessionOpen>, KeyId, Answer<Vec<u8>>),
     Reset(Box<GuardReset>, KeyId, Answer<Vec<u8>>),
+    Standing(Box<StandingOrder>, KeyId, Answer<Vec<u8>>),
     NoCommand(SignError, Answer<SignedCommand>),
     NoEnvelope(SignError, Answer<Vec<u8>>),
 }
@@ -57,6 +59,8 @@ enum Reply {
 #[derive(Default)]
 struct Decided {
     raised: Raised,
+    /// Revisions of standing orders.
+    revised: Raised,
     lines: Vec<Line>,
     replies: Vec<Reply>,
 }
@@ -68,6 +72,8 @@ pub(crate) struct Signing {
     pub(crate) keys: HashMap<KeyId, SigningKey<role::Command>>,
     /// None before there is a fleet.
     pub(crate) state: Option<StateFile>,
+    /// Highest revisions of standing orders; likewise.
+    pub(crate) revisions: Option<StateFile>,
     pub(crate) judge: Judge,
     pub(crate) log: Log,
     pub(crate) clock: Clock,
@@ -100,6 +106,7 @@ impl Signing {
                     }
                     Request::Open { open, answer } => self.open(open, answer, now, &mut decided),
                     Request::Reset { reset, answer } => self.reset(reset, answer, now, &mut decided),
+                    Request::Standing { order, answer } => self.standing(order, answer, now, &mut decided),
                     // What came before it is settled under what was in force before it.
                     other => {
                         self.settle(mem::take(&mut decided));
@@ -186,6 +193,34 @@ impl Signing {
         }
     }
 
+    fn standing(&mut self, mut order: Box<StandingOrder>, answer: Answer<Vec<u8>>, now: UnixMs, decided: &mut Decided) {
+        order.issued = now;
+        let standing = &order.standing;
+        let host = standing.host;
+        let mut line = Line {
+            host: Some(host),
+            operation: Some(standing.operation),
+            action: Some(format!("{}@{}", standing.action, standing.action_version)),
+            sequence: Some(Sequence(order.revision.0)),
+            ..Line::new("standing_order", now)
+        };
+        let before = self.revisions.as_ref().map(|revisions| revisions.high(host));
+        let highest = decided.revised.get(&host).copied().or(before).unwrap_or_default();
+        let judge = &mut self.judge;
+        match self.trust.signing().and_then(|(key, root)| judge.standing(&order, highest, now, root).map(|()| key)) {
+            Ok(key) => {
+                decided.revised.insert(host, Sequence(order.revision.0));
+                (line.payload_sha256, line.key_id) = (Some(sha256(&payload_bytes(&*order))), Some(key));
+                decided.lines.push(line);
+                decided.replies.push(Reply::Standing(order, key, answer));
+            }
+            Err(error) => {
+                decided.lines.push(line.unless(&error));
+                decided.replies.push(Reply::NoEnvelope(error, answer));
+            }
+        }
+    }
+
     /// Highest sequence given to this host, in this batch or before it.
     fn high(&self, host: HostId, decided: &Decided) -> Sequence {
         let before = self.state.as_ref().map(|state| state.high(host));
@@ -217,6 +252,10 @@ impl Signing {
                     let key = durable.clone().and_then(|()| self.key(key));
                     let _ = answer.send(key.map(|key| key.sign(&*reset).into_envelope()));
                 }
+                Reply::Standing(order, key, answer) => {
+                    let key = durable.clone().and_then(|()| self.key(key));
+                    let _ = answer.send(key.map(|key| key.sign(&*order).into_envelope()));
+                }
                 Reply::NoCommand(error, answer) => {
                     let _ = answer.send(Err(error));
                 }
@@ -233,8 +272,10 @@ impl Signing {
 
     /// Sequences and log, durable when it returns; the two files at the same time, so that it takes as long as one.
     fn record(&mut self, decided: &Decided) -> Result<(), SignError> {
-        let Self { state, log, .. } = self;
+        let Self { state, revisions, log, .. } = self;
         let (raised, lines) = (&decided.raised, decided.lines.as_slice());
+        // Rare, so it may wait for a disk of its own; an empty one is nothing to write.
+        let revised = revisions.as_mut().map_or(Ok(()), |revisions| revisions.raise(&decided.revised));
         let (logged, recorded) = match state {
             Some(state) if !raised.is_empty() => thread::scope(|scope| {
                 let logging = scope.spawn(|| log.write(lines, true));
@@ -242,10 +283,10 @@ impl Signing {
                 let logged = logging.join().unwrap_or_else(|_| Err(std::io::Error::other("a panic")));
                 (logged, recorded)
             }),
-            _ => (log.write(lines, false), Ok(())),
+            _ => (log.write(lines, !decided.revised.is_empty()), Ok(())),
         };
         let logged = logged.map_err(|source| place::io_at("writing", &self.place.log())(source));
-        let recorded = recorded.map_err(PlaceError::State).and(logged);
+        let recorded = recorded.and(revised).map_err(PlaceError::State).and(logged);
         if let Err(error) = &recorded {
             let time = (self.clock)();
             let why = Some(format!("nothing of the lines just above was signed: {error}"));
@@ -257,7 +298,8 @@ impl Signing {
     }
 
     fn is_impaired(&self) -> bool {
-        let is = self.state.as_ref().is_some_and(StateFile::is_doubtful) || !self.log.is_open();
+        let records = [&self.state, &self.revisions];
+        let is = records.into_iter().flatten().any(StateFile::is_doubtful) || !self.log.is_open();
         self.impaired.store(is, Ordering::Relaxed);
         is
     }
@@ -285,7 +327,7 @@ impl Signing {
             }
             Request::Mend => self.mend(),
             // Judged, not managed.
-            Request::Command { .. } | Request::Open { .. } | Request::Reset { .. } => {}
+            Request::Command { .. } | Request::Open { .. } | Request::Reset { .. } | Request::Standing { .. } => {}
         }
     }
 
@@ -328,11 +370,12 @@ impl Signing {
         next.advance(chain)?;
         if let (None, Some(fleet)) = (&self.state, next.fleet()) {
             let path = self.place.sequences();
-            let made = match StateFile::create(&path, fleet) {
+            let made = match StateFile::create(Record::Sequences, &path, fleet) {
                 // Of an earlier version, or of a beginning that was cut short.
-                Err(StateError::Exists { .. }) | Ok(()) => StateFile::open(&path, fleet),
+                Err(StateError::Exists { .. }) | Ok(()) => StateFile::open(Record::Sequences, &path, fleet),
                 Err(error) => Err(error),
             };
+            self.revisions = Some(open_revisions(&self.place, fleet).map_err(|error| unavailable(&error))?);
             self.state = Some(made.map_err(|error| unavailable(&error))?);
         }
         self.change(|trust| {
@@ -374,7 +417,8 @@ impl Signing {
     }
 
     fn mend(&mut self) {
-        let state = self.state.as_mut().map_or(Ok(()), StateFile::mend).map_err(PlaceError::State);
+        let records = [&mut self.state, &mut self.revisions];
+        let state = records.into_iter().flatten().try_for_each(StateFile::mend).map_err(PlaceError::State);
         let mended = state.and(self.log.mend().map_err(|source| place::io_at("opening", &self.place.log())(source)));
         if self.is_impaired() {
             tracing::debug!(error = ?mended.err(), "the signer's directory still cannot be written");

@@ -1,4 +1,4 @@
-//! The durable record: the highest sequence ever signed for each host.
+//! The durable records: the highest sequence ever signed for each host, and the highest revision of its standing orders.
 //!
 //! A header, then frames, each the records of one batch with a checksum. A frame is on disk before
 //! anything of its batch is signed, so the last frame may be torn by a crash and then counts for
@@ -19,7 +19,23 @@ use ids::{FleetId, HostId, Sequence, sha256};
 
 use crate::limits;
 
-const MAGIC: &[u8; 8] = b"SFSEQ1\r\n";
+/// Which of the records a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Sequences,
+    /// Of standing orders.
+    Revisions,
+}
+
+impl Record {
+    const fn magic(self) -> &'static [u8; 8] {
+        match self {
+            Self::Sequences => b"SFSEQ1\r\n",
+            Self::Revisions => b"SFREV1\r\n",
+        }
+    }
+}
+
 const MARKER: &[u8; 4] = b"SFfr";
 const CHECKSUM_BYTES: usize = 8;
 const HEADER_BYTES: usize = 8 + 16 + CHECKSUM_BYTES;
@@ -56,6 +72,7 @@ pub enum StateError {
 /// The open file and what it says.
 #[derive(Debug)]
 pub(crate) struct StateFile {
+    record: Record,
     path: PathBuf,
     fleet: FleetId,
     file: File,
@@ -71,16 +88,16 @@ pub(crate) struct StateFile {
 
 impl StateFile {
     /// Makes an empty record for a new fleet.
-    pub(crate) fn create(path: &Path, fleet: FleetId) -> Result<(), StateError> {
+    pub(crate) fn create(record: Record, path: &Path, fleet: FleetId) -> Result<(), StateError> {
         let _lock = lock(path)?;
         if path.symlink_metadata().is_ok() {
             return Err(StateError::Exists { path: path.to_owned() });
         }
-        replace(path, fleet, &HashMap::new()).map(drop)
+        replace(record, path, fleet, &HashMap::new()).map(drop)
     }
 
     /// Opens and reads it; cuts a torn end off.
-    pub(crate) fn open(path: &Path, fleet: FleetId) -> Result<Self, StateError> {
+    pub(crate) fn open(record: Record, path: &Path, fleet: FleetId) -> Result<Self, StateError> {
         let lock = lock(path)?;
         let io = |doing| io_error(doing, path);
         let mut file = match OpenOptions::new().read(true).write(true).open(path) {
@@ -97,7 +114,7 @@ impl StateFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("reading"))?;
         let damaged = |at: usize, what| StateError::Damaged { path: path.to_owned(), at: at as u64, what };
-        let (found, frames) = header(&bytes).ok_or_else(|| damaged(0, "the header"))?;
+        let (found, frames) = header(record, &bytes).ok_or_else(|| damaged(0, "the header"))?;
         if found != fleet {
             return Err(StateError::OtherFleet { path: path.to_owned(), found, expected: fleet });
         }
@@ -110,7 +127,7 @@ impl StateFile {
             file.set_len(length).map_err(io("cutting"))?;
             file.sync_all().map_err(io("syncing"))?;
         }
-        Ok(Self { path: path.to_owned(), fleet, file, length, high, doubtful: false, _lock: lock })
+        Ok(Self { record, path: path.to_owned(), fleet, file, length, high, doubtful: false, _lock: lock })
     }
 
     /// Hosts that have one.
@@ -166,7 +183,7 @@ impl StateFile {
     }
 
     fn rewrite(&mut self) -> Result<(), StateError> {
-        match replace(&self.path, self.fleet, &self.high) {
+        match replace(self.record, &self.path, self.fleet, &self.high) {
             Ok((file, length)) => {
                 (self.file, self.length, self.doubtful) = (file, length, false);
                 Ok(())
@@ -201,7 +218,12 @@ pub(crate) fn lock(path: &Path) -> Result<File, StateError> {
 }
 
 /// Writes the whole record beside `path`, then puts it there in one step.
-fn replace(path: &Path, fleet: FleetId, high: &HashMap<HostId, Sequence>) -> Result<(File, u64), StateError> {
+fn replace(
+    record: Record,
+    path: &Path,
+    fleet: FleetId,
+    high: &HashMap<HostId, Sequence>,
+) -> Result<(File, u64), StateError> {
     let new_path = path.with_added_extension("new");
     let io = |doing| io_error(doing, &new_path);
     let mut file = OpenOptions::new()
@@ -212,7 +234,7 @@ fn replace(path: &Path, fleet: FleetId, high: &HashMap<HostId, Sequence>) -> Res
         .mode(0o600)
         .open(&new_path)
         .map_err(io("making"))?;
-    let mut bytes = [MAGIC.as_slice(), fleet.as_bytes()].concat();
+    let mut bytes = [record.magic().as_slice(), fleet.as_bytes()].concat();
     bytes.extend_from_slice(&checksum(&bytes));
     bytes.extend_from_slice(&frames(high));
     file.write_all(&bytes).map_err(io("writing"))?;
@@ -247,10 +269,10 @@ fn frames(records: &HashMap<HostId, Sequence>) -> Vec<u8> {
 }
 
 /// The fleet, and what follows the header.
-fn header(bytes: &[u8]) -> Option<(FleetId, &[u8])> {
+fn header(record: Record, bytes: &[u8]) -> Option<(FleetId, &[u8])> {
     let (header, frames) = bytes.split_at_checked(HEADER_BYTES)?;
     let (said, sum) = header.split_at(HEADER_BYTES - CHECKSUM_BYTES);
-    let fleet = FleetId::try_from_slice(said.strip_prefix(MAGIC)?).ok()?;
+    let fleet = FleetId::try_from_slice(said.strip_prefix(record.magic())?).ok()?;
     (checksum(said) == sum).then_some((fleet, frames))
 }
 
@@ -296,6 +318,7 @@ mod tests {
 
     use super::*;
 
+    const RECORD: Record = Record::Sequences;
     const FLEET: FleetId = FleetId::from_bytes([7; 16]);
 
     fn host(n: u8) -> HostId {
@@ -309,28 +332,28 @@ mod tests {
     fn made() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sequences");
-        StateFile::create(&path, FLEET).unwrap();
+        StateFile::create(RECORD, &path, FLEET).unwrap();
         (directory, path)
     }
 
     #[test]
     fn what_was_raised_is_there_after_a_restart() {
         let (_directory, path) = made();
-        let mut state = StateFile::open(&path, FLEET).unwrap();
+        let mut state = StateFile::open(RECORD, &path, FLEET).unwrap();
         assert_eq!(state.high(host(1)), Sequence(0));
         state.raise(&one(1, 5)).unwrap();
         state.raise(&HashMap::from([(host(1), Sequence(9)), (host(2), Sequence(3))])).unwrap();
         drop(state);
-        let state = StateFile::open(&path, FLEET).unwrap();
+        let state = StateFile::open(RECORD, &path, FLEET).unwrap();
         assert_eq!([1, 2, 3].map(|n| state.high(host(n)).0), [9, 3, 0]);
     }
 
     #[test]
     fn a_torn_end_is_cut_at_every_byte_and_appended_to() {
         let (_directory, path) = made();
-        StateFile::open(&path, FLEET).unwrap().raise(&one(1, 5)).unwrap();
+        StateFile::open(RECORD, &path, FLEET).unwrap().raise(&one(1, 5)).unwrap();
         let before = std::fs::read(&path).unwrap();
-        StateFile::open(&path, FLEET)
+        StateFile::open(RECORD, &path, FLEET)
             .unwrap()
             .raise(&HashMap::from([(host(1), Sequence(6)), (host(2), Sequence(1))]))
             .unwrap();
@@ -344,11 +367,11 @@ mod tests {
                     continue;
                 }
                 std::fs::write(&path, &torn).unwrap();
-                let mut state = StateFile::open(&path, FLEET).unwrap();
+                let mut state = StateFile::open(RECORD, &path, FLEET).unwrap();
                 assert_eq!([1, 2].map(|n| state.high(host(n)).0), [5, 0], "{length}");
                 state.raise(&one(3, 8)).unwrap();
                 drop(state);
-                let state = StateFile::open(&path, FLEET).unwrap();
+                let state = StateFile::open(RECORD, &path, FLEET).unwrap();
                 assert_eq!([1, 2, 3].map(|n| state.high(host(n)).0), [5, 0, 8], "{length}");
             }
         }
@@ -357,7 +380,7 @@ mod tests {
     #[test]
     fn damage_before_the_last_frame_is_refused_at_every_byte() {
         let (_directory, path) = made();
-        let mut state = StateFile::open(&path, FLEET).unwrap();
+        let mut state = StateFile::open(RECORD, &path, FLEET).unwrap();
         state.raise(&one(1, 5)).unwrap();
         let first = state.length as usize;
         state.raise(&one(1, 6)).unwrap();
@@ -367,7 +390,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             std::fs::write(&path, &damaged).unwrap();
-            let refused = StateFile::open(&path, FLEET).unwrap_err().to_string();
+            let refused = StateFile::open(RECORD, &path, FLEET).unwrap_err().to_string();
             assert!(refused.contains("is damaged at byte") && refused.contains("backup"), "{at}: {refused}");
         }
     }
@@ -375,7 +398,7 @@ mod tests {
     #[test]
     fn it_is_written_anew_when_it_has_grown() {
         let (_directory, path) = made();
-        let mut state = StateFile::open(&path, FLEET).unwrap();
+        let mut state = StateFile::open(RECORD, &path, FLEET).unwrap();
         state.raise(&one(1, 5)).unwrap();
         state.raise(&one(2, 6)).unwrap();
         let long = state.length;
@@ -383,14 +406,14 @@ mod tests {
         assert!(state.length < long && !state.doubtful);
         state.raise(&one(2, 7)).unwrap();
         drop(state);
-        let state = StateFile::open(&path, FLEET).unwrap();
+        let state = StateFile::open(RECORD, &path, FLEET).unwrap();
         assert_eq!([1, 2].map(|n| state.high(host(n)).0), [5, 7]);
     }
 
     #[test]
     fn after_a_failed_write_the_whole_record_is_written_anew() {
         let (_directory, path) = made();
-        let mut state = StateFile::open(&path, FLEET).unwrap();
+        let mut state = StateFile::open(RECORD, &path, FLEET).unwrap();
         state.raise(&one(2, 3)).unwrap();
         state.file = File::open(&path).unwrap();
         assert!(matches!(state.raise(&one(1, 5)), Err(StateError::Io { .. })), "opened for reading only");
@@ -407,21 +430,23 @@ mod tests {
         state.raise(&one(1, 7)).unwrap();
         assert!(!state.is_doubtful());
         drop(state);
-        let state = StateFile::open(&path, FLEET).unwrap();
+        let state = StateFile::open(RECORD, &path, FLEET).unwrap();
         assert_eq!([1, 2].map(|n| state.high(host(n)).0), [7, 3]);
     }
 
     #[test]
     fn each_refusal_says_what_to_do() {
         let (directory, path) = made();
-        let exists = StateFile::create(&path, FLEET).unwrap_err();
+        let exists = StateFile::create(RECORD, &path, FLEET).unwrap_err();
         assert!(matches!(exists, StateError::Exists { .. }), "{exists}");
-        let other = StateFile::open(&path, FleetId::from_bytes([8; 16])).unwrap_err();
+        let other = StateFile::open(RECORD, &path, FleetId::from_bytes([8; 16])).unwrap_err();
         assert!(matches!(other, StateError::OtherFleet { .. }), "{other}");
-        let missing = StateFile::open(&directory.path().join("nothing"), FLEET).unwrap_err();
+        let swapped = StateFile::open(Record::Revisions, &path, FLEET).unwrap_err();
+        assert!(matches!(swapped, StateError::Damaged { at: 0, .. }), "{swapped}");
+        let missing = StateFile::open(RECORD, &directory.path().join("nothing"), FLEET).unwrap_err();
         assert!(missing.to_string().contains("newest backup"), "{missing}");
-        let _held = StateFile::open(&path, FLEET).unwrap();
-        let in_use = StateFile::open(&path, FLEET).unwrap_err();
+        let _held = StateFile::open(RECORD, &path, FLEET).unwrap();
+        let in_use = StateFile::open(RECORD, &path, FLEET).unwrap_err();
         assert!(matches!(in_use, StateError::InUse { .. }), "{in_use}");
     }
 
@@ -431,7 +456,7 @@ mod tests {
             let _ = read_frames(&bytes, &mut HashMap::new());
             let marked = [MARKER.as_slice(), &bytes].concat();
             let _ = read_frames(&marked, &mut HashMap::new());
-            let _ = header(&bytes);
+            let _ = header(RECORD, &bytes);
         }
     }
 }

@@ -40,7 +40,7 @@ impl Room {
         let local = LocalSigner::open(SignerConfig {
             place: Place::new(&self.directory.path().join("signer")),
             earlier: None,
-            class_of: |_, _| None,
+            class_of: |_| None,
             clock: Arc::new(|| UnixMs(1_800_000_000_000)),
         });
         let listener = signer::listen(&self.socket(), false).unwrap();
@@ -206,7 +206,7 @@ async fn another_user_is_refused_unless_named() {
         let local = LocalSigner::open(SignerConfig {
             place: Place::new(&room.directory.path().join("signer")),
             earlier: None,
-            class_of: |_, _| None,
+            class_of: |_| None,
             clock: Arc::new(|| UnixMs(0)),
         });
         let listener = signer::listen(&room.socket(), true).unwrap();

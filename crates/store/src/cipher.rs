@@ -25,6 +25,7 @@ impl Place {
     pub(crate) const REPORT: Self = Self("command_reports.envelope");
     pub(crate) const APP_RESULT: Self = Self("app_instances.result");
     pub(crate) const AUDIT_RECORD: Self = Self("audit_leaves.record");
+    pub(crate) const STANDING_ENVELOPE: Self = Self("standing_steps.envelope");
 
     fn associated_data(self, row: i64) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.0.len() + 9);

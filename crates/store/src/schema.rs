@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 13, name: "key_changes", sql: include_str!("../migrations/0013_key_changes.sql") },
     Migration { version: 14, name: "retired_hosts", sql: include_str!("../migrations/0014_retired_hosts.sql") },
     Migration { version: 15, name: "recovery_claims", sql: include_str!("../migrations/0015_recovery_claims.sql") },
+    Migration { version: 16, name: "standing_orders", sql: include_str!("../migrations/0016_standing_orders.sql") },
 ];
 
 /// Brings the database to the last of `migrations`; each step is one transaction.

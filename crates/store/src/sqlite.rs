@@ -19,9 +19,11 @@ use fleet::{
     },
     ports::{HostOpen, Later, Store, StoreError, Write, Written},
     recovery::{Claim, Recovery, RecoveryHost},
+    standing::StandingRecord,
 };
 use ids::{
-    ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, SessionId, Sha256, TokenId, UnixMs, UserName,
+    ApiTokenId, AppName, CommandId, HostId, HostName, OperationId, Revision, SessionId, Sha256, StandingOrderId,
+    TokenId, UnixMs, UserName,
 };
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection,
@@ -442,6 +444,15 @@ impl Store for SqliteStore {
     }
     fn root_chain(&self) -> Later<'_, Result<Vec<Vec<u8>>, StoreError>> {
         Box::pin(self.reader.root_chain())
+    }
+    fn standing_orders(&self, host: Option<HostId>) -> Later<'_, Result<Vec<StandingRecord>, StoreError>> {
+        Box::pin(self.reader.standing_orders(host))
+    }
+    fn standing_envelope(&self, order: StandingOrderId) -> Later<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Box::pin(self.reader.standing_envelope(order))
+    }
+    fn standing_revision(&self, host: HostId) -> Later<'_, Result<Revision, StoreError>> {
+        Box::pin(self.reader.standing_revision(host))
     }
     fn recovery(&self) -> Later<'_, Result<Option<Recovery>, StoreError>> {
         Box::pin(self.reader.recovery())

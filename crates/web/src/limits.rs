@@ -152,3 +152,5 @@ pub const RECOVERY_CLAIMS_NAMED_MAX: usize = 10;
 
 /// Hosts by name of each kind that a change of a key tells of; the API's documentation says the same number.
 pub(crate) const KEY_HOSTS_SHOWN_MAX: usize = 100;
+/// Attempts to have a standing order signed under a revision that nobody else takes meanwhile.
+pub(crate) const REVISION_ATTEMPTS_MAX: usize = 4;

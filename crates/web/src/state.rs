@@ -6,8 +6,9 @@ use std::{
 };
 
 use envelope::{
-    messages::RootMetadata,
+    messages::{RootMetadata, StandingOrder},
     root::{OnlineKey, OnlineRole, StagedKeys, TrustedRoot},
+    signer_port::SignError,
 };
 use fleet::{
     keys::HeldOnlineKey,
@@ -95,6 +96,8 @@ pub trait KeyKeeper: Send + Sync {
     /// Makes the fresh key of a change, durably, and says which keys the change is about. `stolen` is a command key that
     /// is to be shut out. The error is in words.
     fn prepare(&self, role: OnlineRole, stolen: Option<OnlineKey>) -> Later<'_, Result<StagedKeys, String>>;
+    /// Has the signer sign a standing order. The signer is asked by nobody else on behalf of people.
+    fn sign_standing(&self, order: StandingOrder) -> Later<'_, Result<Vec<u8>, SignError>>;
     /// A change was begun, moved or given up: see what can be done.
     fn look(&self);
 }

@@ -106,7 +106,7 @@ impl<'a> Going<'a> {
     async fn go_on(&mut self, change: &KeyChangeSummary) -> Result<Next, Failure> {
         let needs_root = match change.state {
             KeyChangeState::Prepared | KeyChangeState::Withdrawn => true,
-            KeyChangeState::Activated => self.is_retired_anyway || change.orders_under_way == 0,
+            KeyChangeState::Activated => self.is_retired_anyway || is_free_of(change),
             KeyChangeState::Published | KeyChangeState::Retired | KeyChangeState::Aborted => false,
         };
         if !needs_root {
@@ -151,6 +151,11 @@ impl<'a> Going<'a> {
         self.output.result(&document, |document, _| end_words(document))?;
         Ok(Ended::well_if(done))
     }
+}
+
+/// Whether nothing rests on the old key any more.
+const fn is_free_of(change: &KeyChangeSummary) -> bool {
+    change.orders_under_way == 0 && change.standing_orders == 0
 }
 
 /// What root metadata must say next for this change.
@@ -204,6 +209,11 @@ pub(crate) fn waits_for(change: &KeyChangeSummary) -> String {
                 "{count} orders that the old key may have signed to start or end; `--retire-anyway` waits no longer"
             )
         }
+        KeyChangeState::Activated if change.standing_orders > 0 => format!(
+            "{} standing orders to be signed anew and taken by their hosts (`serverflow standing list`); `--retire-anyway` waits \
+             no longer, and they run again once they are",
+            change.standing_orders
+        ),
         KeyChangeState::Activated => "root metadata that drops the old key".to_owned(),
         KeyChangeState::Withdrawn => "root metadata that drops the key made for it".to_owned(),
         KeyChangeState::Retired | KeyChangeState::Aborted => "nothing".to_owned(),
@@ -223,6 +233,9 @@ fn told(change: &KeyChangeSummary) -> String {
                 "{role} key: {state}; {} orders that the old one may have signed are under way",
                 change.orders_under_way
             )
+        }
+        KeyChangeState::Activated if change.standing_orders > 0 => {
+            format!("{role} key: {state}; {} standing orders are being signed anew", change.standing_orders)
         }
         KeyChangeState::Activated => format!("{role} key: {state}; the new one is in use"),
         KeyChangeState::Retired => format!("{role} key: {state}; the old one is destroyed"),

@@ -10,6 +10,7 @@
 mod cancel;
 mod next;
 mod propose;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -26,6 +27,10 @@ pub use self::{
     cancel::{CancelDecision, CancelError, CancelOrigin, command_cancel},
     next::{app_change, operation_next},
     propose::{authorise, operation_propose},
+    standing::{
+        StandingRequest, standing_drop, standing_install, standing_judge, standing_order, standing_renew,
+        standing_request_sha256,
+    },
     timing::DeployTiming,
 };
 use crate::{

@@ -10,7 +10,7 @@ use envelope::{
 use ids::{ActionName, AppName, DurationMs, FleetId, Sha256, UnixMs};
 use serde_json::value::RawValue;
 
-use super::{CommandIds, Grounds, OperationRequest, ProposeError, Proposed, Target, Work};
+use super::{CommandIds, Grounds, OperationRequest, ProposeError, Proposed, Target, Work, standing::is_about_standing};
 use crate::{
     limits,
     model::{Host, HostStanding, NewCommand, Operation, OperationKind, Principal, UserRole},
@@ -66,6 +66,11 @@ pub fn operation_propose(
     let request_sha256 = request_sha256(&request, actor);
     let targets = targets(request.targets, hosts)?;
     let (kind, detail, class, prepared) = match request.work {
+        Work::Action { action, .. } if is_about_standing(&action) => {
+            let message =
+                format!("{action} is ordered by `serverflow standing install` and `serverflow standing drop` alone");
+            return Err(ProposeError::invalid("action", message));
+        }
         Work::Action { action, version, parameters } => {
             let prepared = Prepared::new(action, version, parameters)?;
             authorise(actor, prepared.info.class, &prepared.action)?;
@@ -215,12 +220,12 @@ pub(super) fn host_active(host: &Host) -> Result<(), ProposeError> {
 }
 
 /// The versions of an action from `least` to `newest`, newest first.
-fn fitting(action: &ActionName, least: u32, newest: u32) -> Vec<&'static ActionInfo> {
+pub(super) fn fitting(action: &ActionName, least: u32, newest: u32) -> Vec<&'static ActionInfo> {
     (least..=newest).rev().filter_map(|version| actions::find(action, version)).collect()
 }
 
 /// The first of these versions that the host's agent has in exactly our form.
-fn version_for(
+pub(super) fn version_for(
     host: &Host,
     action: &ActionName,
     fitting: &[&'static ActionInfo],

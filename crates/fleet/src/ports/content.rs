@@ -1,10 +1,16 @@
 //! What the larger writes carry.
 
 use envelope::messages::{LogPosition, PublicKeyBytes, ReportPosition, SealingKeyBytes};
-use ids::{AppName, CommandId, HostEpoch, HostId, HostName, KeyId, LabelKey, LabelValue, Sequence, UnixMs};
+use ids::{
+    ActionName, AppName, CommandId, DurationMs, HostEpoch, HostId, HostName, KeyId, LabelKey, LabelValue, Revision,
+    Sequence, StandingOrderId, UnixMs,
+};
 
 use super::AuditEntry;
-use crate::model::{AppInstance, AppInstanceState, CommandStatus, NewCommand};
+use crate::{
+    model::{AppInstance, AppInstanceState, CommandStatus, NewCommand, Operation},
+    standing::{StandingSeal, StepKind},
+};
 
 /// What changes about a host by its owner's word.
 #[derive(Clone, Debug)]
@@ -66,6 +72,43 @@ pub struct Released {
     pub high: Sequence,
     /// The host's last report, as its row must still have it.
     pub last_report: ReportPosition,
+}
+
+/// Something ordered about a standing order: its operation with the one command, and what is kept of it.
+#[derive(Clone, Debug)]
+pub struct StandingProposal {
+    pub host: HostId,
+    pub order: StandingOrderId,
+    pub kind: StepKind,
+    /// What it is, when it is new.
+    pub new: Option<NewStanding>,
+    /// What was signed. Its revision must be above every one of the host.
+    pub sealed: Option<SignedStanding>,
+    /// The highest revision that was signed of this order, as far as the proposal knows. Refused when another one came
+    /// meanwhile, or its end.
+    pub last: Revision,
+    pub operation: Operation,
+    pub commands: Vec<NewCommand>,
+    pub at: UnixMs,
+    pub audit: AuditEntry,
+}
+
+/// What people are shown of a standing order; the rest is in its envelope.
+#[derive(Clone, Debug)]
+pub struct NewStanding {
+    pub action: ActionName,
+    pub action_version: u32,
+    pub schedule: String,
+    pub zone: String,
+    pub valid_until: UnixMs,
+    pub alone_for: DurationMs,
+}
+
+/// A signed standing order.
+#[derive(Clone, Debug)]
+pub struct SignedStanding {
+    pub seal: StandingSeal,
+    pub envelope: Vec<u8>,
 }
 
 /// A verified report and everything that follows from it, in one transaction.

@@ -1,6 +1,6 @@
 //! Every kind of frame comes back; nothing else is one.
 
-use envelope::messages::{Order, ReportPosition};
+use envelope::messages::{Order, ReportPosition, Standing};
 use ids::*;
 use proptest::prelude::*;
 
@@ -63,6 +63,30 @@ fn reset() -> GuardReset {
     }
 }
 
+fn standing() -> StandingOrder {
+    StandingOrder {
+        standing: Standing {
+            fleet: FleetId::from_bytes([7; 16]),
+            host: HostId::from_bytes([1; 16]),
+            order: StandingOrderId::from_bytes([4; 16]),
+            operation: OperationId::from_bytes([5; 16]),
+            action: "app.restart".parse().unwrap(),
+            action_version: 1,
+            schema_sha256: sha256(b"schema"),
+            parameters: b"{}".to_vec(),
+            sealed: vec![],
+            schedule: "0 3 * * *".to_owned(),
+            zone: "UTC".to_owned(),
+            valid_until: UnixMs(100),
+            alone_for: DurationMs(50),
+        },
+        host_epoch: HostEpoch(1),
+        epoch: Epoch(1),
+        revision: Revision(9),
+        issued: UnixMs(14),
+    }
+}
+
 fn held(n: u8) -> HeldKey {
     let is = |flag: u8| n & flag != 0;
     HeldKey {
@@ -87,6 +111,7 @@ fn all_asked() -> Vec<Asked> {
         Asked::ActivateKey(key),
         Asked::DropKey(key),
         Asked::Reset(Box::new(reset())),
+        Asked::Standing(Box::new(standing())),
     ]
 }
 
@@ -173,7 +198,7 @@ fn lengths_are_bounded_before_anything_is_read() {
 #[test]
 fn unknown_kinds_flags_and_too_many_keys_are_refused() {
     let framed = |kind: u8, content: &[u8]| [&7u64.to_be_bytes()[..], &[kind], content].concat();
-    for kind in [0, 10, 255] {
+    for kind in [0, 11, 255] {
         assert_eq!(Asked::from_frame(&framed(kind, b"")), Err(FrameError::Kind(kind)));
     }
     assert_eq!(Answered::from_frame(&framed(10, b"")), Err(FrameError::Kind(10)));

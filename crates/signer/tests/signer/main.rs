@@ -3,4 +3,5 @@
 mod approvals;
 mod orders;
 mod room;
+mod standing;
 mod trust;

@@ -58,7 +58,7 @@ impl Room {
         LocalSigner::open(SignerConfig {
             place: self.place(),
             earlier: Some(self.directory.path().to_owned()),
-            class_of: |action, _| match action.as_str() {
+            class_of: |order| match order.action.as_str() {
                 "host.facts" => Some(Class::Read),
                 "app.deploy" => Some(Class::Change),
                 _ => None,

@@ -11,6 +11,7 @@ mod people;
 mod recovery;
 mod restores;
 pub(crate) mod standing;
+mod standing_orders;
 #[cfg(test)]
 mod tests;
 

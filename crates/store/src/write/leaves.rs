@@ -22,6 +22,7 @@ leaves! {
     Write::TokenCreate { .. } => "TokenCreate", [TokenIssued];
     Write::Enrol { .. } => "Enrol", [Enrolment];
     Write::OperationPropose { .. } => "OperationPropose", [Proposal];
+    Write::StandingPropose(_) => "StandingPropose", [StandingOrder, Proposal];
     Write::RecoveryRewrap { .. } => "RecoveryRewrap", [SecretsRewrapped];
     Write::CommandSeal { .. } => "CommandSeal", [Command];
     Write::CommandStage { .. } => "CommandStage", [];

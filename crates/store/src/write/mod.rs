@@ -16,6 +16,7 @@ mod people;
 mod quarantines;
 mod recovery;
 mod restores;
+mod standing;
 
 use core::fmt::Display;
 
@@ -268,6 +269,7 @@ async fn change(t: &mut Transaction<'_>, write: &Write) -> Result<Change, Failur
         Write::OperationPropose { operation, commands, recovery, .. } => {
             operations::propose(t, operation, commands, recovery.as_ref()).await?
         }
+        Write::StandingPropose(proposal) => standing::propose(t, proposal).await?,
         Write::RecoveryRewrap { operation, keys, .. } => recovery::rewrap(t, *operation, keys).await?,
         Write::CommandEnd { command, from, status, message, at, .. } => {
             operations::command_end(t, *command, from, *status, message, *at).await?
@@ -342,6 +344,7 @@ fn entries(write: &Write) -> &[AuditEntry] {
         | Write::Audit(audit) => core::slice::from_ref(audit),
         Write::HostEdit(edit) => &edit.audit,
         Write::CommandsApprove(approved) => &approved.audit,
+        Write::StandingPropose(proposal) => core::slice::from_ref(&proposal.audit),
         Write::KeyChangeMove(moved) => core::slice::from_ref(&moved.audit),
         Write::HostKeysRotate(rotation) => core::slice::from_ref(&rotation.audit),
         Write::Recovery(write) => write.audit(),

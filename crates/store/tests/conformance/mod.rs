@@ -11,6 +11,7 @@ mod lists;
 pub(crate) mod model;
 mod people;
 pub(crate) mod selectors;
+mod standing;
 
 use std::pin::Pin;
 
@@ -64,6 +65,8 @@ cases! {
     keys::a_change_is_open_once_for_each_role_and_moves_in_order,
     keys::a_stolen_key_ends_the_change_that_was_open,
     keys::orders_under_way_are_those_delivered_in_that_time,
+    standing::a_standing_order_follows_its_commands,
+    standing::a_revision_is_given_out_once_and_a_refused_one_leaves_nothing,
     audit::records_are_read_back_in_order,
     audit::refused_writes_leave_no_leaf,
     audit::heads_are_kept_ascending,

@@ -7,6 +7,7 @@ use ::fleet::{
     keys::{ChangeState, HeldOnlineKey, KeyChange, KeyChangeMove, Reached},
     model::{Host, Principal},
     ports::{StoreError, Write},
+    standing::StandingRecord,
 };
 use api::{KeyChangeSummary, KeyList, KeyRevocationRequest};
 use axum::{Json, extract::State};
@@ -52,9 +53,24 @@ async fn shown(shared: &Shared, changes: &[KeyChange]) -> Result<Vec<KeyChangeSu
             Some((from, until)) => shared.store.orders_under_way(from, until).await?,
             None => 0,
         };
-        shown.push(view::change(change, &reached, under_way, now));
+        let standing = standing_under(shared, change).await?;
+        shown.push(view::change(change, &reached, (under_way, standing), now));
     }
     Ok(shown)
+}
+
+/// Standing orders that rest on the key that is to be dropped.
+async fn standing_under(shared: &Shared, change: &KeyChange) -> Result<u64, ApiError> {
+    if change.keys.role != OnlineRole::Command || change.state != ChangeState::Activated {
+        return Ok(0);
+    }
+    let (key, now) = (change.keys.old.id(), shared.now());
+    let records = shared.store.standing_orders(None).await?;
+    let hosts = if records.is_empty() { Vec::new() } else { shared.store.hosts().await? };
+    let waits = |record: &&StandingRecord| {
+        hosts.iter().any(|host| host.id == record.host && record.waits_under(key, host, now))
+    };
+    Ok(records.iter().filter(waits).count() as u64)
 }
 
 async fn open(shared: &Shared, role: OnlineRole) -> Result<Option<KeyChange>, ApiError> {

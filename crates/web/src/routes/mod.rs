@@ -23,6 +23,7 @@ mod recovery;
 mod restored;
 mod session;
 mod sessions;
+mod standing;
 mod table;
 mod tokens;
 mod users;

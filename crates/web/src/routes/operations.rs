@@ -25,12 +25,12 @@ use envelope::{
 use fleet::{
     limits::{QUEUE_FOR_APPROVAL_DEFAULT, QUEUE_FOR_DEFAULT, TARGETS_MAX},
     list::{HostFilter, HostSort, ListPage, OperationFilter, StandingKind},
-    model::{Command, CommandStatus, Host, HostStanding, Operation, OperationKind, Principal},
+    model::{Command, CommandStatus, Host, HostStanding, NewCommand, Operation, OperationKind, Principal},
     operation::{
         DeployTiming, Grounds, OperationRequest as Asked, ProposeError, Proposed, Target, Work, app_targets,
         operation_propose,
     },
-    ports::{Event, HostChange, StoreError, Written},
+    ports::{Event, HostChange, StoreError, Write, Written},
     selector::Selector,
 };
 use ids::{ActionName, AppName, DurationMs, HostName, OperationId, UnixMs, UserName, sha256};
@@ -247,11 +247,21 @@ fn refused(error: ProposeError, work: &Work) -> ApiError {
 
 /// Stores what was granted and tells the hosts' sessions and whoever watches.
 pub(super) async fn store(shared: &Shared, actor: &Principal, proposed: Proposed) -> Result<Written, StoreError> {
-    let announcements: Vec<Event> = proposed.commands.iter().map(|new| queued(&new.order)).collect();
-    let mut hosts: Vec<_> = proposed.commands.iter().map(|new| new.order.host).collect();
+    stored(shared, actor, proposed.into_write()).await
+}
+
+/// The same of a write that makes commands.
+pub(super) async fn stored(shared: &Shared, actor: &Principal, write: Write) -> Result<Written, StoreError> {
+    let commands: &[NewCommand] = match &write {
+        Write::OperationPropose { commands, .. } => commands,
+        Write::StandingPropose(proposal) => &proposal.commands,
+        _ => &[],
+    };
+    let announcements: Vec<Event> = commands.iter().map(|new| queued(&new.order)).collect();
+    let mut hosts: Vec<_> = commands.iter().map(|new| new.order.host).collect();
     hosts.sort_unstable();
     hosts.dedup();
-    let write = access::by(shared, actor, proposed.into_write());
+    let write = access::by(shared, actor, write);
     let (store, notifier) = (shared.store.clone(), shared.notifier.clone());
     to_the_end(async move {
         let written = store.write(write).await?;
@@ -295,7 +305,7 @@ async fn known(
     Err(ApiError::new(Kind::OperationConflict, detail))
 }
 
-async fn answer(
+pub(super) async fn answer(
     shared: &Shared,
     id: OperationId,
     status: StatusCode,

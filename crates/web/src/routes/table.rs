@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use ::fleet::model::UserRole::{Admin, Owner, Viewer};
+use ::fleet::model::UserRole::{Admin, Operator, Owner, Viewer};
 use axum::{
     handler::Handler,
     http::Method,
@@ -17,7 +17,7 @@ use envelope::audit::AuditKind;
 
 use super::{
     actions, agents, approvals, apps, audit, commands, fleet, health, hosts, keys, openapi, operations, page,
-    quarantine, recovery, restored, session, sessions, tokens, users,
+    quarantine, recovery, restored, session, sessions, standing, tokens, users,
 };
 use crate::{access::Access, state::Shared};
 
@@ -54,6 +54,7 @@ const VIEWER: Access = Access::Role(Viewer);
 /// Signed in, not by an API token.
 const PERSON: Access = Access::Person(Viewer);
 const PERSON_ADMIN: Access = Access::Person(Admin);
+const OPERATOR: Access = Access::Role(Operator);
 const ADMIN: Access = Access::Role(Admin);
 const OWNER: Access = Access::Role(Owner);
 /// Leaves nothing in the audit log.
@@ -69,7 +70,7 @@ const RELEASE: &str = "/api/v1/hosts/{name}/quarantine/release";
 
 /// The table.
 pub(crate) fn table() -> Vec<Route> {
-    [open(), people(), hosts(), keys(), work(), log()].into_iter().flatten().collect()
+    [open(), people(), hosts(), keys(), work(), standing_orders(), log()].into_iter().flatten().collect()
 }
 
 fn open() -> Vec<Route> {
@@ -156,6 +157,14 @@ fn work() -> Vec<Route> {
         route(POST, "/api/v1/commands/{id}/cancel", VIEWER, Some(AuditKind::Cancel), commands::cancel),
         route(GET, "/api/v1/apps", VIEWER, NO_LEAF, apps::list),
         route(GET, "/api/v1/apps/{name}", VIEWER, NO_LEAF, apps::show),
+    ]
+}
+
+fn standing_orders() -> Vec<Route> {
+    vec![
+        route(GET, "/api/v1/standing-orders", VIEWER, NO_LEAF, standing::list),
+        route(POST, "/api/v1/standing-orders", OPERATOR, Some(AuditKind::StandingOrder), standing::install),
+        route(POST, "/api/v1/standing-orders/{id}/drop", OPERATOR, Some(AuditKind::Proposal), standing::end),
     ]
 }
 

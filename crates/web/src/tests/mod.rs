@@ -21,6 +21,7 @@ mod restored;
 mod root;
 mod scenes;
 mod served;
+mod standing;
 mod stream;
 mod work;
 mod world;

@@ -93,6 +93,17 @@ async fn work(world: &World, route: &Route) -> Option<(String, Value, String)> {
             let body = super::recovery::rewrap_request(world, id, &[1]).await;
             (format!("/api/v1/operations/{id}/recovery"), body, "secrets of shop".to_owned())
         }
+        (&Method::POST, "/api/v1/standing-orders") => {
+            world.host("alpha").await;
+            (route.path.to_owned(), super::standing::request("alpha"), "on host alpha, revision 1".to_owned())
+        }
+        (&Method::POST, "/api/v1/standing-orders/{id}/drop") => {
+            world.host("alpha").await;
+            // Also of one that is not on record.
+            let (id, operation): (ids::StandingOrderId, ids::OperationId) = (fresh(), fresh());
+            let body = json!({ "operation_id": operation, "host": "alpha" });
+            (format!("/api/v1/standing-orders/{id}/drop"), body, format!("operation {operation}"))
+        }
         (&Method::POST, "/api/v1/commands/{id}/cancel") => {
             world.host("alpha").await;
             let command = command_ids(&world.post("/api/v1/operations", &facts(&["alpha"])).await)[0];

@@ -79,7 +79,12 @@ fn names(hosts: &[HostName]) -> Vec<String> {
     hosts.iter().take(limits::KEY_HOSTS_SHOWN_MAX).map(ToString::to_string).collect()
 }
 
-pub(crate) fn change(change: &KeyChange, reached: &Reached, orders_under_way: u64, now: UnixMs) -> KeyChangeSummary {
+pub(crate) fn change(
+    change: &KeyChange,
+    reached: &Reached,
+    (orders_under_way, standing_orders): (u64, u64),
+    now: UnixMs,
+) -> KeyChangeSummary {
     let keys = &change.keys;
     KeyChangeSummary {
         role: role(keys.role),
@@ -101,5 +106,6 @@ pub(crate) fn change(change: &KeyChange, reached: &Reached, orders_under_way: u6
         hosts_quarantined: names(&reached.quarantined),
         hosts_never_seen: names(&reached.never_seen),
         orders_under_way,
+        standing_orders,
     }
 }

@@ -37,6 +37,9 @@ impl Admission for Registry {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (Request::HostRetire(_), _) => AdmittedKind::Retire,
+            (Request::StandingInstall(install), _) => AdmittedKind::StandingInstall(install.envelope()),
+            (Request::StandingRenew(renew), _) => AdmittedKind::StandingRenew(renew.envelope()),
+            (Request::StandingDrop(drop), _) => AdmittedKind::StandingDrop(drop.standing_order, drop.revision),
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };

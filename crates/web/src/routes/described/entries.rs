@@ -7,11 +7,14 @@ use api::{
     HostReleaseRequest, HostReleaseResponse, HostRenameRequest, HostSummary, JoinTokenRequest, JoinTokenResponse,
     KeyChangeSummary, KeyList, KeyRevocationRequest, KeyRole, OperationRequest, OperationResponse, OperationSummary,
     Page, RecoveryClaimsRequest, RecoveryConfirmRequest, RecoveryRewrapRequest, RecoveryStatus, ReleaseDetail,
-    SessionSummary, SignInRequest, SignInResponse, TokenRequest, TokenResponse, TokenSummary, UserCreateRequest,
-    UserPasswordRequest, UserRoleRequest, UserSummary, WhoAmI,
+    SessionSummary, SignInRequest, SignInResponse, StandingDropRequest, StandingOrderRequest, StandingOrderSummary,
+    TokenRequest, TokenResponse, TokenSummary, UserCreateRequest, UserPasswordRequest, UserRoleRequest, UserSummary,
+    WhoAmI,
 };
 use axum::http::Method;
-use ids::{ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, UserName};
+use ids::{
+    ActionName, ApiTokenId, AppName, CommandId, HostName, OperationId, SessionId, Sha256, StandingOrderId, UserName,
+};
 use serde_json::Value;
 
 use super::{Content, Operation};
@@ -39,6 +42,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         operations_and_apps(),
         approvals(),
         commands(),
+        standing_orders(),
         log(),
     ]
     .into_iter()
@@ -273,6 +277,29 @@ fn operations_and_apps() -> Vec<Operation> {
             .at::<AppName>()
             .json::<AppDetail>(200)
             .may_be(&[AppNotFound]),
+    ]
+}
+
+/// What hosts do by themselves.
+fn standing_orders() -> Vec<Operation> {
+    vec![
+        get("/api/v1/standing-orders", "standing_order_list", "What hosts run by themselves at set times").json::<Vec<
+            StandingOrderSummary,
+        >>(
+            200
+        ),
+        post("/api/v1/standing-orders", "standing_order_install", "Have a standing order signed and installed")
+            .takes::<StandingOrderRequest>()
+            .json::<OperationResponse>(202)
+            .json::<OperationResponse>(200)
+            .may_be(&[HostNotFound, HostNotActive, ActionMissing, ActionNotFound, OperationConflict])
+            .may_be(&[KeysUnavailable, Changed, Recovering]),
+        post("/api/v1/standing-orders/{id}/drop", "standing_order_drop", "Have a standing order dropped")
+            .at::<StandingOrderId>()
+            .takes::<StandingDropRequest>()
+            .json::<OperationResponse>(202)
+            .json::<OperationResponse>(200)
+            .may_be(&[HostNotFound, HostNotActive, ActionMissing, Changed, Recovering]),
     ]
 }
 

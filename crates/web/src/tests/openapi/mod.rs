@@ -122,6 +122,7 @@ async fn every_answer_the_document_promises_is_given() {
     world.start(command).await;
     let ordered = world.post(&format!("/api/v1/commands/{command}/cancel"), &json!({})).await.status;
     seen.insert(format!("POST /api/v1/commands/{{id}}/cancel {}", ordered.as_u16()));
+    seen.extend(super::standing::sent_again(&world).await);
     let promised = operations().into_iter().flat_map(|one| {
         let what = format!("{} {}", one.method, one.path);
         one.answers.into_iter().map(move |(status, _)| format!("{what} {status}"))
