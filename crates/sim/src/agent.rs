@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use actions::Request;
+use actions::{Request, policy::ALWAYS_ALLOWED};
 use envelope::{
     Verified, VerifyingKey,
     keys::{SigningKey, role},
@@ -85,7 +85,7 @@ pub(crate) struct SimAdmission {
 impl Admission for SimAdmission {
     fn judge(&self, order: &Order) -> Result<Admitted, Rejection> {
         let admitted = self.declared(order).ok_or_else(|| Rejection { message: "not registered".to_owned() })?;
-        if self.refuses {
+        if self.refuses && !ALWAYS_ALLOWED.contains(&order.action.as_str()) {
             return Err(Rejection { message: "the owner's policy refuses everything".to_owned() });
         }
         Ok(admitted)
@@ -101,6 +101,9 @@ impl Admission for SimAdmission {
             (Request::CommandCancel(cancel), _) => AdmittedKind::Cancel(cancel.command_id),
             (Request::HostKeysRotate(_), _) => AdmittedKind::RotateKeys,
             (Request::HostRetire(_), _) => AdmittedKind::Retire,
+            (Request::StandingInstall(install), _) => AdmittedKind::StandingInstall(install.envelope()),
+            (Request::StandingRenew(renew), _) => AdmittedKind::StandingRenew(renew.envelope()),
+            (Request::StandingDrop(drop), _) => AdmittedKind::StandingDrop(drop.standing_order, drop.revision),
             (_, actions::Lock::App(app)) => AdmittedKind::Locked(app),
             (_, actions::Lock::None) => AdmittedKind::Free,
         };
@@ -122,6 +125,11 @@ impl SimHost {
     pub(crate) fn clocks(&self, now: UnixMs) -> Clocks {
         let boot = BootMs(now.since(self.booted_at).0);
         Clocks { boot, wall: UnixMs(now.0.saturating_add_signed(self.skew)) }
+    }
+
+    /// What its owner says.
+    pub(crate) const fn admission(&self) -> SimAdmission {
+        SimAdmission { refuses: self.refuses }
     }
 
     /// Whether root metadata that is durable here lists the key that signed it, in the epoch it was signed for.

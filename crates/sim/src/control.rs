@@ -14,7 +14,7 @@ use fleet::{
     model::{CommandStatus, HostStanding},
     ports::{StoreError, Write},
 };
-use ids::{Challenge, CommandId, DurationMs, FleetId, HostId, Sequence, UnixMs};
+use ids::{Challenge, CommandId, DurationMs, FleetId, HostId, Revision, Sequence, UnixMs};
 use session::{
     control::{Answer, Handshake, HandshakeStep, Identity},
     frames::{AgentFrame, ControlFrame, RefusalCode},
@@ -29,6 +29,8 @@ pub(crate) struct Control {
     pub(crate) store: MemoryStore,
     /// The signer's own record: highest sequence signed for each host.
     signed_high: BTreeMap<HostId, Sequence>,
+    /// The signer's own record of standing orders' revisions.
+    pub(crate) signed_revisions: BTreeMap<HostId, Revision>,
     pub(crate) root: Arc<TrustedRoot>,
     pub(crate) session_key: SigningKey<role::Session>,
     pub(crate) command_key: SigningKey<role::Command>,
@@ -117,6 +119,7 @@ impl Control {
             fleet: root.current().fleet,
             store: MemoryStore::default(),
             signed_high: BTreeMap::new(),
+            signed_revisions: BTreeMap::new(),
             root,
             session_key,
             command_key,

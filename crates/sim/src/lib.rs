@@ -16,6 +16,7 @@ mod memory_store;
 mod network;
 mod random;
 mod rotation;
+mod standing;
 mod surprises;
 mod world;
 

@@ -15,11 +15,12 @@ use fleet::{
         Command, CommandStatus, FormerKey, Host, HostQuarantine, HostStanding, NewCommand, Operation, QuarantineSeen,
     },
     ports::{
-        Approved, AuditEntry, AuditRecord, Endorsed, HostKeyRotation, KeptReport, Settlement, StoreError, Write,
-        Written,
+        Approved, AuditEntry, AuditRecord, Endorsed, HostKeyRotation, KeptReport, Settlement, StandingProposal,
+        StoreError, Write, Written,
     },
+    standing::{StandingRecord, StandingState, StandingStep},
 };
-use ids::{CommandId, HostId, OperationId, Sequence, Sha256, UnixMs, UserName, sha256};
+use ids::{CommandId, HostId, OperationId, Revision, Sequence, Sha256, StandingOrderId, UnixMs, UserName, sha256};
 
 /// Everything durable at the control plane.
 #[derive(Default)]
@@ -33,6 +34,14 @@ pub(crate) struct MemoryStore {
     /// Order of proposal.
     pub(crate) proposed: Vec<CommandId>,
     pub(crate) audit: AuditLog,
+    standing: BTreeMap<StandingOrderId, StandingRow>,
+    revisions: BTreeMap<HostId, Revision>,
+}
+
+/// A standing order, and the last envelope that was signed of it.
+struct StandingRow {
+    record: StandingRecord,
+    envelope: Vec<u8>,
 }
 
 /// The audit log: its leaves, and the heads signed over them.
@@ -103,6 +112,7 @@ impl MemoryStore {
                 self.insert(commands, &operation.requested_by);
                 self.audit.append(audit);
             }
+            Write::StandingPropose(proposal) => self.propose_standing(proposal)?,
             Write::CommandSeal { .. } => self.seal(write)?,
             Write::CommandStage { command, host, sequence, stage, at } => {
                 self.stage(*command, *host, *sequence, (*stage).into(), *at)?;
@@ -136,6 +146,95 @@ impl MemoryStore {
             other => self.apply_host(other)?,
         }
         Ok(Written::Done)
+    }
+
+    fn propose_standing(&mut self, proposal: &StandingProposal) -> Result<(), StoreError> {
+        let StandingProposal { host, order, kind, new, sealed, last, operation, commands, at, audit } = proposal;
+        let row = self.host_mut(*host)?;
+        let (host_name, id) = (row.name.clone(), row.id);
+        if matches!(row.standing, HostStanding::Revoked { .. }) || self.operations.contains_key(&operation.id) {
+            return conflict("the host is revoked, or the id is taken");
+        }
+        let seal = sealed.as_ref().map(|sealed| sealed.seal);
+        if seal.is_some_and(|seal| seal.revision <= self.revision(id)) {
+            return conflict("a higher revision was given out meanwhile");
+        }
+        let known = self.standing_records().into_iter().find(|record| record.order == *order);
+        let ends = |record: &StandingRecord| matches!(record.state(), StandingState::Dropping | StandingState::Dropped);
+        if known.is_some_and(|known| known.last() > *last && new.is_none() || sealed.is_some() && ends(&known)) {
+            return conflict("it was signed anew meanwhile, or is being dropped");
+        }
+        self.revisions.extend(seal.map(|seal| (id, seal.revision)));
+        let step = StandingStep {
+            kind: *kind,
+            operation: operation.id,
+            seal,
+            at: *at,
+            ended: None,
+            is_under_way: true,
+            message: String::new(),
+        };
+        let envelope = sealed.as_ref().map(|sealed| sealed.envelope.clone());
+        match (new, self.standing.get_mut(order)) {
+            (Some(new), None) => {
+                let record = StandingRecord {
+                    order: *order,
+                    host: id,
+                    host_name,
+                    action: new.action.clone(),
+                    action_version: new.action_version,
+                    schedule: new.schedule.clone(),
+                    zone: new.zone.clone(),
+                    valid_until: new.valid_until,
+                    alone_for: new.alone_for,
+                    requested_by: operation.requested_by.clone(),
+                    created_at: *at,
+                    steps: vec![step],
+                };
+                self.standing.insert(*order, StandingRow { record, envelope: envelope.unwrap_or_default() });
+            }
+            (None, Some(row)) => {
+                row.record.steps.push(step);
+                row.envelope = envelope.unwrap_or_else(|| core::mem::take(&mut row.envelope));
+            }
+            _ => return conflict("no such standing order, or there is one already"),
+        }
+        self.operations.insert(operation.id, operation.clone());
+        self.insert(commands, &operation.requested_by);
+        self.audit.append(audit);
+        Ok(())
+    }
+
+    pub(crate) fn revision(&self, host: HostId) -> Revision {
+        self.revisions.get(&host).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn standing_envelope(&self, order: StandingOrderId) -> Option<Vec<u8>> {
+        self.standing.get(&order).map(|row| row.envelope.clone())
+    }
+
+    /// Each with how what was ordered about it ended, as its commands say.
+    pub(crate) fn standing_records(&self) -> Vec<StandingRecord> {
+        let record = |row: &StandingRow| {
+            let mut record = row.record.clone();
+            record.steps.iter_mut().for_each(|step| self.look_up(step));
+            record
+        };
+        self.standing.values().map(record).collect()
+    }
+
+    fn look_up(&self, step: &mut StandingStep) {
+        let of_step = |command: &&Command| command.order.operation == step.operation;
+        let last = self.proposed.iter().rev().filter_map(|id| self.commands.get(id)).find(of_step);
+        let Some(last) = last else { return };
+        let is_over = last.status.is_end();
+        step.is_under_way = !is_over && !last.order.dry_run && last.status != CommandStatus::Held;
+        step.message.clone_from(&last.message);
+        step.ended = match last.status {
+            // A plan that led to no order.
+            CommandStatus::Succeeded if last.order.dry_run => Some(CommandStatus::Failed),
+            status => is_over.then_some(status),
+        };
     }
 
     /// What is written about a host itself.

@@ -99,7 +99,11 @@ impl World {
             self.rotation.rotated += 1;
             return;
         }
-        if state == ChangeState::Activated && self.orders_before(&change, now) == 0 {
+        let rests = self.standing_under(change.keys.old.id());
+        if state == ChangeState::Activated && self.orders_before(&change, now) == 0 && rests == 0 {
+            if change.keys.role == OnlineRole::Command {
+                self.check_key_goes(change.keys.old.id());
+            }
             self.publish(&change.keys.drop_old(self.control.root.current()));
         }
         self.rotation.open = Some((change, seed));

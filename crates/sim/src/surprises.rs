@@ -41,11 +41,12 @@ enum Surprise {
     RestoreDisk,
     Release,
     Rotate,
+    Standing,
     Pass,
     Retire,
 }
 
-const SURPRISES: [(u64, Surprise); 18] = [
+const SURPRISES: [(u64, Surprise); 19] = [
     (260, Surprise::Propose),
     (120, Surprise::Approve),
     (60, Surprise::Cancel),
@@ -62,6 +63,7 @@ const SURPRISES: [(u64, Surprise); 18] = [
     (60, Surprise::RestoreDisk),
     (120, Surprise::Release),
     (30, Surprise::Rotate),
+    (40, Surprise::Standing),
     (80, Surprise::Pass),
     (2, Surprise::Retire),
 ];
@@ -102,12 +104,13 @@ impl World {
             Surprise::RestoreDisk => self.restore_disk(),
             Surprise::Release => self.release(),
             Surprise::Rotate => self.rotate(true),
+            Surprise::Standing => self.standing(),
             Surprise::Pass => self.pass_time(false, true),
             Surprise::Retire => self.order("host.retire", "{}".to_owned()),
         }
     }
 
-    fn actor(&self) -> Principal {
+    pub(crate) fn actor(&self) -> Principal {
         Principal {
             user: UserId::from_bytes([1; 16]),
             user_name: "admin".parse().expect("invariant: a valid name"),
@@ -205,7 +208,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, host: usize, is_revoked: bool) {
+    pub(crate) fn tell(&mut self, host: usize, is_revoked: bool) {
         let id = self.hosts[host].id;
         if self.is_control_up {
             let said =

@@ -54,6 +54,8 @@ pub struct Summary {
     pub revoked: usize,
     /// Hosts that left the fleet when they were told to.
     pub retired: usize,
+    /// Standing orders that were signed anew.
+    pub renewed: usize,
 }
 
 /// How a run with a cut log went.
@@ -181,6 +183,7 @@ impl World {
                 let seen: Vec<_> = self.hosts.iter().map(|host| (host.id, host.disk.audit_head)).collect();
                 self.ledger.check_log(&self.control.store, &seen);
                 self.check_refusals();
+                self.check_standing(true);
                 self.check()?;
                 return Ok(self.summed_up());
             }
@@ -249,6 +252,9 @@ impl World {
 
     fn turn(&mut self, with_surprises: bool) -> Result<(), Violation> {
         self.step += 1;
+        if self.random.chance(60) {
+            self.keep_standing();
+        }
         if with_surprises && self.random.chance(350) {
             self.surprise();
         } else if !with_surprises && self.random.chance(20) {
@@ -264,6 +270,7 @@ impl World {
         for host in &self.hosts {
             self.ledger.check_retired(&self.control.store, host);
         }
+        self.check_standing(false);
         match self.ledger.broken.take() {
             None => Ok(()),
             Some(what) => Err(self.violation(what)),
@@ -280,6 +287,7 @@ impl World {
             && self.stranded().is_none()
             && self.unreleased().is_none()
             && !self.is_rotating()
+            && !self.is_standing_due()
     }
 
     /// A host that takes orders, and whose keys in force are not those on record: a rotation that is not through.

@@ -47,6 +47,7 @@ fn total(runs: impl Iterator<Item = (u64, u32)>) -> Summary {
                 total.keys_changed += run.keys_changed;
                 total.revoked += run.revoked;
                 total.retired += run.retired;
+                total.renewed += run.renewed;
             }
             Err(_) => {
                 let violation = World::new(seed, HOSTS).traced().run(steps).expect_err("the same seed, the same run");
@@ -85,6 +86,7 @@ fn slice(slice: u64) {
         assert!(sum.quarantined > 0 && sum.released > 0 && sum.rotated > count / 4, "{sum:?}");
         assert!(sum.keys_changed * 2 > count && sum.revoked * 40 > count, "{sum:?}");
         assert!(sum.retired * 40 > count, "{sum:?}");
+        assert!(sum.renewed * 4 > count, "{sum:?}");
     }
 }
 
