@@ -22,8 +22,8 @@ pub struct Terms<'a> {
     pub keys: &'a [VerifyingKey<role::Approver>],
     /// The host's epoch.
     pub host_epoch: HostEpoch,
-    /// The latest that it can be: the largest of all clocks at hand.
-    pub now: UnixMs,
+    /// The latest that it can be: the largest of all clocks at hand. None: they are not judged by time once more.
+    pub now: Option<UnixMs>,
 }
 
 /// Enough people agreed.
@@ -61,6 +61,14 @@ pub enum NotCounted {
         key: KeyId,
         /// For how long.
         late: DurationMs,
+    },
+    /// It would last longer from now on than one may: it was dated ahead.
+    #[error("the one by {key} is dated {ahead} ahead; check the clock of the machine it was given on")]
+    Ahead {
+        /// Whose it is.
+        key: KeyId,
+        /// How far.
+        ahead: DurationMs,
     },
     /// Whoever asks cannot approve.
     #[error("the one by {key} is the requester's own")]
@@ -126,8 +134,14 @@ pub fn counts(approval: &[u8], order: &Order, terms: Terms<'_>) -> Result<Verifi
     if let Some((_, what)) = checks.into_iter().find(|(same, _)| !same) {
         return Err(NotCounted::Other { key, what });
     }
-    if terms.now > approval.expires {
-        return Err(NotCounted::Expired { key, late: terms.now.since(approval.expires) });
+    if let Some(now) = terms.now {
+        if now > approval.expires {
+            return Err(NotCounted::Expired { key, late: now.since(approval.expires) });
+        }
+        let ahead = approval.approved_at.since(now);
+        if ahead > limits::APPROVAL_AHEAD_MAX {
+            return Err(NotCounted::Ahead { key, ahead });
+        }
     }
     if order.requester == Some(key) {
         return Err(NotCounted::Own { key });

@@ -71,6 +71,8 @@ pub const COMMAND_LIFETIME_MAX: DurationMs = DurationMs::from_mins(5);
 pub const CLOCK_SKEW_MAX: DurationMs = DurationMs::from_secs(30);
 /// Longest life of an approval.
 pub const APPROVAL_LIFETIME_MAX: DurationMs = DurationMs::from_days(30);
+/// How far ahead an approval may be dated: clocks of people's machines are off.
+pub const APPROVAL_AHEAD_MAX: DurationMs = DurationMs::from_mins(5);
 /// Approvals that travel with one order.
 pub const APPROVALS_COUNT_MAX: usize = 16;
 /// Longest validity of a standing order, from its signature on.

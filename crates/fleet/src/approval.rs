@@ -208,7 +208,7 @@ fn endorse(
     let known = matter.hosts.get(&order.host);
     let known = known.ok_or(ApproveError::NotHeld { number: 1, operation: matter.operation.id })?;
     let now = matter.now.max(matter.root.issued_floor());
-    let terms = Terms { keys: matter.root.approver_keys(), host_epoch: known.host_epoch, now };
+    let terms = Terms { keys: matter.root.approver_keys(), host_epoch: known.host_epoch, now: Some(now) };
     counts(&envelope, order, terms).map_err(|why| ApproveError::NotCounted { host: host.clone(), why })?;
     if command.approvals.iter().any(|stored| verify::<Approval>(stored, core::slice::from_ref(key)).is_ok()) {
         return Err(ApproveError::Already(host.clone()));

@@ -197,7 +197,7 @@ impl Reader<'_> {
         let entry = |row: &SqliteRow| {
             Ok(RingEntry {
                 command: self.command(row, 0)?,
-                sequence: Sequence(self.counter(row, 1)?),
+                sequence: Sequence(self.int(row, 1)?.cast_unsigned()),
                 order_sha256: self.hash(row, 2)?,
                 stage: self.stage(row, 3)?,
             })

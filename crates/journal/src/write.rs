@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envelope::messages::{ReportPosition, SealedValue};
+use envelope::{
+    limits::SEQUENCE_JUMP_MAX,
+    messages::{ReportPosition, SealedValue},
+};
 use ids::{CommandId, HostEpoch, Sequence, UnixMs};
 use session::{
     agent::io::{
@@ -165,7 +168,7 @@ fn point(request: &Request) -> Option<crash_points::Point> {
 fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::Error> {
     match write {
         JournalWrite::Accept { entry, command, sealed, approvals, burn, evict } => {
-            ring_add(texts, &entry, evict)?;
+            ring_add(texts, &entry, evict);
             open_add(texts, &entry, command, sealed)?;
             approvals_add(texts, entry.command, approvals);
             if let Some(burn) = burn {
@@ -173,7 +176,7 @@ fn apply_write(texts: &mut Texts<'_>, write: JournalWrite) -> Result<(), sqlx::E
             }
         }
         JournalWrite::Refuse { entry, report, evict } => {
-            ring_add(texts, &entry, evict)?;
+            ring_add(texts, &entry, evict);
             report_add(texts, report)?;
         }
         JournalWrite::Start { command } => {
@@ -256,7 +259,7 @@ fn bytes(command: CommandId) -> Vec<u8> {
     command.as_bytes().to_vec()
 }
 
-/// SQLite's integers are signed; counters beyond never occur, because jumps are bounded.
+/// SQLite's integers are signed; such counters never come near, because they rise by steps.
 fn integer(counter: u64) -> Result<i64, sqlx::Error> {
     i64::try_from(counter).map_err(|error| sqlx::Error::Encode(Box::new(error)))
 }
@@ -271,23 +274,34 @@ fn meta_set(texts: &mut Texts<'_>, key: &'static str, value: Vec<u8>) {
     meta_put(texts, key, value).push("excluded.value");
 }
 
-fn ring_add(texts: &mut Texts<'_>, entry: &RingEntry, evict: Option<CommandId>) -> Result<(), sqlx::Error> {
+fn ring_add(texts: &mut Texts<'_>, entry: &RingEntry, evict: Option<CommandId>) {
     if let Some(command) = evict {
         texts.next("DELETE FROM ring WHERE command = ").push_bind(bytes(command));
     }
     let insert = texts.next("INSERT INTO ring (command, sequence, order_sha256, stage) ");
-    let sequence = integer(entry.sequence.0)?;
     insert.push_values([entry], |mut values, entry| {
-        values.push_bind(bytes(entry.command)).push_bind(sequence);
+        // Whatever a signed order names, also beyond SQLite's integers: nothing compares it here.
+        values.push_bind(bytes(entry.command)).push_bind(entry.sequence.0.cast_signed());
         values.push_bind(entry.order_sha256.0.to_vec()).push_bind(stage_number(entry.stage));
     });
     high_raise(texts, entry.sequence);
-    Ok(())
 }
 
-/// The highest sequence only rises; big-endian values compare as the numbers do.
+/// What [`envelope::guard::raise_high`] does: the highest sequence only rises, and not by a jump, or one refused order would
+/// use up all numbers below its own. Big-endian values compare as the numbers do.
 fn high_raise(texts: &mut Texts<'_>, sequence: Sequence) {
-    meta_put(texts, meta::HIGH, sequence.0.to_be_bytes().to_vec()).push("max(excluded.value, meta.value)");
+    let value = sequence.0.to_be_bytes().to_vec();
+    // Nothing stored is zero: from there one may come this far.
+    let Some(least) = sequence.0.checked_sub(SEQUENCE_JUMP_MAX).filter(|least| *least > 0) else {
+        return high_set(texts, value);
+    };
+    let update = texts.next("UPDATE meta SET value = ").push_bind(value.clone());
+    update.push(" WHERE key = ").push_bind(meta::HIGH).push(" AND value < ").push_bind(value);
+    update.push(" AND value >= ").push_bind(least.to_be_bytes().to_vec());
+}
+
+fn high_set(texts: &mut Texts<'_>, value: Vec<u8>) {
+    meta_put(texts, meta::HIGH, value).push("max(excluded.value, meta.value)");
 }
 
 fn open_add(
@@ -320,10 +334,12 @@ fn approvals_add(texts: &mut Texts<'_>, command: CommandId, approvals: Vec<Vec<u
 
 fn burn_add(texts: &mut Texts<'_>, burn: Burn) -> Result<(), sqlx::Error> {
     let Burned { operation, action, command, until } = burn.burned;
+    // Far enough in any case; what an approver wrote must not keep the journal from being written.
+    let until = i64::try_from(until.0).unwrap_or(i64::MAX);
     texts.next("DELETE FROM burned WHERE until < ").push_bind(integer(burn.forget_before.0)?);
     let insert = texts.next("INSERT INTO burned (operation, action, command, until) VALUES (");
     insert.push_bind(operation.as_bytes().to_vec()).push(", ").push_bind(action.to_string());
-    insert.push(", ").push_bind(bytes(command)).push(", ").push_bind(integer(until.0)?).push(")");
+    insert.push(", ").push_bind(bytes(command)).push(", ").push_bind(until).push(")");
     Ok(())
 }
 
@@ -387,7 +403,7 @@ fn report_add(texts: &mut Texts<'_>, report: StoredReport) -> Result<(), sqlx::E
 fn start_anew(texts: &mut Texts<'_>, reset: ResetTaken) -> Result<(), sqlx::Error> {
     let ResetTaken { high, last_report: ReportPosition { sequence, sha256 }, outbox } = reset;
     texts.next("DELETE FROM meta WHERE key = ").push_bind(meta::QUARANTINE);
-    high_raise(texts, high);
+    high_set(texts, high.0.to_be_bytes().to_vec());
     texts.next("DELETE FROM standing_order");
     texts.next("DELETE FROM standing_value");
     let delete = texts.next("DELETE FROM report WHERE acknowledged = 0 OR sequence > ");

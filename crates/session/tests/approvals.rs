@@ -162,6 +162,19 @@ fn an_expired_approval_does_not_count_by_whichever_clock_is_latest() {
     });
 }
 
+/// Its thirty days are counted from now at the latest, whatever it says of itself.
+#[test]
+fn an_approval_that_is_dated_ahead_does_not_count() {
+    for ahead in [DurationMs::from_mins(10), DurationMs(1 << 63)] {
+        attack("ahead", |world, order, approvals| {
+            let mut dated = approval(world, order);
+            dated.approved_at = dated.approved_at.plus(ahead);
+            dated.expires = dated.approved_at.plus(DurationMs(1));
+            approvals[0] = signed(1, &dated);
+        });
+    }
+}
+
 #[test]
 fn an_approval_by_a_dropped_key_does_not_count() {
     attack("does not verify", |world, _, _| {

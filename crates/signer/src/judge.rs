@@ -182,7 +182,7 @@ impl Judge {
             return Ok(());
         }
         let now = now.max(root.issued_floor());
-        let terms = approval::Terms { keys: root.approver_keys(), host_epoch: command.host_epoch, now };
+        let terms = approval::Terms { keys: root.approver_keys(), host_epoch: command.host_epoch, now: Some(now) };
         match approval::judge(approvals, needed, &command.order, terms) {
             Ok(_) => Ok(()),
             Err(error) => refused(format!("command {}: approvals: {error}", command.order.command)),

@@ -276,12 +276,14 @@ fn an_order_out_of_its_time_or_its_place_in_the_sequence_never_runs() {
     early.not_before = now().plus(DurationMs::from_mins(10));
     early.expires = now().plus(DurationMs::from_mins(14));
     let far = fresh(&template, high + (1 << 33));
+    let last = fresh(&template, u64::MAX);
     let repeated = fresh(&template, high);
     for (attack, order, status) in [
         ("past its deliver_by", stale, ReportStatus::Expired),
         ("expired", expired, ReportStatus::Expired),
         ("not valid yet", early, ReportStatus::Rejected),
         ("too far ahead", far, ReportStatus::Rejected),
+        ("the last number there is", last, ReportStatus::Rejected),
         ("a sequence that was used", repeated, ReportStatus::Unknown),
     ] {
         let bytes = stolen.command.sign(&order).into_envelope();
@@ -291,7 +293,10 @@ fn an_order_out_of_its_time_or_its_place_in_the_sequence_never_runs() {
     }
     assert_eq!(host.said_times("command started"), started);
 
-    // The control: in its time and place.
+    // The control: in its time and place. What was refused has not used up the numbers below its own, on disk either.
+    restart(&mut host);
+    let mut stream = evil.stream();
+    stream.open(&stolen);
     let good = fresh(&template, high + 10);
     stream.deliver(&stolen.command.sign(&good).into_envelope());
     assert_eq!(report(&mut stream, &host).status, ReportStatus::Succeeded);

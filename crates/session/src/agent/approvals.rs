@@ -71,7 +71,7 @@ impl AgentLoop {
                 format!("those of operation {} were used by command {used}; propose it again", order.operation);
             return Err(Refusal::rejected("approvals", message));
         }
-        let terms = self.terms(self.latest(now), command);
+        let terms = self.terms(Some(self.latest(now)), command);
         let judged = judge(approvals, needed, order, terms);
         let consent = judged.map_err(|error| Refusal::rejected("approvals", format!("{class} action: {error}")))?;
         if !self.burned.has_room(self.earliest(now)) {
@@ -102,7 +102,7 @@ impl AgentLoop {
         if needed == 0 || matches!(admitted.kind, AdmittedKind::Cancel(_) | AdmittedKind::StandingRenew(_)) {
             return Ok(None);
         }
-        let terms = self.terms(UnixMs(0), &job.command);
+        let terms = self.terms(None, &job.command);
         judge(&job.approvals, needed, &job.command.order, terms).map(|consent| consent.plan).map_err(|_| ())
     }
 
@@ -129,7 +129,7 @@ impl AgentLoop {
         needed.max(admitted.approvals_min)
     }
 
-    fn terms(&self, now: UnixMs, command: &Command) -> Terms<'_> {
+    fn terms(&self, now: Option<UnixMs>, command: &Command) -> Terms<'_> {
         Terms { keys: self.roots.approver_keys(), host_epoch: command.host_epoch, now }
     }
 
