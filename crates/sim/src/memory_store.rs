@@ -246,7 +246,7 @@ impl MemoryStore {
                     return conflict("the host is revoked");
                 }
                 row.standing = HostStanding::Quarantined { why: why.clone() };
-                let is_alarm = audit.kind == AuditKind::Alarm;
+                let is_alarm = audit.kind == AuditKind::Alarm || row.quarantine.is_alarm;
                 row.quarantine = HostQuarantine { since: Some(audit.time), is_alarm, ..HostQuarantine::default() };
                 self.audit.append(audit);
             }

@@ -69,10 +69,11 @@ impl HostSession {
         }
         let hello = &self.peer.authenticated.hello;
         let standing = match (judge(hello, &host_record(host)), &self.peer.head) {
-            (Standing::Fit, HeadSeen::Foreign(why)) => Standing::Alarm(why.clone()),
+            (Standing::Fit | Standing::Quarantined(_), HeadSeen::Foreign(why)) => Standing::Alarm(why.clone()),
             (standing, _) => standing,
         };
         let (stored, told) = (host.standing.clone(), self.told_epoch(host, &standing));
+        let is_alarm = host.quarantine.is_alarm;
         if let Some(id) = hello.quarantine {
             let seen = QuarantineSeen {
                 id,
@@ -89,10 +90,9 @@ impl HostSession {
             (HostStanding::Revoked { .. }, _) => return self.close(RefusalCode::HostRefused, REVOKED),
             (HostStanding::Active, Standing::Fit) => self.seen(),
             (HostStanding::Active, Standing::Quarantined(why)) => self.quarantine(why, None, now),
-            (HostStanding::Active, Standing::Alarm(why)) => {
-                self.note(Note::Alarm(why.clone()));
-                self.quarantine_as(AuditKind::Alarm, why, None, now);
-            }
+            (HostStanding::Active, Standing::Alarm(why)) => self.alarm(why, now),
+            // Quarantined for less: who may end it is another matter from now on.
+            (HostStanding::Quarantined { .. }, Standing::Alarm(why)) if !is_alarm => self.alarm(why, now),
             (HostStanding::Quarantined { why }, _) => self.note(Note::Quarantined(why)),
         }
         self.open(told);
@@ -141,6 +141,11 @@ impl HostSession {
         }
     }
 
+    fn alarm(&mut self, why: String, now: UnixMs) {
+        self.note(Note::Alarm(why.clone()));
+        self.quarantine_as(AuditKind::Alarm, why, None, now);
+    }
+
     /// Puts the host into quarantine; `close` ends the session once that is durable.
     pub(super) fn quarantine(&mut self, why: String, close: Option<RefusalCode>, now: UnixMs) {
         self.quarantine_as(AuditKind::Quarantine, why, close, now);
@@ -153,6 +158,9 @@ impl HostSession {
         let audit = record::host_event(kind, host.id, &host.name, &why, now);
         let write = match host.standing {
             HostStanding::Active => Write::HostQuarantine { host: host.id, why: why.clone(), audit },
+            HostStanding::Quarantined { .. } if kind == AuditKind::Alarm && !host.quarantine.is_alarm => {
+                Write::HostQuarantine { host: host.id, why: why.clone(), audit }
+            }
             HostStanding::Quarantined { .. } | HostStanding::Revoked { .. } => Write::Audit(audit),
         };
         self.write_first(write, After::Quarantined { why, close });

@@ -33,18 +33,19 @@ pub enum Standing {
 /// Judges a hello whose session is authenticated.
 #[must_use]
 pub fn judge(hello: &AgentHello, record: &HostRecord<'_>) -> Standing {
+    // Before all else: a thief of the command key could drive the host into quarantine afterwards.
+    if hello.high > record.allocated {
+        let (theirs, ours) = (hello.high, record.allocated);
+        return Standing::Alarm(format!(
+            "it has seen command sequence {theirs}, and none above {ours} was ever signed here: a command key may be stolen"
+        ));
+    }
     if let Some(id) = hello.quarantine {
         return Standing::Quarantined(format!("its agent has put itself into quarantine {id}"));
     }
     if hello.host_epoch != record.host_epoch {
         let (theirs, ours) = (hello.host_epoch, record.host_epoch);
         return Standing::Quarantined(format!("it is in host epoch {theirs}, and epoch {ours} is on record"));
-    }
-    if hello.high > record.allocated {
-        let (theirs, ours) = (hello.high, record.allocated);
-        return Standing::Alarm(format!(
-            "it has seen command sequence {theirs}, and none above {ours} was ever signed here: a command key may be stolen"
-        ));
     }
     if hello.high < record.acknowledged {
         let (theirs, ours) = (hello.high, record.acknowledged);
@@ -145,6 +146,12 @@ mod tests {
         check(|h| h.last_report.sequence = ReportSequence(2), "quarantined");
         check(|h| h.last_report.sha256 = Sha256([4; 32]), "quarantined");
         check(|h| h.quarantine = Some(QuarantineId::from_bytes([1; 16])), "quarantined");
+        let after_a_thief = |h: &mut AgentHello| {
+            h.high = Sequence(9);
+            h.quarantine = Some(QuarantineId::from_bytes([1; 16]));
+        };
+        check(after_a_thief, "alarm");
+        check(|h| (h.high, h.host_epoch) = (Sequence(9), HostEpoch(2)), "alarm");
         check(|h| h.boot = BootId::from_bytes([3; 16]), "fit");
         check(|h| h.boot = BOOTS[1], "quarantined");
     }

@@ -21,7 +21,7 @@ pub(super) async fn enter(
     audit: &AuditEntry,
 ) -> Result<Written, Failure> {
     let update = sqlx::query(
-        "UPDATE hosts SET quarantine_why = $1, quarantined_at = $2, quarantine_is_alarm = $3, quarantine_is_told = 0, \
+        "UPDATE hosts SET quarantine_why = $1, quarantined_at = $2, quarantine_is_alarm = ($3 OR (quarantine_why IS NOT NULL AND quarantine_is_alarm)), quarantine_is_told = 0, \
          quarantine_release = NULL WHERE id = $4 AND revoked_at IS NULL",
     )
     .bind(why)

@@ -259,6 +259,34 @@ fn of_two_clones_the_one_that_is_released_comes_back_alone() {
     world.works();
 }
 
+/// Somebody with the command key gave orders, and drove the host into quarantine afterwards.
+#[test]
+fn a_quarantine_does_not_hide_that_somebody_else_signed() {
+    for is_stored in [true, false] {
+        let mut world = World::new();
+        world.connect();
+        world.works();
+        let copy = world.agent.disk.clone();
+        world.works();
+        world.cut();
+        if is_stored {
+            world.agent.restart(Some(copy.clone()));
+            world.connect();
+            assert!(world.is_quarantined() && !world.store.host.quarantine.is_alarm, "the control: an old copy alone");
+            world.cut();
+        }
+        let id = ids::QuarantineId::from_bytes([5; 16]);
+        let thief = session::agent::io::JournalState { high: Sequence(100), quarantine: Some(id), ..copy };
+        for _ in 0..2 {
+            world.agent.restart(Some(thief.clone()));
+            world.connect();
+            world.cut();
+        }
+        assert!(world.store.host.quarantine.is_alarm, "an owner has to look at it");
+        assert_eq!(world.store.leaves(AuditKind::Alarm), 1, "said once");
+    }
+}
+
 #[test]
 fn after_an_alarm_the_numbers_that_someone_else_gave_out_are_used_up() {
     let mut world = World::new();

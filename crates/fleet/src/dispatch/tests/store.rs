@@ -218,11 +218,11 @@ impl MemoryStore {
     fn apply_host(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
             Write::HostQuarantine { why, audit, .. } => {
-                if self.host.standing != HostStanding::Active {
-                    return Err(conflict("the host is not active"));
+                if matches!(self.host.standing, HostStanding::Revoked { .. }) {
+                    return Err(conflict("the host is revoked"));
                 }
                 self.host.standing = HostStanding::Quarantined { why };
-                let is_alarm = audit.kind == AuditKind::Alarm;
+                let is_alarm = audit.kind == AuditKind::Alarm || self.host.quarantine.is_alarm;
                 self.host.quarantine =
                     HostQuarantine { since: Some(audit.time), is_alarm, ..HostQuarantine::default() };
                 self.audit.push(audit);
