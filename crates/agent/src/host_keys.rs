@@ -223,21 +223,13 @@ fn write(path: &Path, kind: KeyKind) -> Result<(), KeyFileError> {
     if path.exists() {
         return Ok(());
     }
-    let fail = |what: &'static str| move |source| KeyFileError::Io { what, path: path.to_owned(), source };
-    let new = path.with_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail("replace")(error)),
-        _ => {}
-    }
     #[cfg(feature = "crash-points")]
     let point = {
         let what = if kind == KeyKind::Ed25519 { "identity" } else { "sealing" };
         crash_points::Point::before("file", what, crash_points::Passage::Aside)
     };
     let seed = keyfile::random::<32>()?;
-    keyfile::write_seed(&new, kind, &seed)?;
-    fs::rename(&new, path).map_err(fail("rename"))?;
-    sync_directory(path)?;
+    keyfile::write_seed(path, kind, &seed)?;
     #[cfg(feature = "crash-points")]
     point.after();
     Ok(())

@@ -98,6 +98,17 @@ pub enum KeyFileError {
 }
 
 impl KeyFileError {
+    /// Whether the file is there and holds no key: writing or destroying it was cut short, or its content was lost.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        match self {
+            Self::Malformed { .. } | Self::Symmetric { .. } => true,
+            // Not even text.
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+            Self::Permissions { .. } | Self::Passphrase { .. } | Self::Randomness => false,
+        }
+    }
+
     fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { what, path: path.to_owned(), source }
     }
@@ -129,22 +140,29 @@ pub fn passphrase() -> Result<Zeroizing<String>, KeyFileError> {
     Ok(text)
 }
 
-/// Writes a key to a new file, 0600, durably.
+/// Writes a key to a new file, 0600, durably, whole or not at all: it is written beside, under the name that [`beside`]
+/// gives, and renamed. What an earlier process left there is replaced, so one process at a time may write in a directory.
 ///
 /// # Errors
 /// When the file exists (a key is never overwritten) or cannot be written.
 pub fn write_seed(path: &Path, kind: KeyKind, seed: &[u8; 32]) -> Result<(), KeyFileError> {
-    let document = document(path, kind, seed)?;
-    write_pem(path, kind, &document, "PRIVATE KEY")
+    let pem = pem_of(path, kind, &document(path, kind, seed)?, "PRIVATE KEY")?;
+    write_whole(path, &pem)
+}
+
+/// Where a key lies while [`write_seed`] writes it.
+#[must_use]
+pub fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Writes a key encrypted with a passphrase to a new file, 0600, durably.
 ///
 /// # Errors
-/// As [`write_seed`].
+/// When the file exists or cannot be written.
 pub fn write_seed_encrypted(path: &Path, kind: KeyKind, seed: &[u8; 32], passphrase: &str) -> Result<(), KeyFileError> {
     let document = with_info(path, kind, seed, |info| info.encrypt(passphrase).ok())?;
-    write_pem(path, kind, &document, "ENCRYPTED PRIVATE KEY")
+    write_text(path, &pem_of(path, kind, &document, "ENCRYPTED PRIVATE KEY")?)
 }
 
 /// Reads a key; refuses a file that others may read.
@@ -172,13 +190,13 @@ pub fn read_seed_encrypted(path: &Path, kind: KeyKind, passphrase: &str) -> Resu
     seed_of(path, kind, opened.as_bytes())
 }
 
-/// Writes a fresh symmetric key (32 random bytes, hexadecimal) to a new file, 0600, durably.
+/// Writes a fresh symmetric key (32 random bytes, hexadecimal) to a new file, as [`write_seed`] does.
 ///
 /// # Errors
 /// As [`write_seed`].
 pub fn write_symmetric(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let key = random::<32>()?;
-    write_text(path, &Zeroizing::new(HEXLOWER.encode(key.as_slice())))?;
+    write_whole(path, &Zeroizing::new(HEXLOWER.encode(key.as_slice())))?;
     Ok(key)
 }
 
@@ -285,9 +303,25 @@ fn document(path: &Path, kind: KeyKind, seed: &[u8; 32]) -> Result<SecretDocumen
     })
 }
 
-fn write_pem(path: &Path, kind: KeyKind, document: &SecretDocument, label: &'static str) -> Result<(), KeyFileError> {
-    let pem = document.to_pem(label, LineEnding::LF).map_err(|_| malformed(path, kind))?;
-    write_text(path, &pem)
+fn pem_of(
+    path: &Path,
+    kind: KeyKind,
+    document: &SecretDocument,
+    label: &'static str,
+) -> Result<Zeroizing<String>, KeyFileError> {
+    document.to_pem(label, LineEnding::LF).map_err(|_| malformed(path, kind))
+}
+
+/// A new file that is there with its content, or not there.
+fn write_whole(path: &Path, text: &str) -> Result<(), KeyFileError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(KeyFileError::io("create", path, io::ErrorKind::AlreadyExists.into()));
+    }
+    let new = beside(path);
+    destroy(&new)?;
+    write_text(&new, text)?;
+    fs::rename(&new, path).map_err(|source| KeyFileError::io("rename", &new, source))?;
+    sync_directory(path)
 }
 
 fn seed_of(path: &Path, kind: KeyKind, der: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
@@ -330,6 +364,35 @@ mod tests {
         }
         let other = directory.path().join("Ed25519.key");
         assert!(matches!(read_seed(&other, KeyKind::X25519), Err(KeyFileError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_key_written_beside_is_there_whole_and_replaces_only_what_was_cut_short() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("identity.key.pem");
+        fs::write(beside(&path), "-----BEGIN").expect("an earlier process died while it wrote");
+        write_seed(&path, KeyKind::Ed25519, &[7; 32]).expect("written");
+        assert_eq!(*read_seed(&path, KeyKind::Ed25519).expect("read"), [7; 32]);
+        assert!(!beside(&path).exists());
+        assert!(write_seed(&path, KeyKind::Ed25519, &[8; 32]).is_err(), "never overwritten");
+        assert_eq!(*read_seed(&path, KeyKind::Ed25519).expect("read"), [7; 32]);
+    }
+
+    #[test]
+    fn a_file_without_a_key_is_told_from_one_that_may_not_be_read() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("torn.key");
+        write_seed(&path, KeyKind::Ed25519, &[7; 32]).expect("written");
+        let whole = fs::read(&path).expect("read");
+        let torn = [Vec::new(), whole[..whole.len() / 2].to_vec(), vec![0; whole.len()], vec![0xff; whole.len()]];
+        for content in torn {
+            fs::write(&path, content).expect("written");
+            assert!(read_seed(&path, KeyKind::Ed25519).is_err_and(|error| error.is_torn()));
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode set");
+        assert!(read_seed(&path, KeyKind::Ed25519).is_err_and(|error| !error.is_torn()));
+        fs::remove_file(&path).expect("removed");
+        assert!(read_seed(&path, KeyKind::Ed25519).is_err_and(|error| !error.is_torn()));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn bring_over(place: &Place, from: &Path) -> Result<Option<Trust>, Pl
     let made = std::fs::metadata(&key_path).map_err(io_at("reading", &key_path))?.mtime();
     let public = SigningKey::<role::Command>::from_seed(&seed).public();
     let record = KeyRecord::new(public, UnixMs(u64::try_from(made).unwrap_or(0).saturating_mul(1_000)));
-    // An earlier attempt may have left half of one.
+    // An earlier attempt may have left one.
     place::remove(&place.key(record.id))?;
     keyfile::write_seed(&place.key(record.id), KeyKind::Ed25519, &seed)?;
     place::replace(&place.sequences(), &sequences)?;

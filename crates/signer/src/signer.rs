@@ -30,7 +30,7 @@ use crate::{
     place::{Place, PlaceError},
     signing::{Answer, Request, Signing},
     state_file::{Record, StateError, StateFile},
-    trust::Trust,
+    trust::{KeyRecord, Trust},
 };
 
 /// The signer's own clock: Unix milliseconds, from the system and not from whoever asks.
@@ -138,25 +138,35 @@ fn open_trust(place: &Place, earlier: Option<&PathBuf>) -> Result<(Trust, Keys),
     let mut trust = trust.unwrap_or_default();
     let mut keys = Keys::new();
     for key in trust.clone().keys() {
-        let path = place.key(key.id);
-        if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            if trust.is_needed(key) {
-                return Err(PlaceError::KeyMissing { path });
-            }
-            // Made or dropped, and cut short: nobody was told of it, or it was to go.
-            trust
-                .forget(key.id)
-                .map_err(|error| PlaceError::Damaged { path: place.trust(), why: error.to_string() })?;
-            trust.store(&place.trust())?;
+        if let Some(signing) = key_in(place, key, trust.is_needed(key))? {
+            keys.insert(key.id, signing);
             continue;
         }
-        let signing = SigningKey::from_seed(&*keyfile::read_seed(&path, KeyKind::Ed25519)?);
-        if signing.key_id() != key.id {
-            return Err(PlaceError::Damaged { path, why: format!("it is not command key {}", key.id) });
-        }
-        keys.insert(key.id, signing);
+        // Made or dropped, and cut short: nobody was told of it, or it was to go.
+        tracing::warn!(key = %key.id, "a command key that was never finished, or was to go, is forgotten");
+        let path = place.key(key.id);
+        keyfile::destroy(&keyfile::beside(&path))?;
+        keyfile::destroy(&path)?;
+        trust.forget(key.id).map_err(|error| PlaceError::Damaged { path: place.trust(), why: error.to_string() })?;
+        trust.store(&place.trust())?;
     }
     Ok((trust, keys))
+}
+
+/// The key in its file. `None` when it is not there, or only a torn or zeroed file is, and it is not needed.
+fn key_in(place: &Place, key: &KeyRecord, is_needed: bool) -> Result<Option<SigningKey<role::Command>>, PlaceError> {
+    let path = place.key(key.id);
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return if is_needed { Err(PlaceError::KeyMissing { path }) } else { Ok(None) };
+    }
+    let signing = match keyfile::read_seed(&path, KeyKind::Ed25519) {
+        Err(error) if error.is_torn() && !is_needed => return Ok(None),
+        read => SigningKey::from_seed(&*read?),
+    };
+    if signing.key_id() != key.id {
+        return Err(PlaceError::Damaged { path, why: format!("it is not command key {}", key.id) });
+    }
+    Ok(Some(signing))
 }
 
 impl Signer for LocalSigner {

@@ -393,7 +393,7 @@ impl Signing {
         self.noted(Line { key_id, ..Line::new("key_prepare", now) }, made)
     }
 
-    /// Named first and written then: a name whose key never came is forgotten at the next start.
+    /// Named first and written then, whole: a name whose key never came is forgotten at the next start.
     fn make_key(&mut self, now: UnixMs) -> Result<PublicKeyBytes, SignError> {
         let seed = keyfile::random().map_err(|error| unavailable(&error))?;
         let key = SigningKey::from_seed(&seed);
@@ -408,7 +408,7 @@ impl Signing {
         Ok(record.public)
     }
 
-    /// The file goes first: a name without its key is forgotten at the next start.
+    /// The file goes first: a name without its key, or with zeros in its place, is forgotten at the next start.
     fn drop_key(&mut self, id: KeyId) -> Result<(), SignError> {
         self.trust.clone().forget(id)?;
         keyfile::destroy(&self.place.key(id)).map_err(|error| unavailable(&error))?;

@@ -182,7 +182,7 @@ fn lock(state: &StateDir) -> Result<File, EnrolFailure> {
     }
 }
 
-/// The keys of this host: those of an earlier attempt, or new ones.
+/// The keys of this host: those of an earlier attempt, or new ones, each whole or not there.
 fn keys(state: &StateDir) -> Result<Keys, KeyFileError> {
     let key = |path: &Path, kind| {
         if path.exists() {

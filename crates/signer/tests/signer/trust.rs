@@ -3,7 +3,7 @@
 use envelope::{
     SigningKey, VerifyingKey,
     keys::role,
-    messages::Command,
+    messages::{Command, PublicKeyBytes},
     signer_port::{SignError, Signer as _},
     verify,
 };
@@ -70,6 +70,45 @@ async fn a_key_that_root_metadata_dropped_never_signs_again() {
     signer.advance_root(vec![back]).await.unwrap();
     signer.activate_key(envelope::key_id(&fresh)).await.unwrap();
     signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
+}
+
+/// As a power cut leaves them while a key is made or destroyed.
+#[tokio::test]
+async fn a_torn_key_that_nothing_needs_is_forgotten_and_one_that_is_needed_is_an_error() {
+    let torn: [fn(usize) -> Vec<u8>; 4] =
+        [|_| Vec::new(), |_| b"-----BEGIN PRIVATE".to_vec(), |length| vec![0; length], |length| vec![0xff; length]];
+    for tear in torn {
+        let room = Room::new().await;
+        let tear = |public: PublicKeyBytes| {
+            let path = room.place().key(envelope::key_id(&public));
+            let length = std::fs::read(&path).unwrap().len();
+            std::fs::write(&path, tear(length)).unwrap();
+            std::fs::write(keyfile::beside(&path), tear(length)).unwrap();
+        };
+        let old = key().public();
+        let signer = room.open().unwrap();
+        let prepared = signer.prepare_key().await.unwrap();
+        drop(signer);
+        tear(prepared);
+        let signer = room.open().unwrap();
+        signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
+        assert_eq!(std::fs::read_dir(room.place().keys()).unwrap().count(), 1, "nothing of it is left");
+        // The rotation goes on where it was, with another key; the old one was to go.
+        let new = signer.prepare_key().await.unwrap();
+        assert_ne!(new, prepared);
+        signer.advance_root(vec![root(2, &[old, new], |_| ())]).await.unwrap();
+        signer.activate_key(envelope::key_id(&new)).await.unwrap();
+        signer.advance_root(vec![root(3, &[new], |_| ())]).await.unwrap();
+        drop(signer);
+        tear(old);
+        let signer = room.open().unwrap();
+        signer.sign_command(command(host(1), 2), vec![]).await.unwrap();
+        signer.drop_key(envelope::key_id(&old)).await.unwrap();
+        assert_eq!(signer.keys().await.unwrap().keys.len(), 1);
+        drop(signer);
+        tear(new);
+        assert!(matches!(room.open(), Err(PlaceError::Key(error)) if error.is_torn()), "the one that signs");
+    }
 }
 
 #[tokio::test]
