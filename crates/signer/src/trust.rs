@@ -152,6 +152,11 @@ impl Trust {
         self.root.as_ref().is_some_and(|root| root.current().command_keys.contains(&key.public))
     }
 
+    /// Whether it may sign: root metadata lists it, and never stopped to.
+    fn may_sign(&self, key: &KeyRecord) -> bool {
+        !key.is_void && self.is_listed(key)
+    }
+
     /// Whether the key's file must be there.
     pub(crate) fn is_needed(&self, key: &KeyRecord) -> bool {
         self.active == Some(key.id) || self.is_listed(key)
@@ -162,7 +167,7 @@ impl Trust {
         let Some(root) = &self.root else {
             return Err(SignError::Unavailable("it has no fleet yet; run `serverflow-control-plane init`".to_owned()));
         };
-        let listed = self.active.and_then(|id| self.key(id)).filter(|key| self.is_listed(key));
+        let listed = self.active.and_then(|id| self.key(id)).filter(|key| self.may_sign(key));
         // Whoever waits may see a key activated.
         listed.map(|key| (key.id, root)).ok_or_else(|| {
             let version = root.version();
@@ -252,7 +257,11 @@ impl Trust {
 
     pub(crate) fn activate(&mut self, id: KeyId) -> Result<(), SignError> {
         let Some(key) = self.key(id) else { return refused(format!("it holds no command key {id}")) };
-        if !self.is_listed(key) {
+        if key.is_void {
+            let words = "was dropped by root metadata before, so it never signs again; prepare another";
+            return refused(format!("command key {id} {words}"));
+        }
+        if !self.may_sign(key) {
             return refused(format!("root metadata in force does not list command key {id}; have it listed first"));
         }
         self.active = Some(id);

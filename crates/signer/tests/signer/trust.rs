@@ -68,8 +68,23 @@ async fn a_key_that_root_metadata_dropped_never_signs_again() {
     assert!(signer.keys().await.unwrap().keys[0].is_void);
     let back = root(3, &[fresh, key().public()], |_| ());
     signer.advance_root(vec![back]).await.unwrap();
+    let refused = |answer| matches!(answer, Err(SignError::Refused(why)) if why.contains("never signs again"));
+    assert!(refused(signer.activate_key(key().key_id()).await), "listed again, and void all the same");
+    assert!(refusal(&signer, command(host(1), 1)).await.contains("no active command key"));
     signer.activate_key(envelope::key_id(&fresh)).await.unwrap();
-    signer.sign_command(command(host(1), 1), vec![]).await.unwrap();
+    let signed = signer.sign_command(command(host(1), 1), vec![]).await.unwrap().envelope;
+    assert!(verify::<Command>(&signed, &[VerifyingKey::try_from(fresh).unwrap()]).is_ok());
+    drop(signer);
+
+    // Nor when the list of keys names it, as an earlier version let it happen.
+    let list = std::fs::read_to_string(room.place().trust()).unwrap();
+    let (fresh, void) = (envelope::key_id(&fresh).to_string(), key().key_id().to_string());
+    assert!(list.contains(&format!("\"active\": \"{fresh}\"")));
+    std::fs::write(room.place().trust(), list.replace(&fresh, &void)).unwrap();
+    let signer = room.open().unwrap();
+    assert!(refused(signer.activate_key(key().key_id()).await));
+    assert!(refusal(&signer, command(host(1), 2)).await.contains("no active command key"));
+    assert!(signer.sign_open(open_for(host(1))).await.is_err());
 }
 
 /// As a power cut leaves them while a key is made or destroyed.
