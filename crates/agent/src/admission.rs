@@ -201,20 +201,14 @@ impl HostAdmission {
     }
 }
 
-/// Without a readable file rotations wait.
-const fn is_rotation(request: &Request) -> bool {
-    matches!(request, Request::HostKeysRotate(_))
-}
-
 impl Admission for HostAdmission {
     fn judge(&self, order: &Order) -> Result<Admitted, Rejection> {
         let request = Self::request(order)?;
         // Stopping something must be possible whatever the file says, or says no longer.
         let policy = match self.policy.current() {
             Ok(policy) => policy,
-            Err(_) if actions::policy::ALWAYS_ALLOWED.contains(&request.info().name) && !is_rotation(&request) => {
-                Policy::refuse_all()
-            }
+            // So must the change of keys that may have been stolen.
+            Err(_) if actions::policy::ALWAYS_ALLOWED.contains(&request.info().name) => Policy::refuse_all(),
             Err(message) => return Err(Rejection { message }),
         };
         policy.judge(&order.action, request.info().class, &request.demands()).map_err(|refusal| Rejection {
@@ -291,12 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn cancelling_needs_no_policy_and_everything_needs_its_schema() {
+    fn cancelling_and_new_keys_need_no_policy_and_everything_needs_its_schema() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let admission = admission(&directory);
         let target = CommandId::from_bytes([9; 16]);
         let mut cancel = order("command.cancel", &format!("{{\"command_id\":\"{target}\"}}"));
         assert_eq!(admission.judge(&cancel).expect("allowed").kind, AdmittedKind::Cancel(target));
+        let rotate = order("host.keys.rotate", "{}");
+        assert_eq!(admission.judge(&rotate).expect("allowed").kind, AdmittedKind::RotateKeys);
+        assert!(admission.judge(&order("host.facts", "{}")).is_err(), "nothing else is");
+        std::fs::write(admission.policy.path(), "this is no policy").expect("written");
+        assert_eq!(admission.judge(&rotate).expect("allowed").kind, AdmittedKind::RotateKeys);
+        assert!(admission.judge(&order("host.facts", "{}")).is_err());
+        std::fs::remove_file(admission.policy.path()).expect("removed");
         cancel.schema_sha256 = Sha256([1; 32]);
         assert!(admission.judge(&cancel).expect_err("another schema").message.contains("another form"));
         assert_eq!(admission.declared(&cancel), None);
