@@ -253,6 +253,7 @@ struct Holds {
     commands: u64,
     reports: u64,
     report_gaps: u64,
+    alarms: u64,
     approvals: u64,
     outstanding: Vec<OutstandingDocument>,
 }
@@ -288,6 +289,7 @@ impl VerdictDocument<'_> {
                 commands: verdict.orders,
                 reports: verdict.reports,
                 report_gaps: verdict.gaps,
+                alarms: verdict.alarms,
                 approvals: verdict.approvals,
                 outstanding: outstanding.collect(),
             }),
@@ -315,6 +317,9 @@ fn verdict_words(verdict: &AuditVerdict, now: UnixMs, paint: Paint) -> String {
     }
     if verdict.gaps > 0 {
         rows.push(("report gaps", format!("{}, as the log itself records", verdict.gaps)));
+    }
+    if verdict.alarms > 0 {
+        rows.push(("alarms", format!("{}, as the log itself records; see `serverflow audit list`", verdict.alarms)));
     }
     rows.push((
         "outstanding",

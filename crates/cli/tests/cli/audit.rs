@@ -26,6 +26,11 @@ fn root() -> SigningKey<role::Root> {
 }
 
 fn export() -> Value {
+    export_of(&[AuditKind::FleetCreated])
+}
+
+/// A log with one entry of each of these kinds.
+fn export_of(kinds: &[AuditKind]) -> Value {
     let audit = SigningKey::<role::Audit>::from_seed(&[2; 32]);
     let metadata = RootMetadata {
         version: RootVersion(1),
@@ -48,17 +53,21 @@ fn export() -> Value {
         epoch: Epoch(1),
     };
     let record = br#"{"what":"the fleet began"}"#;
-    let leaf = AuditLeaf::new(START, AuditKind::FleetCreated, "init", "fleet", sha256(record));
     let mut tree = Frontier::new();
-    tree.append(leaf.leaf_hash()).expect("room");
-    let position = LogPosition { log: LOG, size: 1, root: tree.root() };
+    for kind in kinds {
+        tree.append(AuditLeaf::new(START, *kind, "init", "fleet", sha256(record)).leaf_hash()).expect("room");
+    }
+    let position = LogPosition { log: LOG, size: kinds.len() as u64, root: tree.root() };
     let head = audit.sign(&AuditHead { fleet: FLEET, position, time: START });
+    let entry = |(index, kind): (usize, &AuditKind)| {
+        json!({"index": index, "time_ms": START.0, "kind": kind.number(), "actor": "init", "subject": "fleet",
+            "record_sha256": hex(sha256(record).as_bytes()), "record": BASE64.encode(record)})
+    };
     json!({
         "root_chain": [BASE64.encode(&sign_root(&[&root()], &metadata))],
         "heads": [BASE64.encode(head.envelope())],
         "receipts": [],
-        "entries": [{"index": 0, "time_ms": START.0, "kind": AuditKind::FleetCreated.number(), "actor": "init",
-            "subject": "fleet", "record_sha256": hex(sha256(record).as_bytes()), "record": BASE64.encode(record)}],
+        "entries": kinds.iter().enumerate().map(entry).collect::<Vec<_>>(),
     })
 }
 
@@ -81,7 +90,20 @@ fn an_honest_log_verifies_offline_and_from_the_control_plane() {
         (&document["verified"], &document["leaves"], &document["leaves_signed"]),
         (&json!(true), &json!(1), &json!(1))
     );
-    assert_eq!(document["outstanding"], json!([]));
+    assert_eq!((&document["outstanding"], &document["alarms"]), (&json!([]), &json!(0)));
+    assert!(!ran.stdout.contains("alarms"), "{}", ran.stdout);
+}
+
+#[test]
+fn alarms_in_a_whole_log_are_counted() {
+    let export = export_of(&[AuditKind::FleetCreated, AuditKind::Alarm, AuditKind::Alarm]);
+    let home = home("http://127.0.0.1:1", &export);
+    let line = ["audit", "verify", "audit.json", "--root", "root.pub"];
+    let words = home.run(&line).code(0).stdout;
+    let row = words.lines().find(|line| line.trim_start().starts_with("alarms")).unwrap_or_default();
+    assert!(words.starts_with("VERIFIED") && row.contains(" 2, as the log itself records"), "{words}");
+    let document = home.run(&[&line[..], &["--json"]].concat()).code(0).document();
+    assert_eq!((&document["verified"], &document["alarms"]), (&json!(true), &json!(2)));
 }
 
 #[test]
