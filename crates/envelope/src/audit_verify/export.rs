@@ -32,9 +32,9 @@ pub struct ExportedEntry {
     pub time: UnixMs,
     #[serde(with = "kind")]
     pub kind: AuditKind,
-    /// Who; for people, not part of what is hashed.
+    /// Who; in words for people, and part of what is hashed.
     pub actor: String,
-    /// About what; for people, not part of what is hashed.
+    /// About what; in words for people, and part of what is hashed.
     pub subject: String,
     pub record_sha256: Sha256,
     /// What the hash is of: the envelope for orders and reports. Absent when it was pruned.
