@@ -106,8 +106,9 @@ fn plant(fleet: &Fleet) -> Vec<Planted> {
     let url = format!("http://127.0.0.1:{}", fleet.http_port);
     let login = ["login", &url, "--user", "ada", "--password-file", "password"];
     run(fleet.cli_stranger(&login)).ok();
-    let wrong = json!({ "user": "ada", "password": "planted-wrong-password-5150" }).to_string();
-    let _ = http::request(fleet.http_port, "POST", "/api/v1/session", &headers[1..], &wrong);
+    let wrong = json!({ "name": "ada", "password": "planted-wrong-password-5150" }).to_string();
+    let refused = http::request(fleet.http_port, "POST", "/api/v1/session", &headers[1..], &wrong);
+    assert_eq!(refused.expect("an answer").status, 401, "the password was looked at");
     let api = fleet.cli(&["token", "create", "--name", "ci", "--role", "viewer", "--ttl", "1d", "--json"]).ok().json();
     fleet.cli(&["app", "logs", &app]).ok();
     fleet.cli(&["app", "remove", &app]).ok();

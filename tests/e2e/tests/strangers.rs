@@ -68,7 +68,7 @@ fn an_agent_speaks_for_itself_alone_and_a_revoked_one_not_at_all() {
 fn one_token_makes_one_host_however_many_try() {
     let fleet = Fleet::start();
     let token = fleet.join_token("local", &[]);
-    let hosts: Vec<Host> = (0..20).map(|number| Host::unborn(&fleet, &format!("racer-{number}"))).collect();
+    let hosts: Vec<Host> = (0..100).map(|number| Host::unborn(&fleet, &format!("racer-{number}"))).collect();
     let racing: Vec<_> = hosts.iter().map(|host| host.enrol_start(&token)).collect();
     let ended: Vec<_> = racing.into_iter().map(e2e::cli::Running::wait).collect();
     let won = ended.iter().filter(|ran| ran.code == 0).count();
