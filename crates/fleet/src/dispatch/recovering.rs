@@ -12,7 +12,7 @@ use super::{HostSession, Note, expiry::ended, lane::After, slot::Slot};
 use crate::{
     command::CommandEvent,
     model::{Command, CommandStatus},
-    ports::Write,
+    ports::{AuditEntry, Write},
     record,
 };
 
@@ -36,6 +36,13 @@ fn voided(command: &Command, now: UnixMs) -> Option<(Write, CommandStatus, Strin
                    given out after the backup was made, its host's report is in the audit log. Order it again if it is still wanted"
         .to_owned();
     ended(command, event, message, now)
+}
+
+fn lost_words(report: &Report) -> String {
+    format!(
+        "command {} was sealed as {} after the backup was made from which this control plane was restored; its order is lost",
+        report.command, report.command_sequence
+    )
 }
 
 impl HostSession {
@@ -72,11 +79,13 @@ impl HostSession {
         if report.sequence <= host.last_report.sequence {
             return self.report_again(report);
         }
-        let why = format!(
-            "command {} was sealed as {} after the backup was made from which this control plane was restored; its order is lost",
-            report.command, report.command_sequence
-        );
-        let remark = record::host_event(AuditKind::Alarm, host.id, &host.name, &why, now);
-        self.report_keep_as(report, Note::Report(why), Some(remark), None, now);
+        let remark = self.lost_remark(report, now);
+        self.report_keep_as(report, Note::Report(lost_words(report)), remark, None, now);
+    }
+
+    /// What stands in the log right behind a report whose order's seal is lost: nobody can check there what it answers.
+    pub(super) fn lost_remark(&self, report: &Verified<Report>, now: UnixMs) -> Option<AuditEntry> {
+        let host = self.host.as_ref().filter(|_| self.is_lost(report))?;
+        Some(record::host_event(AuditKind::Alarm, host.id, &host.name, &lost_words(report), now))
     }
 }

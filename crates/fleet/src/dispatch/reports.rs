@@ -234,7 +234,11 @@ impl HostSession {
                 return self.read_command(report);
             }
             if self.is_lost(&report) {
-                return self.report_lost(&report, now);
+                // Sealed once more after the backup was made. That it had been given out before is known here, and so it ends.
+                return match command.status {
+                    CommandStatus::Held | CommandStatus::Queued => self.report_lost(&report, now),
+                    _ => self.settle(&report, &command, None, now, entropy),
+                };
             }
             let why =
                 format!("it reported on command {}, but on other signed bytes than were made here", report.command);
@@ -283,6 +287,7 @@ impl HostSession {
         };
         let ReportResult { mut message, result } = ReportResult::read(report);
         let mut audit = self.report_leaves(report, now);
+        audit.extend(self.lost_remark(report, now));
         let mut follow_up = Vec::new();
         // What was asked for before a restore is not carried on: nobody knows whether it was called off since.
         if let Some(operation) = operation.filter(|_| !self.is_void(&command.order)) {

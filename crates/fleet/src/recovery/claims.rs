@@ -62,7 +62,7 @@ pub fn claimed(presented: Presented, heard: Heard, known: Option<&Claim>) -> Res
     let new = Claim { first_at: same.map_or(heard.at, |known| known.first_at), presented, heard, refused_at: None };
     let audit = match (same, known) {
         (Some(known), _) if !known.is_open() => return Err(NotNoted::Refused),
-        (Some(known), _) if known.heard.is_same(&new.heard) => return Ok(None),
+        (Some(known), _) if known.heard.is_same(&new.heard) && known.presented == new.presented => return Ok(None),
         (Some(_), _) => None,
         (None, Some(known)) if known.is_open() && known.rank() >= new.rank() => return Err(NotNoted::Outranked),
         (None, _) => Some(noted_leaf(&new)),

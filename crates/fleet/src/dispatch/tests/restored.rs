@@ -144,6 +144,30 @@ fn a_report_on_what_was_given_out_after_the_backup_is_kept_and_held_against_nobo
     assert_eq!(numbers.collect::<Vec<_>>(), [Sequence(2)], "numbers go on above the host's");
 }
 
+/// The backup has it as sent; it never came, and was sealed and carried out after the backup was made.
+#[test]
+fn what_was_sent_before_the_backup_and_sealed_again_after_it_ends_as_its_host_says() {
+    let mut world = World::new();
+    world.connect();
+    let command = world.facts();
+    while world.delivered_count == 0 {
+        assert!(world.step_work(), "it is sent");
+    }
+    let backup = world.store.clone();
+    world.connect();
+    assert_eq!(world.seals(command), 2);
+    let sent = world.agent.finish(ReportStatus::Succeeded, &serde_json::Value::Null);
+    drop(sent);
+    world.sync_agent();
+    restore(&mut world, backup);
+    assert_eq!((world.status(command), world.seals(command)), (CommandStatus::Succeeded, 1));
+    assert_eq!(world.store.host.standing, HostStanding::Active);
+    let kinds: Vec<_> = world.store.audit.iter().map(|entry| entry.kind).collect();
+    let report = kinds.iter().position(|kind| *kind == AuditKind::Report).expect("it is in the log");
+    assert_eq!(kinds.get(report + 1), Some(&AuditKind::Alarm), "and beside it that its seal is not");
+    assert_eq!(world.agent.fresh_starts[&command], 1);
+}
+
 /// Without a restore the same report is another's doing.
 #[test]
 fn without_a_restore_a_report_on_what_was_never_given_out_is_not_taken_for_lost() {
